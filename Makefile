@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make serve` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: serve test lint format lock clean
+
+serve: .venv/.serve ## make the environment, start the service on the models that ship
+	$(BIN)/posewire serve $(ARGS)
+
+test: .venv/.dev ## make the environment, run the tests
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/.dev ## bring the lock files up to date
+	for extra in cpu gpu dev; do $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
+
+clean:
+	rm -rf .venv
+
+.venv/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Posewire needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.serve: .venv/.made requirements/cpu.lock pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/cpu.lock
+	$(BIN)/pip install --disable-pip-version-check -q --no-deps -e .
+	touch $@
+
+.venv/.dev: .venv/.made requirements/dev.lock pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --disable-pip-version-check -q --no-deps -e .
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m posewire`."""
+
+from posewire.cli import main
+
+main()

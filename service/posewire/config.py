@@ -1,0 +1,100 @@
+"""The settings, read once.
+
+Every setting is an environment variable `POSEWIRE_<NAME>`; an unknown one is an error, so that a typo cannot go
+unnoticed.
+"""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from posewire.errors import ConfigError
+
+PREFIX = "POSEWIRE_"
+
+
+class Device(StrEnum):
+    """Where the models run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+class Decoding(StrEnum):
+    """How heatmaps become sub-pixel keypoints."""
+
+    DARK = "dark"
+    QUARTER = "quarter"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. The descriptions are the README's settings table."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto takes CUDA where it really loads, else the CPU.")
+    model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
+    detector: str | None = Field(None, description="Name of the person detector in the manifest; empty: the manifest's default.")
+    pose: str | None = Field(None, description="Name of the pose model in the manifest; empty: the manifest's default.")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
+    )
+    decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
+    flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")
+    max_bytes: Annotated[int, Field(ge=1)] = Field(20_000_000, description="Bytes of one encoded picture.")
+    max_pixels: Annotated[int, Field(ge=1)] = Field(
+        50_000_000, description="Pixels of one picture, read from its header before it is decoded."
+    )
+    max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Pictures of one request.")
+    max_people: Annotated[int, Field(ge=1, le=1000)] = Field(
+        50, description="People of one picture: the cap, and the default of max_people."
+    )
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="Default of min_detection_score.")
+    max_in_flight: Annotated[int, Field(ge=1)] = Field(
+        64, description="Pictures in the service at a time; above that, 503 with Retry-After."
+    )
+    request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and upper bound of X-Request-Timeout-Ms.")
+    max_batch: Annotated[int, Field(ge=0, le=256)] = Field(0, description="Items of one model run; 0: what suits the device.")
+    batch_window_ms: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="How long a batch waits for company after its first item; 0: batches form while the model is busy."
+    )
+    gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="MiB of GPU memory that one model may take.")
+    cache_dir: Path = Field(
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "posewire",
+        description="Folder for what is costly to make again, such as TensorRT's engines.",
+    )
+    max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Bytes of one request's body, all pictures together.")
+    drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        1.0, description="Seconds between SIGTERM (readyz turns 503) and the closing of the port."
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Read the settings from the environment, with `overrides` (None: not given) on top.
+
+    Raises:
+        ConfigError: a `POSEWIRE_` variable is unknown or a value is bad; the message names the key and the value.
+    """
+    environment = os.environ if environment is None else environment
+    given = {k: v for k, v in environment.items() if k.upper().startswith(PREFIX)}
+    unknown = sorted(k for k in given if k.upper().removeprefix(PREFIX).lower() not in Settings.model_fields)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is not a setting of Posewire; the README's settings table lists them")
+    values: dict[str, object] = {k.upper().removeprefix(PREFIX).lower(): v for k, v in given.items()}
+    values |= {k: v for k, v in overrides.items() if v is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise ConfigError(f"{PREFIX}{name.upper()}={first['input']!r}: {first['msg'].lower()}") from None

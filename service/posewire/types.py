@@ -1,0 +1,94 @@
+"""The nouns that travel through Posewire. This module imports numpy and nothing of ours.
+
+Coordinates are pixels of the upright picture (after EXIF orientation): x to the right, y down.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture, upright."""
+
+    pixels: UInt8Array  # (H, W, 3) uint8, RGB
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return int(self.pixels.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The people that a detector found, best first."""
+
+    boxes_xyxy: FloatArray  # (N, 4) float32, x0 y0 x1 y1, pixels of the upright picture
+    scores: FloatArray  # (N,) float32, 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """One person's cut-out, as the pose model takes it."""
+
+    pixels: UInt8Array  # (h, w, 3) uint8, RGB, at the pose model's input size
+    to_picture: FloatArray  # (2, 3) float32, affine: crop pixels -> pixels of the upright picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keypoints:
+    """The keypoints of one person."""
+
+    xy: FloatArray  # (K, 2) float32; the frame is named where they are made
+    scores: FloatArray  # (K,) float32, 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pose:
+    """One person of a picture."""
+
+    box_xywh: FloatArray  # (4,) float32, x y w h, pixels of the upright picture
+    score: float  # 0..1: the box's score times the mean of the keypoint scores above 0.2, as COCO's evaluation of top-down networks does
+    keypoints: Keypoints  # pixels of the upright picture
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where one picture's time went, in seconds."""
+
+    decode: float = 0.0
+    queue: float = 0.0  # in the batchers' queues, detector and pose together
+    detect: float = 0.0
+    crop: float = 0.0
+    pose: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseResult:
+    """Everyone in one picture, best first."""
+
+    width: int  # pixels
+    height: int  # pixels
+    people: tuple[Pose, ...]
+    timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseOptions:
+    """What the caller may choose for one picture."""
+
+    min_detection_score: float  # 0..1
+    max_people: int
+    boxes_xywh: FloatArray | None = None  # (N, 4) float32, pixels of the upright picture; None: the detector finds them
