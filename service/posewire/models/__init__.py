@@ -1,0 +1,1 @@
+"""What is known of every model, and where its verified file lies."""

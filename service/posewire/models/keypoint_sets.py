@@ -1,0 +1,55 @@
+"""The keypoint sets that pose models may answer in, by the name that the manifest uses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointSet:
+    """What the channels of a pose model mean. Indices count from 0."""
+
+    names: tuple[str, ...]  # K, in the order of the channels
+    flip_pairs: tuple[tuple[int, int], ...]  # (left, right) indices that change places in a mirrored picture
+    oks_sigmas: tuple[float, ...]  # K, COCO's spread of annotators for each keypoint, in units of the square root of the person's area
+    skeleton: tuple[tuple[int, int], ...]  # pairs of indices to join when drawing
+
+
+KEYPOINT_SETS: Final[Mapping[str, KeypointSet]] = MappingProxyType(
+    {
+        "coco17": KeypointSet(
+            names=(
+                "nose",
+                "left_eye",
+                "right_eye",
+                "left_ear",
+                "right_ear",
+                "left_shoulder",
+                "right_shoulder",
+                "left_elbow",
+                "right_elbow",
+                "left_wrist",
+                "right_wrist",
+                "left_hip",
+                "right_hip",
+                "left_knee",
+                "right_knee",
+                "left_ankle",
+                "right_ankle",
+            ),
+            flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+            oks_sigmas=(
+                *(0.026, 0.025, 0.025, 0.035, 0.035),  # face
+                *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),  # arms
+                *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),  # legs
+            ),
+            skeleton=(
+                *((15, 13), (13, 11), (16, 14), (14, 12)),  # legs
+                *((11, 12), (5, 11), (6, 12), (5, 6)),  # trunk
+                *((5, 7), (6, 8), (7, 9), (8, 10)),  # arms
+                *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),  # face
+            ),
+        ),
+    }
+)

@@ -1,0 +1,94 @@
+"""The folder of models: where it is, and weights that are proved to be what the manifest says before use."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from posewire.errors import ModelError
+from posewire.models.manifest import ModelSpec, load_manifest
+
+MANIFEST: Final = "manifest.toml"
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def default_root(package: Path = _PACKAGE) -> Path:
+    """The folder of the models that ship with Posewire.
+
+    Args:
+        package: folder of the package `posewire`: installed from a wheel, or `service/posewire` of a checkout.
+
+    Raises:
+        ModelError: neither the package nor the checkout has a manifest.
+    """
+    candidates = (package / "_model_store", package.parents[1] / "model_store")
+    for root in candidates:
+        if (root / MANIFEST).is_file():
+            return root
+    places = " nor ".join(str(root) for root in candidates)
+    raise ModelError(
+        f"no models: neither {places} has a {MANIFEST}; reinstall posewire, or set POSEWIRE_MODEL_STORE to a folder that has one"
+    )
+
+
+class ModelStore:
+    """A manifest and the files that it names."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        """Read the manifest in `root`; None: the models that ship with Posewire.
+
+        Raises:
+            ModelError: there is no manifest, or it is not valid.
+        """
+        self.root = default_root() if root is None else root
+        self.manifest = load_manifest(self.root / MANIFEST)
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Where the weights of `spec` belong; they may be missing."""
+        return self.root / spec.file
+
+    def verify(self, spec: ModelSpec) -> None:
+        """Check that the weights are there and whole.
+
+        Raises:
+            ModelError: as `verified_bytes`.
+        """
+        self.verified_bytes(spec)
+
+    def verified_bytes(self, spec: ModelSpec) -> bytes:
+        """The weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
+
+        Raises:
+            ModelError: the file is missing, unreadable, a Git LFS pointer, or its size or SHA-256 is not the
+                manifest's; the message names the file, what was expected and found, and what to do.
+        """
+        path = self.path(spec)
+        try:
+            with path.open("rb") as handle:
+                return _checked(handle, path, spec)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: the weights of {spec.name} are missing; {_remedy(path)}") from None
+        except OSError as error:
+            raise ModelError(f"{path}: the weights of {spec.name} cannot be read: {error.strerror}") from None
+
+
+def _checked(handle: BinaryIO, path: Path, spec: ModelSpec) -> bytes:
+    # The size first: it is cheap, and keeps a file that is far too big out of memory.
+    size = os.fstat(handle.fileno()).st_size
+    if size != spec.bytes:
+        if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ModelError(f"{path}: a Git LFS pointer, not the weights of {spec.name}; run `git lfs pull` in the checkout")
+        raise ModelError(f"{path}: expected {spec.bytes} bytes, found {size}; {_remedy(path)}")
+    content = handle.read()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != spec.sha256:
+        raise ModelError(f"{path}: expected SHA-256 {spec.sha256}, found {digest}; {_remedy(path)}")
+    return content
+
+
+def _remedy(path: Path) -> str:
+    return (
+        f"reinstall posewire, in a checkout run `git checkout -- {path}`, or fetch the file again; "
+        f"if you replaced it on purpose, write its bytes and sha256 into {MANIFEST}"
+    )
