@@ -1,0 +1,166 @@
+"""Skeletons drawn on a picture, and the picture encoded."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from posewire.errors import TooLarge
+from posewire.types import FloatArray, Pose, UInt8Array
+
+PictureType: TypeAlias = Literal["image/jpeg", "image/png"]
+_Color: TypeAlias = tuple[int, int, int]  # RGB
+_Point: TypeAlias = tuple[float, float] | npt.NDArray[np.float64]  # x y, pixels of the picture
+
+# Blue and orange stay apart for colour-blind eyes; the outline makes them stand out on any ground.
+_LEFT: _Color = (255, 145, 20)
+_MIDDLE: _Color = (245, 245, 240)
+_RIGHT: _Color = (40, 175, 255)
+_CORE: _Color = (255, 255, 255)  # of a keypoint
+_OUTLINE: _Color = (18, 20, 28)
+_COLORS = (_MIDDLE, _LEFT, _RIGHT)  # by side: 0, 1 and -1
+
+_CORE_MIN_RADIUS = 3.0  # pixels; in smaller dots it drowns the colour
+_SHIFT = 4  # OpenCV takes fixed-point coordinates with so many binary places: 1/16 pixel
+_JPEG_QUALITY = 90
+_JPEG_MAX_SIDE = 65500  # pixels; libjpeg's limit
+
+
+def sides_of(names: Sequence[str]) -> tuple[int, ...]:
+    """The side of each keypoint by its name: 1 for `left_…`, -1 for `right_…`, 0 for the middle."""
+    return tuple(1 if name.startswith("left_") else -1 if name.startswith("right_") else 0 for name in names)
+
+
+def draw_poses(
+    pixels: UInt8Array,
+    people: Sequence[Pose],
+    skeleton: Sequence[tuple[int, int]],
+    *,
+    sides: Sequence[int],
+    min_keypoint_score: float,
+) -> UInt8Array:
+    """Draw every person's box, limbs and keypoints; the first person comes out on top.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB; stays as it is.
+        people: best first, in pixels of this picture; what lies outside or is not finite is left out.
+        skeleton: limbs as pairs of keypoint indices.
+        sides: of each keypoint, as `sides_of` gives them; person's left orange, right blue, middle white.
+        min_keypoint_score: 0..1; lesser keypoints and their limbs are left out.
+
+    Returns:
+        (H, W, 3) uint8, RGB, a new array.
+    """
+    canvas = pixels.copy()
+    for person in reversed(people):
+        width = _line_width(person.box_xywh, canvas)
+        _draw_box(canvas, person.box_xywh, max(1, round(width / 4)))
+        shown = np.asarray(person.keypoints.scores >= min_keypoint_score)
+        points = np.where(shown[:, None], person.keypoints.xy, np.nan).astype(np.float64)
+        _draw_skeleton(canvas, points, skeleton, sides, width)
+    return canvas
+
+
+def encode(pixels: UInt8Array, media_type: PictureType) -> bytes:
+    """Encode a picture, JPEG at quality 90.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB.
+        media_type: `image/jpeg` or `image/png`.
+
+    Raises:
+        TooLarge: a side is longer than JPEG can hold.
+    """
+    if media_type == "image/jpeg" and max(pixels.shape[:2]) > _JPEG_MAX_SIDE:
+        raise TooLarge(f"JPEG holds at most {_JPEG_MAX_SIDE} pixels a side; ask for image/png")
+    kind, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]) if media_type == "image/jpeg" else (".png", [])
+    _, data = cv2.imencode(kind, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
+
+
+def _line_width(box_xywh: FloatArray, canvas: UInt8Array) -> float:
+    """Pixels; grows with the person, less than in proportion, and never finer than the picture's size can show."""
+    height, width = canvas.shape[:2]
+    _, _, w, h = (float(v) for v in box_xywh)
+    person = math.sqrt(w * h) if w > 0 and h > 0 and math.isfinite(w * h) else 0.0
+    shorter = float(min(height, width))
+    return max(1.5, shorter / 350, min(person, shorter) / 80)
+
+
+def _draw_skeleton(
+    canvas: UInt8Array, points: npt.NDArray[np.float64], skeleton: Sequence[tuple[int, int]], sides: Sequence[int], width: float
+) -> None:
+    """One person's limbs and keypoints, (K, 2) with NaN for those not shown.
+
+    First all outlines, then all colours: no dark rim cuts a joint.
+    """
+    seen = np.asarray(np.isfinite(points).all(1))
+    limbs = [(a, b) for a, b in skeleton if seen[a] and seen[b]]
+    dots = np.flatnonzero(seen).tolist()
+    rim, radius = max(1.0, width * 0.4), width * 1.2
+    for a, b in limbs:
+        _draw_line(canvas, points[a], points[b], _OUTLINE, width + 2 * rim)
+    for k in dots:
+        _draw_dot(canvas, points[k], _OUTLINE, radius + rim)
+    for a, b in limbs:
+        _draw_line(canvas, points[a], points[b], _COLORS[_limb_side(sides[a], sides[b])], width)
+    for k in dots:
+        _draw_dot(canvas, points[k], _COLORS[sides[k]], radius)
+        if radius > _CORE_MIN_RADIUS:
+            _draw_dot(canvas, points[k], _CORE, radius * 0.5)
+
+
+def _limb_side(a: int, b: int) -> int:
+    """A limb is on the side of its ends; one across the body is in the middle."""
+    return 0 if a == -b else a or b
+
+
+def _draw_box(canvas: UInt8Array, box_xywh: FloatArray, width: int) -> None:
+    """A thin frame with a dark rim; a box without area is left out."""
+    x, y, w, h = (float(v) for v in box_xywh)
+    if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
+        return
+    corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+    for color, thickness in ((_OUTLINE, width + 2), (_MIDDLE, width)):
+        for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
+            _draw_line(canvas, start, end, color, thickness)
+
+
+def _draw_line(canvas: UInt8Array, start: _Point, end: _Point, color: _Color, width: float) -> None:
+    cut = _clip_line(start, end, canvas, width)
+    if cut is not None:
+        cv2.line(canvas, _fixed(cut[0]), _fixed(cut[1]), color, max(1, round(width)), cv2.LINE_AA, _SHIFT)
+
+
+def _draw_dot(canvas: UInt8Array, center: _Point, color: _Color, radius: float) -> None:
+    height, width = canvas.shape[:2]
+    if -radius <= center[0] <= width + radius and -radius <= center[1] <= height + radius:
+        cv2.circle(canvas, _fixed(center), round(radius * (1 << _SHIFT)), color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(point: _Point) -> tuple[int, int]:
+    return round(point[0] * (1 << _SHIFT)), round(point[1] * (1 << _SHIFT))
+
+
+def _clip_line(start: _Point, end: _Point, canvas: UInt8Array, margin: float) -> tuple[_Point, _Point] | None:
+    """The part of a line within the picture and a margin about it (Liang and Barsky); None: it is all outside.
+
+    OpenCV raises on coordinates beyond 32 bits; the margin keeps the ends of a cut line out of sight.
+    """
+    low, high = 0.0, 1.0
+    for axis, size in ((0, canvas.shape[1]), (1, canvas.shape[0])):
+        delta = end[axis] - start[axis]
+        for step, room in ((-delta, start[axis] + margin), (delta, size + margin - start[axis])):
+            if step == 0 and room < 0:
+                return None
+            if step < 0:
+                low = max(low, room / step)
+            elif step > 0:
+                high = min(high, room / step)
+    if low > high:
+        return None
+    x, y = end[0] - start[0], end[1] - start[1]
+    return (start[0] + low * x, start[1] + low * y), (start[0] + high * x, start[1] + high * y)

@@ -1,0 +1,29 @@
+"""Pictures as networks take them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from posewire.types import FloatArray, UInt8Array
+
+
+def network_input(batch: Sequence[UInt8Array], colour: str, mean: FloatArray, std: FloatArray) -> FloatArray:
+    """Pictures as a network takes them.
+
+    Args:
+        batch: N pictures (h, w, 3) uint8, RGB.
+        colour: "RGB" or "BGR", the network's order.
+        mean: (3,) float32 in the network's order.
+        std: (3,) float32 in the network's order.
+
+    Returns:
+        (N, 3, h, w) float32, C-contiguous, normalised.
+    """
+    height, width, _ = batch[0].shape
+    out = np.empty((len(batch), 3, height, width), np.float32)
+    for i, pixels in enumerate(batch):
+        for channel in range(3):
+            source = pixels[..., channel if colour == "RGB" else 2 - channel]
+            np.subtract(source, mean[channel], out=out[i, channel])
+            out[i, channel] /= std[channel]
+    return out
