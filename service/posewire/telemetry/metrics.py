@@ -1,0 +1,191 @@
+"""Every metric of the service, by name, in one place."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias, get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from posewire import __version__
+from posewire.errors import ServiceError
+
+Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
+Task: TypeAlias = Literal["detector", "pose"]
+
+_LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_PEOPLE = (0, 1, 2, 3, 5, 8, 13, 21, 34, 50, 100)
+# A method is the client's word: any other would let it make as many series as it likes.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
+
+
+class Metrics:
+    """What one app counts and times, on a registry of its own: several apps live in one test process.
+
+    No label carries what a client may choose: their values come from the routes, the error tree and the manifest.
+    """
+
+    def __init__(self, version: str = __version__) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._add_request_metrics()
+        self._add_model_metrics()
+        self._gauge("posewire_build_info", "The Posewire that runs.", "version").labels(version).set(1)
+
+    def _add_request_metrics(self) -> None:
+        self._requests = self._histogram(
+            "posewire_request_duration_seconds", "From a request's head to the end of its answer.", _LATENCY_S, "route", "method", "status"
+        )
+        self._people = self._histogram("posewire_people_per_picture", "People found in a picture.", _PEOPLE)
+        self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
+        self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
+        self._rejections = self._counter(
+            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=_slugs(ServiceError)
+        )
+        self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
+
+    def _add_model_metrics(self) -> None:
+        tasks = get_args(Task)
+        self._stages = self._histogram(
+            "posewire_stage_duration_seconds", "One picture's time in a stage.", _LATENCY_S, "stage", values=get_args(Stage)
+        )
+        self._waits = self._histogram(
+            "posewire_queue_wait_seconds", "One item's time in a batcher's queue.", _LATENCY_S, "model", values=tasks
+        )
+        self._batches = self._histogram("posewire_batch_size", "Items of one model run.", _BATCH_SIZES, "model", values=tasks)
+        self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
+        self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
+        metric = Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
+        _preset(metric, values)
+        return metric
+
+    def _counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
+        metric = Counter(name, text, labels, registry=self._registry)
+        _preset(metric, values)
+        return metric
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry)
+
+    def observe_request(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """One answered request.
+
+        Args:
+            route: the route's template, such as `/v1/pose`, never the path itself; None: no route matched.
+            method: as in the request; an uncommon one is counted as `other`.
+            status: HTTP status.
+            seconds: from the request's head to the end of its answer.
+        """
+        method = method if method in _METHODS else "other"
+        self._requests.labels("unmatched" if route is None else route, method, str(status)).observe(seconds)
+
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        """One picture's time in a stage."""
+        self._stages.labels(stage).observe(seconds)
+
+    @contextmanager
+    def time_stage(self, stage: Stage) -> Iterator[None]:
+        """Observe how long the block takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe_stage(stage, time.perf_counter() - started)
+
+    def batches(self, model: Task) -> "BatchMetrics":
+        """What a batcher tells of its model's runs."""
+        return BatchMetrics(self._batches.labels(model), self._waits.labels(model), self._failures.labels(model))
+
+    def observe_people(self, people: int) -> None:
+        """How many people one picture showed."""
+        self._people.observe(people)
+
+    @contextmanager
+    def pictures_in_flight(self, pictures: int = 1) -> Iterator[None]:
+        """Count admitted pictures for as long as the block runs."""
+        self._in_flight.inc(pictures)
+        try:
+            yield
+        finally:
+            self._in_flight.dec(pictures)
+
+    def count_picture(self, *, ok: bool) -> None:
+        """One picture answered with its people, or not."""
+        self._pictures.labels("ok" if ok else "failed").inc()
+
+    def count_rejection(self, error: ServiceError | type[ServiceError]) -> None:
+        """One request that was answered with a problem; the reason is the error's slug."""
+        self._rejections.labels(error.slug).inc()
+
+    def set_model(self, task: Task, name: str, sha256: str, provider: str) -> None:
+        """Tell which model is loaded for a task; the digest is cut to twelve digits."""
+        self._models.labels(task, name, sha256[:12], provider).set(1)
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell whether the service takes requests."""
+        self._ready.set(int(ready))
+
+    def render(self) -> tuple[bytes, str]:
+        """The body of `/metrics` in Prometheus' text format, and its media type."""
+        return generate_latest(_WithoutCreated(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class BatchMetrics:
+    """The runs of one model: sizes, waits and failures."""
+
+    def __init__(self, sizes: Histogram, waits: Histogram, failures: Counter) -> None:
+        self._sizes, self._waits, self._failures = sizes, waits, failures
+
+    def started(self, size: int) -> None:
+        """How many items a run takes."""
+        self._sizes.observe(size)
+
+    def waited(self, seconds: float) -> None:
+        """How long one item stood in the queue."""
+        self._waits.observe(seconds)
+
+    def failed(self) -> None:
+        """A run raised."""
+        self._failures.inc()
+
+
+class _WithoutCreated(Collector):
+    """A registry less its `_created` series, which double the output; the library's own switch is global."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
+    """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
+    for value in values:
+        metric.labels(value)
+
+
+def _slugs(error: type[ServiceError]) -> Iterator[str]:
+    """The slugs of an error class and of all below it."""
+    yield error.slug
+    for child in error.__subclasses__():
+        yield from _slugs(child)
