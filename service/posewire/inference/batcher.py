@@ -1,0 +1,240 @@
+"""Items of many callers, run together.
+
+`DynamicBatcher` knows neither pictures nor ONNX Runtime. It takes single items, runs them in batches on a
+`ComputePool`, and answers every caller with its own output.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.inference.pool import ComputePool
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+log = logging.getLogger(__name__)
+
+
+class BatchObserver(Protocol):
+    """Who is told of every batch; called on the event loop and on the pool's threads."""
+
+    def started(self, size: int) -> None:
+        """A batch of `size` items starts."""
+
+    def waited(self, seconds: float) -> None:
+        """An item waited this long before its batch started."""
+
+    def failed(self) -> None:
+        """A batch raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served(Generic[Out]):
+    """One item's output and what it took."""
+
+    output: Out
+    waited: float  # seconds in the queue
+    ran: float  # seconds in the model, the whole batch's
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[In, Out]):
+    item: In
+    future: asyncio.Future[Served[Out]]
+    arrived: float  # seconds, monotonic
+    queued: bool = True
+
+
+class DynamicBatcher(Generic[In, Out]):
+    """A bounded queue in front of a function that works on batches.
+
+    A batch is formed when a thread of the pool is free: it takes what waits, up to `max_batch`, and leaves their share
+    to other free threads. With `max_wait` a batch may wait for company, counted from the arrival of its first item.
+    Items whose caller has gone or whose deadline has passed are skipped before any compute.
+
+    Args:
+        name: for logs.
+        run: a batch of inputs to as many outputs; runs on the pool's threads, several at a time.
+        pool: where it runs; may be shared with other batchers.
+        max_batch: the most items of one run.
+        max_queue: the most items that may wait.
+        max_wait: seconds; 0: a batch starts as soon as a thread is free.
+        observer: is told of every batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Sequence[In]], Sequence[Out]],
+        pool: ComputePool,
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_wait: float = 0.0,
+        observer: BatchObserver,
+    ) -> None:
+        self.name = name
+        self._infer = run
+        self._pool = pool
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._max_wait = max_wait
+        self._observer = observer
+        self._queue: deque[_Waiting[In, Out]] = deque()
+        self._live = 0  # items in the queue whose callers still wait
+        self._arrival = asyncio.Event()
+        self._full = asyncio.Event()
+        self._collector: asyncio.Task[None] | None = None
+        self._runs: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop that forms batches is running."""
+        return self._collector is not None and not self._collector.done()
+
+    def start(self) -> None:
+        """Begin to serve; needs a running event loop."""
+        self._collector = asyncio.create_task(self._collect(), name=f"batcher-{self.name}")
+        self._collector.add_done_callback(self._on_collector_end)
+
+    async def close(self) -> None:
+        """Refuse new items, finish all that were accepted, and end."""
+        self._closing = True
+        while self.alive and (unfinished := [w.future for w in self._queue if not w.future.done()] + list(self._runs)):
+            await asyncio.wait(unfinished)
+        if self._collector is not None:
+            self._collector.cancel()
+            await asyncio.gather(self._collector, return_exceptions=True)
+
+    async def submit(self, items: Sequence[In], *, deadline: float | None = None) -> list[Served[Out]]:
+        """Hand in items and wait for their outputs, in the same order; they may run in different batches.
+
+        Args:
+            items: of one caller.
+            deadline: in the event loop's time; None: none.
+
+        Raises:
+            Overloaded: the queue cannot take all of them; none was taken.
+            Draining: the service is about to stop.
+            DeadlineExceeded: at the deadline at once.
+            InferenceFailed: the run of one of them raised.
+        """
+        if self._closing:
+            raise Draining("the service is stopping; try again at another instance")
+        if not self.alive:
+            raise InferenceFailed("the model's queue has died; the service must be restarted")
+        if self._live + len(items) > self._max_queue:
+            raise Overloaded("the model's queue is full; try again", retry_after_s=1)
+        futures = [self._enqueue(item) for item in items]
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.gather(*futures)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the model had run") from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _enqueue(self, item: In) -> asyncio.Future[Served[Out]]:
+        future: asyncio.Future[Served[Out]] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(item, future, time.monotonic())
+        self._queue.append(waiting)
+        self._live += 1
+        future.add_done_callback(lambda _: self._leave(waiting))  # a caller that goes away
+        self._arrival.set()
+        if self._live >= self._max_batch:
+            self._full.set()
+        return future
+
+    def _leave(self, waiting: _Waiting[In, Out]) -> None:
+        if waiting.queued:
+            waiting.queued = False
+            self._live -= 1
+
+    async def _collect(self) -> None:
+        while True:
+            self._arrival.clear()
+            if not self._queue:
+                await self._arrival.wait()
+            await self._wait_for_company()
+            await self._pool.acquire()
+            batch = self._take()
+            if not batch:
+                self._pool.release()
+                continue
+            run = asyncio.create_task(self._run(batch), name=f"batch-{self.name}")
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
+
+    async def _wait_for_company(self) -> None:
+        if not self._max_wait or not self._queue:
+            return
+        loop = asyncio.get_running_loop()
+        remaining = self._queue[0].arrived + self._max_wait - time.monotonic()
+        try:
+            async with asyncio.timeout_at(loop.time() + remaining):
+                await self._full.wait()
+        except TimeoutError:
+            pass
+
+    def _take(self) -> list[_Waiting[In, Out]]:
+        """The next batch: a fair share of what waits, for the thread that we hold and those that are idle."""
+        share = min(self._max_batch, math.ceil(self._live / (self._pool.idle + 1)))
+        batch: list[_Waiting[In, Out]] = []
+        while self._queue and len(batch) < share:
+            waiting = self._queue.popleft()
+            self._leave(waiting)
+            if not waiting.future.done():
+                batch.append(waiting)
+        if self._live < self._max_batch:
+            self._full.clear()
+        return batch
+
+    async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
+        try:
+            outputs, started, ended = await self._pool.run(self._timed, [w.item for w in batch])
+        except BaseException as error:  # whatever a model raises, every caller must hear of it
+            self._fail(batch, error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        finally:
+            self._pool.release()
+        for waiting, output in zip(batch, outputs, strict=True):
+            waited = started - waiting.arrived
+            self._observer.waited(waited)
+            if not waiting.future.done():
+                waiting.future.set_result(Served(output, waited, ended - started))
+
+    def _timed(self, items: list[In]) -> tuple[Sequence[Out], float, float]:
+        self._observer.started(len(items))
+        started = time.monotonic()
+        outputs = self._infer(items)
+        if len(outputs) != len(items):
+            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(items)} inputs")
+        return outputs, started, time.monotonic()
+
+    def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
+        self._observer.failed()
+        log.error("a batch of %s failed", self.name, exc_info=error)
+        for waiting in batch:
+            if not waiting.future.done():
+                waiting.future.set_exception(
+                    error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")
+                )
+
+    def _on_collector_end(self, collector: asyncio.Task[None]) -> None:
+        if not collector.cancelled():
+            log.critical("the queue of %s has died", self.name, exc_info=collector.exception())
+        while self._queue:
+            future = self._queue.popleft().future
+            if not future.done():
+                future.set_exception(InferenceFailed("the model's queue has ended"))

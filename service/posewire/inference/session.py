@@ -1,0 +1,69 @@
+"""One ONNX Runtime session a model."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from posewire.errors import ModelError
+from posewire.inference.device import CPU_PROVIDER, DevicePlan, Runtime
+from posewire.types import FloatArray
+
+
+class OnnxSession:
+    """A model with one input and one output, both float32; `run` may be called from several threads at once.
+
+    Args:
+        model: the ONNX file's bytes.
+        name: of the model, for errors.
+        plan: the device.
+        runtime: ONNX Runtime.
+
+    Raises:
+        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output.
+    """
+
+    def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
+        options = onnxruntime.SessionOptions()
+        # On a CPU runs go side by side, one a core (DevicePlan.workers); a second thread in each would fight for them.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = runtime.InferenceSession(
+                model,
+                sess_options=options,
+                providers=[provider for provider, _ in plan.providers],
+                provider_options=[dict(settings) for _, settings in plan.providers],
+            )
+        except Exception as error:
+            raise ModelError(f"{name} cannot be opened: {str(error).splitlines()[0]}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+        self._input, self._output = inputs[0].name, outputs[0].name
+        self.fixed_batch: int | None = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        self.provider: str = self._session.get_providers()[0]
+
+    def run(self, batch: FloatArray) -> FloatArray:
+        """The model's output for a batch; the first axis of both is the batch.
+
+        A model whose batch is fixed in the file runs it piece by piece.
+        """
+        if self.fixed_batch is None or self.fixed_batch == len(batch):
+            return self._run(batch)
+        if self.fixed_batch != 1:
+            raise ValueError(f"the model takes batches of {self.fixed_batch}, not of {len(batch)}")
+        return np.concatenate([self._run(batch[i : i + 1]) for i in range(len(batch))])
+
+    def _run(self, batch: FloatArray) -> FloatArray:
+        if self.provider == CPU_PROVIDER:
+            output = self._session.run([self._output], {self._input: batch})[0]
+        else:
+            # Bound by hand, the copies to and from the device go through the arena once, with no hidden extra ones.
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(self._input, batch)
+            binding.bind_output(self._output)
+            self._session.run_with_iobinding(binding)
+            output = binding.copy_outputs_to_cpu()[0]
+        return np.asarray(output, np.float32)
