@@ -1,0 +1,54 @@
+"""The door: how many pictures may be in the service at a time."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from posewire.errors import Overloaded
+from posewire.telemetry.metrics import Metrics
+
+# The drain rate is that of the last seconds: what was before says little of now.
+_WINDOW_S = 10.0
+_LONGEST_RETRY_S = 60
+
+
+class Admission:
+    """Counts the pictures in flight and turns away what is over the limit, with a time after which to try again."""
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self.limit = limit
+        self.in_flight = 0
+        self._metrics = metrics
+        self._done: deque[float] = deque(maxlen=4096)  # when pictures left, seconds, monotonic
+
+    @contextmanager
+    def enter(self, pictures: int) -> Iterator[None]:
+        """Hold places for `pictures` pictures, all or none.
+
+        Raises:
+            Overloaded: the service is full; carries the seconds after which a place should be free.
+        """
+        if self.in_flight + pictures > self.limit:
+            raise Overloaded(
+                f"{self.in_flight} of {self.limit} pictures are in flight, {pictures} more do not fit; try again later",
+                retry_after_s=self._retry_after(pictures),
+            )
+        self.in_flight += pictures
+        try:
+            with self._metrics.pictures_in_flight(pictures):
+                yield
+        finally:
+            self.in_flight -= pictures
+            self._done.extend([time.monotonic()] * pictures)
+
+    def _retry_after(self, pictures: int) -> int:
+        """Whole seconds until the measured drain rate has made room."""
+        now = time.monotonic()
+        while self._done and self._done[0] < now - _WINDOW_S:
+            self._done.popleft()
+        if not self._done:
+            return 1
+        rate = len(self._done) / max(now - self._done[0], 0.1)
+        return min(_LONGEST_RETRY_S, max(1, math.ceil((self.in_flight + pictures - self.limit) / rate)))

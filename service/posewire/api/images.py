@@ -1,0 +1,181 @@
+"""POST /v1/pose: pictures in, people out."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter
+
+from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
+from posewire.api.services import Services, services_of
+from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, Draining, NotAcceptable, ServiceError
+from posewire.inference.engine import Engine, Estimate
+from posewire.schemas import CocoPerson, ImageOut, ModelNames, PoseParams, PoseRequest, PoseResponse, coco_rows, parse_boxes
+from posewire.telemetry.logs import request_id_var
+from posewire.types import PoseOptions
+
+T = TypeVar("T")
+
+AnswerType: TypeAlias = Literal["application/json", "image/jpeg", "image/png"]
+
+# What each range of an Accept header is given; exact names stand for themselves.
+_OFFERS: dict[str, AnswerType] = {
+    "*/*": "application/json",
+    "application/*": "application/json",
+    "application/json": "application/json",
+    "image/*": "image/jpeg",
+    "image/jpeg": "image/jpeg",
+    "image/png": "image/png",
+}
+
+_COCO_ROWS = TypeAdapter(list[CocoPerson])
+
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "required": True,
+    "content": {
+        **dict.fromkeys(PICTURE_TYPES, _PICTURE),
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                "required": ["image"],
+            }
+        },
+        "application/json": {"schema": PoseRequest.model_json_schema()},
+    },
+}
+_TIMEOUT_HEADER = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1},
+    "description": "Milliseconds after which the answer is of no use: then 504.",
+}
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/pose",
+    summary="Find everyone in pictures and place their keypoints",
+    response_model=None,
+    responses={200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _PICTURE)}},
+    openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
+)
+async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
+    """Raw picture, multipart with `image` parts, or JSON with base64. `Accept: image/jpeg` or `image/png` draws."""
+    services = services_of(request)
+    engine = services.engine
+    if engine is None:
+        raise Draining("the service is not ready yet; try again", retry_after_s=1)
+    form = _answer_type(request.headers.get("accept", "*/*"))
+    deadline = asyncio.get_running_loop().time() + _timeout_s(request, services)
+    with ExitStack() as places:
+        places.enter_context(services.admission.enter(1))
+        async with _until(deadline):
+            pictures = await read_pictures(request, engine, parse_boxes(params.boxes))
+        places.enter_context(services.admission.enter(len(pictures) - 1))
+        if form != "application/json" and len(pictures) > 1:
+            raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
+        estimates = await _unless_gone(request, _estimate_all(engine, pictures, params, deadline))
+        return await _answer(engine, estimates, params, form)
+
+
+def _timeout_s(request: Request, services: Services) -> float:
+    most = services.settings.request_timeout_ms
+    given = request.headers.get("x-request-timeout-ms", str(most))
+    if not re.fullmatch(r"[1-9]\d{0,8}", given, re.ASCII):
+        raise BadParameter(f"X-Request-Timeout-Ms: {given!r} is not a positive whole number of milliseconds")
+    return min(int(given), most) / 1000
+
+
+def _answer_type(accept: str) -> AnswerType:
+    """The media type of ours that the caller wants most."""
+    best: AnswerType | None = None
+    weight = 0.0
+    for entry in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        q = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
+        if q > weight and media_type in _OFFERS:
+            best, weight = _OFFERS[media_type], q
+    if best is None:
+        raise NotAcceptable("accept application/json, image/jpeg or image/png")
+    return best
+
+
+async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: PoseParams, deadline: float) -> list[Estimate]:
+    """All pictures side by side; the first that fails ends the others."""
+    settings = engine.settings
+
+    async def one(index: int, picture: PictureIn) -> Estimate:
+        options = PoseOptions(
+            min_detection_score=settings.min_detection_score if params.min_detection_score is None else params.min_detection_score,
+            max_people=min(params.max_people or settings.max_people, settings.max_people),
+            boxes_xywh=picture.boxes_xywh,
+        )
+        try:
+            estimate = await engine.estimate(picture.data, options, deadline=deadline)
+        except ServiceError as error:
+            if len(pictures) > 1:
+                error.image = index
+            raise
+        return estimate
+
+    tasks = [asyncio.create_task(one(i, picture)) for i, picture in enumerate(pictures)]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _answer(engine: Engine, estimates: Sequence[Estimate], params: PoseParams, form: AnswerType) -> Response:
+    keypoints = engine.pose.spec.keypoints
+    with engine.metrics.time_stage("encode"):
+        if form != "application/json":
+            [estimate] = estimates
+            threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
+            return Response(await engine.offload(engine.draw, estimate, form, threshold), media_type=form)
+        if params.format == "coco":
+            rows = [row for i, e in enumerate(estimates) for row in coco_rows(e.result, i, params.min_keypoint_score)]
+            return Response(_COCO_ROWS.dump_json(rows), media_type="application/json")
+        answer = PoseResponse.model_construct(
+            request_id=request_id_var.get() or "",
+            model=ModelNames(detector=engine.detector.spec.name, pose=engine.pose.spec.name),
+            images=[ImageOut.from_result(e.result, keypoints.names, params.min_keypoint_score) for e in estimates],
+        )
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, unless the client closes the connection first: then it is cancelled."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone("the client has closed the connection")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    # The body has been read to its end: the next message can only be the disconnection.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,70 @@
+"""What happens around every request: its id, its log line, its latency, and an answer when all else fails."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from posewire.api.problems import internal_problem
+from posewire.api.services import Services
+from posewire.telemetry.logs import request_id_var, trace_id_var
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+log = logging.getLogger("posewire.access")
+
+
+class RequestContext:
+    """Gives every request its id (the caller's, where it is a sane one), and measures and logs it."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["X-Request-Id"] = request_id
+                if self._services.draining:
+                    # The client must open its next connection elsewhere, before this one is closed under it.
+                    out["Connection"] = "close"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("unhandled error")
+            if not status:
+                await internal_problem()(scope, receive, send_with_id)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+            request_id_var.reset(tokens[0])
+            trace_id_var.reset(tokens[1])
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, never the raw path: a scanner must not make series without end.
+        route: str | None = getattr(scope.get("route"), "path", None)
+        self._services.metrics.observe_request(route, scope["method"], status, seconds)
+        level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
+        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
+        log.log(level, "request", extra=fields)

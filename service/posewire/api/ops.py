@@ -1,0 +1,72 @@
+"""What operators and their machines ask: alive, ready, which models, how it goes."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from posewire.api.problems import problem
+from posewire.api.services import services_of
+from posewire.inference.engine import LoadedModel
+from posewire.models.manifest import PoseSpec
+from posewire.schemas import ModelOut, ModelsResponse
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", summary="Is the process sound?")
+async def livez(request: Request) -> Response:
+    """503 when a queue's loop has died: only a restart helps."""
+    engine = services_of(request).engine
+    if engine is not None and not engine.alive:
+        return problem(503, "dead", "A model's queue has died", "restart this instance")
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", summary="Would a request be answered?")
+@router.get("/healthz", summary="The same as /readyz")
+async def readyz(request: Request) -> Response:
+    """503 until the models are verified and warm, and while the service drains."""
+    services = services_of(request)
+    if services.ready:
+        return JSONResponse({"status": "ready"})
+    why = "the service is stopping" if services.draining else "the models are not served"
+    return problem(503, "not-ready", "The service is not ready", why)
+
+
+@router.get("/v1/models", summary="The models that are served, and where they run")
+async def models(request: Request) -> ModelsResponse:
+    """Names, checksums, inputs and the execution provider that is really in use."""
+    engine = services_of(request).engine
+    if engine is None:
+        return ModelsResponse(device="none", device_reason="not loaded yet", workers=0, models=[])
+    return ModelsResponse(
+        device=engine.plan.device,
+        device_reason=engine.plan.reason,
+        workers=engine.plan.workers,
+        models=[_model_out(model) for model in engine.models],
+    )
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    services = services_of(request)
+    services.metrics.set_ready(services.ready)
+    body, media_type = services.metrics.render()
+    return Response(body, headers={"Content-Type": media_type})
+
+
+def _model_out(model: LoadedModel) -> ModelOut:
+    spec = model.spec
+    keypoints = spec.keypoints if isinstance(spec, PoseSpec) else None
+    return ModelOut(
+        name=spec.name,
+        task=spec.task,
+        title=spec.title,
+        provider=model.provider,
+        sha256=spec.sha256,
+        licence=spec.licence,
+        input_height=spec.input.height,
+        input_width=spec.input.width,
+        keypoints=list(keypoints.names) if keypoints else None,
+        skeleton=list(keypoints.skeleton) if keypoints else None,
+    )

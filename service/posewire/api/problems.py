@@ -1,0 +1,66 @@
+"""Errors on the wire: RFC 9457 problems, from one table of exception classes."""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from posewire.api.services import services_of
+from posewire.errors import BadParameter, ServiceError
+from posewire.schemas import describe
+from posewire.telemetry.logs import request_id_var
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+
+def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> JSONResponse:
+    """The answer for one error.
+
+    Args:
+        status: HTTP status.
+        slug: the problem type's last part.
+        title: the same for every error of the type.
+        detail: of this error: what is wrong and what to do.
+        image: index of the picture at fault.
+        retry_after_s: whole seconds.
+    """
+    body: dict[str, object] = {"type": f"urn:posewire:problem:{slug}", "title": title, "status": status, "detail": detail}
+    if image is not None:
+        body["image"] = image
+    if request_id := request_id_var.get():
+        body["request_id"] = request_id
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def internal_problem() -> JSONResponse:
+    """The answer for a fault of ours: nothing of its inside reaches the client."""
+    return problem(
+        500, ServiceError.slug, ServiceError.title, "the service failed on this request; its log has the cause under the request id"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application's routes with a problem."""
+
+    @app.exception_handler(ServiceError)
+    async def service_error(request: Request, error: ServiceError) -> JSONResponse:
+        services_of(request).metrics.count_rejection(error)
+        return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        services_of(request).metrics.count_rejection(BadParameter)
+        return problem(BadParameter.status, BadParameter.slug, BadParameter.title, describe(error))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        title = HTTPStatus(error.status_code).phrase
+        answer = problem(error.status_code, title.lower().replace(" ", "-"), title, error.detail)
+        answer.headers.update(error.headers or {})
+        return answer

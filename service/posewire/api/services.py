@@ -1,0 +1,32 @@
+"""What the routes share, made once by `create_app`."""
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from posewire.api.admission import Admission
+from posewire.config import Settings
+from posewire.inference.engine import Engine
+from posewire.telemetry.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Services:
+    """The running service; `draining` is the only thing in it that changes."""
+
+    settings: Settings
+    metrics: Metrics
+    admission: Admission
+    engine: Engine | None = None  # None until the lifespan has loaded it
+    draining: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request sent now would be answered."""
+        return self.engine is not None and self.engine.ready and not self.draining
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the application that a request came to."""
+    services: Services = connection.app.state.services
+    return services

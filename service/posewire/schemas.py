@@ -1,0 +1,207 @@
+"""The JSON that goes over the wire.
+
+Coordinates are pixels of the upright picture, after EXIF orientation.
+"""
+
+from typing import Annotated, Literal, Self
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from posewire.errors import BadParameter
+from posewire.types import Pose, PoseResult
+
+# A thousandth of a pixel: finer is noise, and it keeps the answer short.
+_DECIMALS = 3
+_SCORE_DECIMALS = 4
+
+Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+
+_BOXES = TypeAdapter(list[Box])
+
+
+def parse_boxes(text: str | None) -> list[Box] | None:
+    """The `boxes` of a query.
+
+    Raises:
+        BadParameter: it is not JSON of the form [[x, y, width, height], …].
+    """
+    if text is None:
+        return None
+    try:
+        return _BOXES.validate_json(text)
+    except ValidationError as error:
+        raise BadParameter(f"boxes{describe(error)}: a list of [x, y, width, height] is needed") from None
+
+
+def describe(error: ValidationError | RequestValidationError) -> str:
+    """A validation error in one line: where, and what is wrong."""
+    parts = []
+    for e in error.errors()[:3]:
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in e["loc"] if p not in ("query", "body", "header")).lstrip(".")
+        parts.append(f"{where}: {e['msg'].removeprefix('Value error, ').lower()}" if where else e["msg"].lower())
+    return "; ".join(parts)
+
+
+class ImageIn(BaseModel):
+    """One picture of a JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base64: str = Field(description="The picture's bytes (JPEG, PNG, WebP or BMP) in base64.")
+    boxes: list[Box] | None = Field(None, description="People as [x, y, width, height]; given, the detector is skipped.")
+
+
+class PoseRequest(BaseModel):
+    """A JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: Annotated[list[ImageIn], Field(min_length=1)]
+
+
+class PoseParams(BaseModel):
+    """The query of POST /v1/pose."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
+    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Keypoints below are left out (format=posewire), 0 0 0 (format=coco) or not drawn."
+    )
+    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each picture.")
+    boxes: str | None = Field(
+        None, description="JSON [[x, y, width, height], …] in pixels of the upright picture: the detector is skipped."
+    )
+    format: Literal["posewire", "coco"] = Field("posewire", description="posewire, or COCO's results list.")
+
+
+class KeypointOut(BaseModel):
+    """One keypoint."""
+
+    name: str
+    x: float
+    y: float
+    score: float = Field(description="0..1: the heatmap's peak.")
+
+
+class PersonOut(BaseModel):
+    """One person."""
+
+    box: tuple[float, float, float, float] = Field(description="x, y, width, height.")
+    score: float = Field(description="0..1: the box's score times the mean of the keypoint scores above 0.2.")
+    keypoints: list[KeypointOut]
+
+    @classmethod
+    def from_pose(cls, pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> Self:
+        """A person as it is sent: keypoints below `min_keypoint_score` are left out."""
+        keypoints = zip(names, pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True)
+        return cls.model_construct(
+            box=_box(pose),
+            score=round(pose.score, _SCORE_DECIMALS),
+            keypoints=[
+                KeypointOut.model_construct(name=n, x=round(x, _DECIMALS), y=round(y, _DECIMALS), score=round(s, _SCORE_DECIMALS))
+                for n, (x, y), s in keypoints
+                if s >= min_keypoint_score
+            ],
+        )
+
+
+class TimingsOut(BaseModel):
+    """Where a picture's time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    detect: float
+    pose: float
+    total: float
+
+
+class ImageOut(BaseModel):
+    """Everyone in one picture: best first, or in the order of the caller's boxes."""
+
+    width: int
+    height: int
+    people: list[PersonOut]
+    timings_ms: TimingsOut
+
+    @classmethod
+    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
+        """A picture as it is sent; cutting the crops counts as pose."""
+        t = result.timings
+        stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
+        return cls.model_construct(
+            width=result.width,
+            height=result.height,
+            people=[PersonOut.from_pose(pose, names, min_keypoint_score) for pose in result.people],
+            timings_ms=TimingsOut(**{k: round(v * 1000, 2) for k, v in stages.items()}),
+        )
+
+
+class ModelNames(BaseModel):
+    """The models that answered."""
+
+    detector: str
+    pose: str
+
+
+class PoseResponse(BaseModel):
+    """The answer of POST /v1/pose, format=posewire."""
+
+    request_id: str
+    model: ModelNames
+    images: list[ImageOut]
+
+
+class CocoPerson(BaseModel):
+    """One row of COCO's results list; `image_id` is the picture's index in the request."""
+
+    image_id: int | str
+    category_id: int
+    keypoints: list[float] = Field(description="x, y, score for each of the 17 keypoints.")
+    score: float
+    bbox: tuple[float, float, float, float]
+
+
+def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float) -> list[CocoPerson]:
+    """People as rows of COCO's results list; a keypoint below `min_keypoint_score` is 0 0 0, COCO's sign for none."""
+    rows = []
+    for pose in result.people:
+        flat: list[float] = []
+        for (x, y), s in zip(pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True):
+            flat += [round(x, _DECIMALS), round(y, _DECIMALS), round(s, _SCORE_DECIMALS)] if s >= min_keypoint_score else [0.0, 0.0, 0.0]
+        rows.append(
+            CocoPerson.model_construct(
+                image_id=image_id, category_id=1, keypoints=flat, score=round(pose.score, _SCORE_DECIMALS), bbox=_box(pose)
+            )
+        )
+    return rows
+
+
+def _box(pose: Pose) -> tuple[float, float, float, float]:
+    x, y, w, h = (round(v, _DECIMALS) for v in pose.box_xywh.tolist())
+    return x, y, w, h
+
+
+class ModelOut(BaseModel):
+    """One model that is served."""
+
+    name: str
+    task: str
+    title: str
+    provider: str = Field(description="ONNX Runtime's name of what it really runs on.")
+    sha256: str
+    licence: str
+    input_height: int
+    input_width: int
+    keypoints: list[str] | None = None
+    skeleton: list[tuple[int, int]] | None = None
+
+
+class ModelsResponse(BaseModel):
+    """The answer of GET /v1/models."""
+
+    device: str
+    device_reason: str
+    workers: int
+    models: list[ModelOut]
