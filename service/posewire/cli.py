@@ -1,0 +1,126 @@
+"""The `posewire` command: options here, work in `posewire.commands`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from posewire import __version__
+from posewire.config import Decoding, Device, load_settings
+from posewire.errors import PosewireError
+
+app = typer.Typer(
+    name="posewire",
+    help="Real-time human pose estimation. Settings come from POSEWIRE_* variables; options go before them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="The models in the store.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(_: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Common options."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = None,
+    device: DeviceOption = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C; what was accepted is finished first."""
+    from posewire.commands.serve import serve as run
+
+    raise typer.Exit(run(load_settings(host=host, port=port, device=device, log_level=log_level)))
+
+
+@app.command()
+def predict(
+    pictures: Annotated[list[str], typer.Argument(help="Pictures, folders or glob patterns.")],
+    as_json: JsonOption = False,
+    form: Annotated[Literal["posewire", "coco"], typer.Option("--format", help="Shape of the JSON.")] = "posewire",
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures with the skeletons drawn.", file_okay=False)] = None,
+    min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
+    min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each picture.")] = None,
+    flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop: twice the cost.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Find everyone in pictures; prints a line a picture, or JSON (one line a picture; format coco: one list)."""
+    from posewire.commands.predict import PredictOptions
+    from posewire.commands.predict import predict as run
+
+    options = PredictOptions(as_json, form, out, min_keypoint_score)
+    settings = load_settings(
+        device=device, flip_test=flip_test, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
+    )
+    raise typer.Exit(run(pictures, options, settings))
+
+
+@app.command()
+def evaluate(
+    images: Annotated[Path, typer.Option(help="Folder of the pictures.", exists=True, file_okay=False)],
+    annotations: Annotated[Path, typer.Option(help="COCO person keypoints (JSON).", exists=True, dir_okay=False)],
+    boxes: Annotated[Literal["gt", "detector"], typer.Option(help="Boxes of the annotations, or of the detector.")] = "gt",
+    url: Annotated[str | None, typer.Option(help="Evaluate a running service instead, such as http://127.0.0.1:8000.")] = None,
+    decoding: Annotated[Decoding | None, typer.Option(help="dark or quarter.")] = None,
+    flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop.")] = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """COCO AP (pycocotools) of the shipped models or of a running service."""
+    from posewire.commands.evaluate import evaluate as run
+
+    settings = load_settings(
+        device=device, decoding=decoding, flip_test=flip_test, min_detection_score=0.02, max_pictures=1, log_level="warning"
+    )
+    raise typer.Exit(run(images, annotations, boxes, url, settings, as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, device: DeviceOption = None) -> None:
+    """Say what is installed, which device would be used and whether the models load and run."""
+    from posewire.commands.doctor import doctor as run
+
+    raise typer.Exit(run(load_settings(device=device, log_level="warning"), as_json=as_json))
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """Every model of the store, with its size, licence and measured accuracy."""
+    from posewire.commands.models import list_models
+
+    raise typer.Exit(list_models(load_settings(), as_json=as_json))
+
+
+@models_app.command("verify")
+def models_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; none: all.")] = None, as_json: JsonOption = False
+) -> None:
+    """Compare every model file with the manifest's sha256."""
+    from posewire.commands.models import verify_models
+
+    raise typer.Exit(verify_models(load_settings(), names or [], as_json=as_json))
+
+
+def main() -> None:
+    """Run the command; an error of ours is one line and exit code 1."""
+    try:
+        app()
+    except PosewireError as error:
+        typer.echo(f"posewire: {error}", err=True)
+        sys.exit(1)

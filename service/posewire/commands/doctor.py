@@ -1,0 +1,70 @@
+"""`posewire doctor`: what is installed, what would be used, and whether it works."""
+
+import json
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from posewire import __version__
+from posewire.config import Settings
+from posewire.errors import PosewireError
+from posewire.inference.cpu import cpu_limit
+from posewire.inference.engine import Engine, load_engine
+from posewire.telemetry.metrics import Metrics
+
+
+def doctor(settings: Settings, *, as_json: bool) -> int:
+    """Print the findings; 1 when the service would not start."""
+    findings: dict[str, object] = {
+        "posewire": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu"),
+        "opencv": cv2.__version__,
+        "providers": ", ".join(onnxruntime.get_available_providers()),
+        "cores": cpu_limit(),
+    }
+    fault = _try(lambda: _check_engine(settings, findings))
+    findings["verdict"] = fault or "ok: the service would start"
+    if as_json:
+        print(json.dumps({**findings, "ok": fault is None}, indent=2))
+    else:
+        width = max(map(len, findings))
+        for name, finding in findings.items():
+            print(f"{name:<{width}}  {finding}")
+    return int(fault is not None)
+
+
+def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
+    engine = load_engine(settings, Metrics())
+    findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
+    for model in engine.models:
+        findings[model.spec.task] = f"{model.spec.name} on {model.provider}"
+    _run_once(engine)
+
+
+def _run_once(engine: Engine) -> None:
+    for model in (engine.detector, engine.pose):
+        model.infer([np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)])
+
+
+def _try(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except PosewireError as error:
+        return str(error)
+    return None
+
+
+def _installed(*packages: str) -> str:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)

@@ -1,0 +1,175 @@
+"""`posewire predict`: pictures of the disk through the same engine that serves HTTP."""
+
+import asyncio
+import glob
+import json
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from posewire.commands.files import make_folder, write_atomically
+from posewire.commands.progress import progress
+from posewire.config import Settings
+from posewire.errors import PosewireError, ServiceError
+from posewire.inference.engine import Engine, Estimate, load_engine
+from posewire.schemas import ImageOut, coco_rows
+from posewire.telemetry.logs import configure_logging
+from posewire.telemetry.metrics import Metrics
+from posewire.types import PoseOptions
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """What the command line asked for."""
+
+    as_json: bool
+    form: str  # posewire or coco
+    out: Path | None
+    min_keypoint_score: float | None
+
+
+def predict(pictures: list[str], options: PredictOptions, settings: Settings) -> int:
+    """Estimate all pictures; 1 when one of them failed, 130 after Ctrl-C.
+
+    Raises:
+        PosewireError: a picture is not there, or the models do not load.
+    """
+    configure_logging(settings.log_level)
+    paths = find_pictures(pictures)
+    if options.out is not None:
+        make_folder(options.out)
+    try:
+        return asyncio.run(_predict(paths, options, settings))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the pictures written so far are whole")
+        return 130
+
+
+def find_pictures(arguments: Iterable[str]) -> list[Path]:
+    """Files, the pictures in folders, and what glob patterns match, in order and each once.
+
+    Raises:
+        PosewireError: an argument gives no picture.
+    """
+    paths: dict[Path, None] = {}
+    for argument in arguments:
+        found = list(_expand(argument))
+        if not found:
+            raise PosewireError(f"{argument}: no such picture, folder with pictures, or pattern that matches one")
+        paths.update(dict.fromkeys(found))
+    return list(paths)
+
+
+def _expand(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+    elif path.exists():
+        yield path
+    else:
+        yield from sorted(
+            p
+            for p in map(Path, glob.glob(argument, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+            if p.suffix.lower() in _SUFFIXES
+        )
+
+
+async def _predict(paths: list[Path], options: PredictOptions, settings: Settings) -> int:
+    engine = load_engine(settings, Metrics())
+    await engine.start()
+    failed = 0
+    coco: list[dict[str, object]] = []
+    names = _DrawnNames(options.out)
+    try:
+        with progress(len(paths), "pictures") as advance:
+            async for path, answer in _estimates(engine, paths):
+                if isinstance(answer, ServiceError):
+                    failed += 1
+                    _report_failure(path, answer, options)
+                else:
+                    coco += _report(path, answer, engine, options)
+                    if options.out is not None:
+                        await engine.offload(_draw, engine, answer, names.of(path), options.min_keypoint_score)
+                advance()
+    finally:
+        await engine.close()
+    if options.as_json and options.form == "coco":
+        print(json.dumps(coco))
+    return int(failed > 0)
+
+
+async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, Estimate | ServiceError]]:
+    """Answers in the order of the paths, a few pictures ahead of the reader so that every core has work."""
+    settings = engine.settings
+    options = PoseOptions(settings.min_detection_score, settings.max_people)
+
+    async def one(path: Path) -> Estimate | ServiceError:
+        try:
+            return await engine.estimate(await engine.offload(_read, path), options)
+        except ServiceError as error:
+            return error
+
+    ahead: deque[tuple[Path, asyncio.Task[Estimate | ServiceError]]] = deque()
+    for path in paths:
+        ahead.append((path, asyncio.create_task(one(path))))
+        if len(ahead) > 2 * engine.plan.workers:
+            first, task = ahead.popleft()
+            yield first, await task
+    while ahead:
+        first, task = ahead.popleft()
+        yield first, await task
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ServiceError(f"cannot be read: {error.strerror}") from None
+
+
+def _report(path: Path, estimate: Estimate, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
+    """Print one answer; returns its COCO rows, which are printed together at the end."""
+    result, threshold = estimate.result, options.min_keypoint_score or 0.0
+    if not options.as_json:
+        scores = ", ".join(f"{p.score:.2f}" for p in result.people)
+        people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
+        print(f"{path}: {result.width}x{result.height}, {people}{f' ({scores})' if scores else ''}, {result.timings.total * 1000:.0f} ms")
+    elif options.form == "coco":
+        image_id = int(path.stem) if path.stem.isdecimal() else path.name
+        return [row.model_dump() for row in coco_rows(result, image_id, threshold)]
+    else:
+        out = ImageOut.from_result(result, engine.pose.spec.keypoints.names, threshold)
+        print(json.dumps({"file": str(path), **out.model_dump()}))
+    return []
+
+
+def _report_failure(path: Path, error: ServiceError, options: PredictOptions) -> None:
+    print(f"posewire: {path}: {error.detail}", file=sys.stderr)
+    if options.as_json and options.form == "posewire":
+        print(json.dumps({"file": str(path), "error": error.detail}))
+
+
+def _draw(engine: Engine, estimate: Estimate, target: Path, min_keypoint_score: float | None) -> None:
+    write_atomically(target, engine.draw(estimate, "image/jpeg" if target.suffix == ".jpg" else "image/png", min_keypoint_score))
+
+
+class _DrawnNames:
+    """Where drawn pictures go: never over a source, never two to one name."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path()
+        self._taken: set[str] = set()
+
+    def of(self, source: Path) -> Path:
+        suffix = ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
+        stem, n = source.stem, 1
+        while (name := f"{stem}.pose{suffix}" if n == 1 else f"{stem}-{n}.pose{suffix}") in self._taken:
+            n += 1
+        self._taken.add(name)
+        return self._folder / name

@@ -1,0 +1,85 @@
+"""`posewire serve`: the application under uvicorn, with a drain that loses nothing."""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+
+from posewire.api.services import Services
+from posewire.app import create_app
+from posewire.config import Settings
+from posewire.inference.engine import load_engine
+from posewire.telemetry.logs import configure_logging
+from posewire.telemetry.metrics import Metrics
+
+# Longer than the idle time of common load balancers (60 s): otherwise they meet connections that were just closed.
+_KEEP_ALIVE_S = 75
+
+# A request follows its connection within this time, or it was not under way.
+_LAST_REQUESTS_S = 0.2
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, at SIGTERM, first says that it is not ready, and only then closes the port.
+
+    In between requests are still answered, with `Connection: close`: clients and load balancers go elsewhere with
+    nothing lost. Ctrl-C, or a second SIGTERM, closes the port at once; what was accepted is finished all the same.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+        self._close_at: float | None = None  # seconds, monotonic
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Note the signal; uvicorn's own handler would raise it again at the end and spoil the exit code."""
+        if sig == signal.SIGTERM and not self._services.draining:
+            self._services.draining = True
+            self._close_at = time.monotonic() + self._services.settings.drain_s
+        elif self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        else:
+            self._services.draining = True
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to close the port; asked ten times a second."""
+        drained = self._close_at is not None and time.monotonic() >= self._close_at
+        return await super().on_tick(counter) or drained
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, hear out the connections that were just accepted, then stop as uvicorn does.
+
+        uvicorn alone closes every connection on which no request has arrived yet, with the request perhaps on its way.
+        """
+        for listener in self.servers:
+            listener.close()
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; exit code 0 after a clean stop.
+
+    Raises:
+        ModelError, DeviceError: before the port is opened.
+    """
+    # Standard output carries the log and nothing else: the picture libraries complain on standard error in words of their own.
+    configure_logging(settings.log_level, sys.stdout)
+    app = create_app(settings, load_engine(settings, Metrics()))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    server = DrainingServer(config, app.state.services)
+    server.run()
+    return 0 if server.started else 1
