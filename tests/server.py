@@ -1,0 +1,50 @@
+"""A real `posewire serve` process for the tests."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Server:
+    """A server that listens."""
+
+    process: subprocess.Popen[str]
+    log: list[dict[str, object]] = field(default_factory=list)  # its log entries so far
+    url: str = ""
+    listening: threading.Event = field(default_factory=threading.Event)
+
+    def read_log(self) -> None:
+        """Take in the log until the process ends."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log.append(json.loads(line))
+            if found := re.search(r"running on (http://\S+)", str(self.log[-1]["message"])):
+                self.url = found[1]
+                self.listening.set()
+        self.listening.set()
+
+
+@contextmanager
+def serve(**settings: str) -> Iterator[Server]:
+    """Start a server on a free port, wait until it listens, and end it afterwards."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
+    environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
+    command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        server = Server(process)
+        reader = threading.Thread(target=server.read_log)
+        reader.start()
+        try:
+            assert server.listening.wait(60), "the server does not start"
+            assert server.url, f"the server ended: {server.log}"
+            yield server
+        finally:
+            process.kill()
+            reader.join()

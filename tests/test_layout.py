@@ -1,0 +1,96 @@
+"""What the repository promises of itself."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from posewire.config import Settings, load_settings
+from posewire.errors import ConfigError
+from posewire.models.store import ModelStore
+
+ROOT = Path(__file__).parents[1]
+OFFLINE_ONLY = {"torch", "model_store"}
+
+
+def imports(source: Path) -> set[str]:
+    """Top-level names of every import in a file, also those inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_service_imports_nothing_of_the_training_side() -> None:
+    sources = sorted((ROOT / "service").rglob("*.py"))
+    assert len(sources) > 30
+    assert {str(s): imports(s) & OFFLINE_ONLY for s in sources if imports(s) & OFFLINE_ONLY} == {}
+
+
+def test_the_version_is_written_once() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    sources = [path for folder in ("service", "model_store") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in sources if f'"{version}"' in path.read_text()] == []
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `(POSEWIRE_\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == [f"POSEWIRE_{name.upper()}" for name in Settings.model_fields]
+    for (name, default, description), field in zip(rows, Settings.model_fields.values(), strict=True):
+        if name != "POSEWIRE_CACHE_DIR":  # the home folder differs
+            assert default == ("" if field.default is None else f"`{str(field.default).lower()}`"), name
+        assert description == field.description
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"POSEWIRE_PRT": "1"}, ["POSEWIRE_PRT"]),
+        ({"POSEWIRE_PORT": "many"}, ["POSEWIRE_PORT", "many"]),
+        ({"POSEWIRE_PORT": "70000"}, ["POSEWIRE_PORT", "70000"]),
+        ({"POSEWIRE_LOG_LEVEL": "loud"}, ["POSEWIRE_LOG_LEVEL", "loud"]),
+    ],
+)
+def test_a_bad_setting_is_named(environment: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environment)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_command_line_beats_environment_beats_default() -> None:
+    assert load_settings({}).port == 8000
+    assert load_settings({"POSEWIRE_PORT": "9000", "HOME": "/"}).port == 9000
+    assert load_settings({"POSEWIRE_PORT": "9000"}, port=9001, host=None).port == 9001
+
+
+def pip(*arguments: str | Path) -> None:
+    quiet = ["--disable-pip-version-check", "-q", "--no-deps", "--no-build-isolation"]
+    command, *rest = arguments
+    subprocess.run([sys.executable, "-m", "pip", command, *quiet, *rest, ROOT], check=True)
+
+
+def test_the_wheel_carries_manifest_weights_and_cards(tmp_path: Path) -> None:
+    pip("wheel", "-w", tmp_path)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    manifest = ModelStore().manifest
+    assert {f"posewire/_model_store/{path}" for spec in manifest.models for path in (spec.file, spec.card)} <= set(names)
+    assert "posewire/_model_store/manifest.toml" in names
+    assert not [name for name in names if name.startswith(("tests", "model_store"))]
+
+
+def test_an_installed_wheel_finds_its_own_models(tmp_path: Path) -> None:
+    pip("install", "--target", tmp_path)
+    script = "import posewire; from posewire.models.store import default_root; print(posewire.__file__); print(default_root())"
+    environment = {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    package, store = run.stdout.splitlines()
+    assert Path(package).is_relative_to(tmp_path)
+    assert Path(store) == tmp_path / "posewire" / "_model_store"
