@@ -49,6 +49,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a picture that was sent once is not sent again for a slash
     )
     app.state.services = services
     app.add_middleware(RequestContext, services=services)

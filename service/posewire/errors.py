@@ -79,6 +79,12 @@ class Draining(ServiceError):
     status, slug, title = 503, "draining", "The service is stopping"
 
 
+class NotReady(ServiceError):
+    """The models are not loaded yet."""
+
+    status, slug, title = 503, "not-ready", "The service is not ready"
+
+
 class DeadlineExceeded(ServiceError):
     """The request's time was over before its answer was there."""
 

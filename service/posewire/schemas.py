@@ -6,7 +6,7 @@ Coordinates are pixels of the upright picture, after EXIF orientation.
 from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadParameter
 from posewire.types import Pose, PoseResult
@@ -15,7 +15,10 @@ from posewire.types import Pose, PoseResult
 _DECIMALS = 3
 _SCORE_DECIMALS = 4
 
-Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+# Far beyond any picture, and far below where float32 overflows on the way to the crop and back.
+Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
+
+Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 _BOXES = TypeAdapter(list[Box])
 
@@ -31,16 +34,21 @@ def parse_boxes(text: str | None) -> list[Box] | None:
     try:
         return _BOXES.validate_json(text)
     except ValidationError as error:
-        raise BadParameter(f"boxes{describe(error)}: a list of [x, y, width, height] is needed") from None
+        raise BadParameter(f"boxes: {describe(error)}; a JSON list of [x, y, width, height] is needed") from None
 
 
 def describe(error: ValidationError | RequestValidationError) -> str:
-    """A validation error in one line: where, and what is wrong."""
+    """A validation error in one line: where, and what is wrong; a name that the caller made up may hold anything."""
     parts = []
     for e in error.errors()[:3]:
-        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in e["loc"] if p not in ("query", "body", "header")).lstrip(".")
+        names = (p for p in e["loc"] if p not in ("query", "body", "header"))
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{_one_line(p)}" for p in names).lstrip(".")
         parts.append(f"{where}: {e['msg'].removeprefix('Value error, ').lower()}" if where else e["msg"].lower())
     return "; ".join(parts)
+
+
+def _one_line(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
 
 
 class ImageIn(BaseModel):

@@ -10,9 +10,10 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from posewire.config import Settings
-from posewire.errors import BadBody, BadParameter, TooLarge, UnsupportedMediaType
+from posewire.errors import BadBody, BadParameter, ClientGone, TooLarge, UnsupportedMediaType
 from posewire.inference.engine import Engine
 from posewire.schemas import Box, PoseRequest, describe
 from posewire.types import FloatArray
@@ -53,8 +54,9 @@ async def read_pictures(request: Request, engine: Engine, boxes: list[Box] | Non
     else:
         found = f"{media_type} is not" if media_type else "a request without Content-Type is not"
         raise UnsupportedMediaType(f"{found} supported: send {', '.join(PICTURE_TYPES)}, multipart/form-data or application/json")
-    if len(pictures) > settings.max_pictures:
-        raise TooLarge(f"{len(pictures)} pictures are more than the {settings.max_pictures} that one request may have")
+    most = min(settings.max_pictures, settings.max_in_flight)  # more than fit in at a time would be told to try again for ever
+    if len(pictures) > most:
+        raise TooLarge(f"{len(pictures)} pictures are more than the {most} that one request may have")
     for i, picture in enumerate(pictures):
         if len(picture.data) > settings.max_bytes:
             raise TooLarge(f"a picture of {len(picture.data)} bytes is over the limit of {settings.max_bytes}", image=i)
@@ -71,11 +73,14 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     total = int(declared) if declared.isascii() and declared.isdigit() else 0
     if total <= limit:
         total = 0
-        async for chunk in request.stream():
-            total += len(chunk)
-            if total > limit:
-                break
-            yield chunk
+        try:
+            async for chunk in request.stream():
+                total += len(chunk)
+                if total > limit:
+                    break
+                yield chunk
+        except ClientDisconnect:
+            raise ClientGone("the client has closed the connection") from None
     if total > limit:
         raise TooLarge(f"the body is over the limit of {limit} bytes")
 
@@ -87,8 +92,27 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+class _WholeMultiPart(MultiPartParser):
+    """Refuses a body that ends before its closing boundary: the library would leave out the last part without a word."""
+
+    _ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("It ends before its closing boundary")
+
+
 async def _read_multipart(request: Request, settings: Settings, boxes: list[Box] | None) -> list[PictureIn]:
-    parser = MultiPartParser(request.headers, _bounded(request, settings.max_request_bytes), max_files=256, max_fields=16)
+    parser = _WholeMultiPart(request.headers, _bounded(request, settings.max_request_bytes), max_files=256, max_fields=16)
     # Parts stay in memory, which the body's limit bounds: the root file system may be read-only.
     parser.spool_max_size = settings.max_request_bytes
     try:

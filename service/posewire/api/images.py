@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
 from posewire.api.services import Services, services_of
-from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, Draining, NotAcceptable, ServiceError
+from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.inference.engine import Engine, Estimate
 from posewire.schemas import CocoPerson, ImageOut, ModelNames, PoseParams, PoseRequest, PoseResponse, coco_rows, parse_boxes
 from posewire.telemetry.logs import request_id_var
@@ -21,15 +21,8 @@ T = TypeVar("T")
 
 AnswerType: TypeAlias = Literal["application/json", "image/jpeg", "image/png"]
 
-# What each range of an Accept header is given; exact names stand for themselves.
-_OFFERS: dict[str, AnswerType] = {
-    "*/*": "application/json",
-    "application/*": "application/json",
-    "application/json": "application/json",
-    "image/*": "image/jpeg",
-    "image/jpeg": "image/jpeg",
-    "image/png": "image/png",
-}
+# What may be given, the first where the caller does not care.
+_ANSWERS: tuple[AnswerType, ...] = ("application/json", "image/jpeg", "image/png")
 
 _COCO_ROWS = TypeAdapter(list[CocoPerson])
 
@@ -45,7 +38,12 @@ _BODY = {
                 "required": ["image"],
             }
         },
-        "application/json": {"schema": PoseRequest.model_json_schema()},
+        # A reference starts at the document's root, not at this schema.
+        "application/json": {
+            "schema": PoseRequest.model_json_schema(
+                ref_template="#/paths/~1v1~1pose/post/requestBody/content/application~1json/schema/$defs/{model}"
+            )
+        },
     },
 }
 _TIMEOUT_HEADER = {
@@ -63,7 +61,10 @@ router = APIRouter()
     "/v1/pose",
     summary="Find everyone in pictures and place their keypoints",
     response_model=None,
-    responses={200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _PICTURE)}},
+    responses={
+        200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _PICTURE)},
+        "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
+    },
     openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
 )
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
@@ -71,8 +72,8 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     services = services_of(request)
     engine = services.engine
     if engine is None:
-        raise Draining("the service is not ready yet; try again", retry_after_s=1)
-    form = _answer_type(request.headers.get("accept", "*/*"))
+        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+    form = _answer_type(",".join(request.headers.getlist("accept")) or "*/*")
     deadline = asyncio.get_running_loop().time() + _timeout_s(request, services)
     with ExitStack() as places:
         places.enter_context(services.admission.enter(1))
@@ -94,16 +95,19 @@ def _timeout_s(request: Request, services: Services) -> float:
 
 
 def _answer_type(accept: str) -> AnswerType:
-    """The media type of ours that the caller wants most."""
-    best: AnswerType | None = None
-    weight = 0.0
-    for entry in accept.split(","):
-        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+    """The media type of ours that the caller wants most; the most specific range decides (RFC 9110, 12.5.1)."""
+    wanted: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        media_range, *parameters = (part.strip() for part in entry.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        q = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
-        if q > weight and media_type in _OFFERS:
-            best, weight = _OFFERS[media_type], q
-    if best is None:
+        wanted[media_range] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
+
+    def quality_of(answer: AnswerType) -> float:
+        ranges = (answer, f"{answer.split('/')[0]}/*", "*/*")
+        return next((wanted[r] for r in ranges if r in wanted), 0.0)
+
+    best = max(_ANSWERS, key=quality_of)
+    if not quality_of(best):
         raise NotAcceptable("accept application/json, image/jpeg or image/png")
     return best
 
@@ -121,7 +125,7 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
         try:
             estimate = await engine.estimate(picture.data, options, deadline=deadline)
         except ServiceError as error:
-            if len(pictures) > 1:
+            if len(pictures) > 1 and error.status < 500:  # above, the picture is not at fault
                 error.image = index
             raise
         return estimate

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
+from posewire.errors import ServiceError
 from posewire.telemetry.logs import request_id_var, trace_id_var
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -54,6 +55,7 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         except Exception:
             log.exception("unhandled error")
+            self._services.metrics.count_rejection(ServiceError)
             if not status:
                 await internal_problem()(scope, receive, send_with_id)
         finally:

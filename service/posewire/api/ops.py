@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse
 
 from posewire.api.problems import problem
 from posewire.api.services import services_of
+from posewire.errors import NotReady
 from posewire.inference.engine import LoadedModel
 from posewire.models.manifest import PoseSpec
 from posewire.schemas import ModelOut, ModelsResponse
@@ -29,7 +30,7 @@ async def readyz(request: Request) -> Response:
     if services.ready:
         return JSONResponse({"status": "ready"})
     why = "the service is stopping" if services.draining else "the models are not served"
-    return problem(503, "not-ready", "The service is not ready", why)
+    return problem(NotReady.status, NotReady.slug, NotReady.title, why)
 
 
 @router.get("/v1/models", summary="The models that are served, and where they run")

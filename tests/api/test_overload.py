@@ -1,0 +1,104 @@
+"""More than the service can take: refused at the door, whole, with a time to come back."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from posewire.inference.engine import Engine
+from tests.api.support import (
+    JSON,
+    MULTIPART,
+    Api,
+    Gate,
+    GatedDetector,
+    StartApi,
+    assert_problem,
+    chunks,
+    eventually,
+    images,
+    json_body,
+    people_of,
+)
+
+
+def assert_overloaded(answer: httpx.Response) -> None:
+    assert_problem(answer, 503, "overloaded", "try again")
+    assert answer.headers["Retry-After"].isdigit()
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+async def hold(api: Api, picture: bytes, requests: int) -> list[asyncio.Task[httpx.Response]]:
+    """Requests of one picture that hold their places."""
+    tasks = [asyncio.create_task(api.post(picture)) for _ in range(requests)]
+
+    async def all_hold() -> bool:
+        return await api.in_flight() == requests
+
+    await eventually(all_hold)
+    return tasks
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def full(start_api: StartApi, models: Engine, gate: Gate) -> Api:
+    """An app for two pictures at a time, whose detector is behind the gate."""
+    return await start_api(max_in_flight=2, detector=GatedDetector(models.detector, gate))
+
+
+async def test_the_third_of_two_is_turned_away_and_the_two_are_answered(full: Api, gate: Gate, astronaut: bytes) -> None:
+    with gate.shut():
+        held = await hold(full, astronaut, 2)
+        for _ in range(3):
+            assert_overloaded(await full.post(astronaut))
+        assert await full.in_flight() == 2
+    for answer in await asyncio.gather(*held):
+        assert len(people_of(answer)) == 1
+    assert await full.in_flight() == 0
+    assert await full.metric("posewire_rejections_total", reason="overloaded") == 3
+    assert len(people_of(await full.post(astronaut))) == 1
+    assert await full.runs("detector") == 3
+
+
+async def test_who_is_turned_away_is_not_read(full: Api, gate: Gate, astronaut: bytes) -> None:
+    def unread() -> Iterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    with gate.shut():
+        held = await hold(full, astronaut, 2)
+        assert_overloaded(await full.post(chunks(unread())))
+    await asyncio.gather(*held)
+
+
+@pytest.mark.parametrize("kind", ["multipart", "JSON"])
+async def test_several_pictures_find_room_all_or_none(start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, kind: str) -> None:
+    api = await start_api(max_in_flight=3, detector=GatedDetector(models.detector, gate))
+    body, headers = (images, MULTIPART) if kind == "multipart" else (json_body, JSON)
+    with gate.shut():
+        held = await hold(api, astronaut, 2)
+        assert_overloaded(await api.post(body(astronaut, astronaut), headers))
+        assert await api.in_flight() == 2
+        held += [asyncio.create_task(api.post(body(astronaut), headers))]  # one still fits
+
+        async def three() -> bool:
+            return await api.in_flight() == 3
+
+        await eventually(three)
+    assert [len(people_of(answer)) for answer in await asyncio.gather(*held)] == [1, 1, 1]
+    assert await api.in_flight() == 0
+    assert await api.metric("posewire_pictures_total") == 3  # of the two that did not fit, not even one was begun
+    answer = await api.post(body(astronaut, astronaut, astronaut), headers)
+    assert [len(people_of(answer, i)) for i in range(3)] == [1, 1, 1]
+
+
+async def test_a_picture_that_is_bad_gives_its_place_back_and_its_neighbours_theirs(full: Api, astronaut: bytes) -> None:
+    for _ in range(3):
+        assert_problem(await full.post(images(astronaut, b"text"), MULTIPART), 400, "bad-picture", image=1)
+        assert await full.in_flight() == 0
+    assert len(people_of(await full.post(images(astronaut, astronaut), MULTIPART), 1)) == 1

@@ -1,0 +1,87 @@
+"""Fixtures for every test: the shipped models, opened once, and apps over them in this process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from posewire.app import create_app
+from posewire.config import load_settings
+from posewire.inference.detector import Detector
+from posewire.inference.engine import Engine, load_engine
+from posewire.inference.pose import PoseEstimator
+from posewire.telemetry.metrics import Metrics
+from posewire.types import UInt8Array
+from tests import pictures
+from tests.api.support import Api, StartApi
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="session")
+def models() -> Engine:
+    """The shipped models: take `detector`, `pose` and `plan`; the engine itself is never started."""
+    return load_engine(load_settings({}), Metrics())
+
+
+@pytest.fixture
+def make_engine(models: Engine) -> MakeEngine:
+    """An engine over the opened models: cheap. Settings by name.
+
+    Unless told: batches of one, so that the warm-up is short; and people of at least 0.5, between the astronaut's 0.72
+    and the 0.33 that the detector gives her background.
+    """
+
+    def make(
+        *,
+        detector: Detector | None = None,
+        pose: PoseEstimator | None = None,
+        workers: int | None = None,
+        **settings: object,
+    ) -> Engine:
+        plan = models.plan if workers is None else replace(models.plan, workers=workers)
+        chosen = load_settings({}, **({"max_batch": 1, "min_detection_score": 0.5} | settings))
+        return Engine(detector or models.detector, pose or models.pose, plan, chosen, Metrics())
+
+    return make
+
+
+@pytest.fixture
+async def start_api(make_engine: MakeEngine) -> AsyncIterator[StartApi]:
+    """Start an app over `make_engine`'s engine, with its lifespan; all end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**options: object) -> Api:
+            engine = make_engine(**options)
+            app = create_app(engine.settings, engine)
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app)
+            return Api(app, engine, await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://posewire")))
+
+        yield start
+
+
+@pytest.fixture
+async def api(start_api: StartApi) -> Api:
+    """An app with the default settings."""
+    return await start_api()
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> bytes:
+    """A JPEG of one person, 512 x 512."""
+    return pictures.ASTRONAUT.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def astronaut_pixels() -> UInt8Array:
+    """(512, 512, 3) uint8, RGB: the same picture."""
+    return pictures.astronaut()
+
+
+@pytest.fixture(scope="session")
+def landscape() -> bytes:
+    """A PNG of nobody, 640 x 480."""
+    return pictures.encode(pictures.landscape(), ".png")
