@@ -51,5 +51,38 @@ KEYPOINT_SETS: Final[Mapping[str, KeypointSet]] = MappingProxyType(
                 *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),  # face
             ),
         ),
+        # Joints in the order of MPII (Andriluka et al., CVPR 2014), whose own measure is PCKh: it has no spread of annotators.
+        # These are COCO's where COCO has the joint and CrowdPose's for neck and head; thorax and pelvis take their neighbours'.
+        "mpii16": KeypointSet(
+            names=(
+                "right_ankle",
+                "right_knee",
+                "right_hip",
+                "left_hip",
+                "left_knee",
+                "left_ankle",
+                "pelvis",
+                "thorax",
+                "upper_neck",
+                "head_top",
+                "right_wrist",
+                "right_elbow",
+                "right_shoulder",
+                "left_shoulder",
+                "left_elbow",
+                "left_wrist",
+            ),
+            flip_pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
+            oks_sigmas=(
+                *(0.089, 0.087, 0.107, 0.107, 0.087, 0.089),  # legs
+                *(0.107, 0.079, 0.079, 0.079),  # pelvis, thorax, neck, head
+                *(0.062, 0.072, 0.079, 0.079, 0.072, 0.062),  # arms
+            ),
+            skeleton=(
+                *((0, 1), (1, 2), (5, 4), (4, 3)),  # legs
+                *((2, 6), (3, 6), (6, 7), (7, 8), (8, 9)),  # trunk and head
+                *((7, 12), (12, 11), (11, 10), (7, 13), (13, 14), (14, 15)),  # arms
+            ),
+        ),
     }
 )

@@ -1,0 +1,1 @@
+"""Offline only: the torch networks and what trains them."""

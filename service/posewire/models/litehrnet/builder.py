@@ -1,0 +1,66 @@
+"""ONNX graphs, a node at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 9  # of ONNX 1.14: every ONNX Runtime since 1.15 reads it
+
+Array = npt.NDArray[np.float64]
+
+
+class OnnxBuilder:
+    """Collects nodes and constants; every method that adds a node returns the name of its output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, npt.NDArray[Any]] = {}
+        self._count = 0
+
+    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        """A constant tensor."""
+        name = self._name("constant")
+        self._constants[name] = np.ascontiguousarray(values, dtype)
+        return name
+
+    def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """A node with one output; an empty input name leaves an optional input out."""
+        result = output or self._name(operator)
+        self._nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
+        return result
+
+    def split(self, x: str, sizes: Sequence[int]) -> list[str]:
+        """A tensor (N, C, …) cut along its channels."""
+        results = [self._name("split") for _ in sizes]
+        self._nodes.append(helper.make_node("Split", [x, self.constant(sizes, np.int64)], results, axis=1))
+        return results
+
+    def conv(self, x: str, weight: Array, bias: Array | None, *, stride: int = 1, groups: int = 1) -> str:
+        """A convolution by (O, C / groups, k, k), padded so that only the stride changes the size."""
+        kernel = weight.shape[-1]
+        inputs = [x, self.constant(weight)] + ([] if bias is None else [self.constant(bias)])
+        return self.node("Conv", *inputs, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=groups)
+
+    def upsample(self, x: str, rows: int, columns: int) -> str:
+        """Every pixel repeated `rows` times down and `columns` times across."""
+        if rows == columns == 1:
+            return x
+        scales = self.constant([1, 1, rows, columns])
+        return self.node("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+    def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """The whole graph, checked."""
+        constants = [numpy_helper.from_array(values, key) for key, values in self._constants.items()]
+        graph = helper.make_graph(self._nodes, name, list(inputs), list(outputs), constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="posewire")
+        onnx.checker.check_model(model)
+        return model
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind.lower()}_{self._count}"
