@@ -47,7 +47,7 @@ async def test_before_its_models_are_loaded_it_is_alive_but_answers_nothing(astr
         assert_problem(await client.get("/readyz"), 503, "not-ready")
         assert (await client.get("/v1/models")).json()["models"] == []
         answer = await client.post("/v1/pose", content=astronaut, headers={"Content-Type": "image/jpeg"})
-        assert_problem(answer, 503, "draining", "not ready yet")
+        assert_problem(answer, 503, "not-ready", "not loaded yet")
         assert answer.headers["Retry-After"] == "1"
 
 

@@ -133,6 +133,8 @@ class DynamicBatcher(Generic[In, Out]):
             raise InferenceFailed("the model's queue has died; the service must be restarted")
         if self._live + len(items) > self._max_queue:
             raise Overloaded("the model's queue is full; try again", retry_after_s=1)
+        if deadline is not None and deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded("the deadline passed before the model had run")
         futures = [self._enqueue(item) for item in items]
         try:
             async with asyncio.timeout_at(deadline):
@@ -187,7 +189,8 @@ class DynamicBatcher(Generic[In, Out]):
 
     def _take(self) -> list[_Waiting[In, Out]]:
         """The next batch: a fair share of what waits, for the thread that we hold and those that are idle."""
-        share = min(self._max_batch, math.ceil(self._live / (self._pool.idle + 1)))
+        # At least one: where all have gone, the queue must still be emptied, or the loop would spin on it.
+        share = max(1, min(self._max_batch, math.ceil(self._live / (self._pool.idle + 1))))
         batch: list[_Waiting[In, Out]] = []
         while self._queue and len(batch) < share:
             waiting = self._queue.popleft()
@@ -209,27 +212,30 @@ class DynamicBatcher(Generic[In, Out]):
         finally:
             self._pool.release()
         for waiting, output in zip(batch, outputs, strict=True):
-            waited = started - waiting.arrived
-            self._observer.waited(waited)
             if not waiting.future.done():
-                waiting.future.set_result(Served(output, waited, ended - started))
+                waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
+        for waiting in batch:  # after the answers: no caller waits on what the observer does
+            self._observer.waited(started - waiting.arrived)
 
     def _timed(self, items: list[In]) -> tuple[Sequence[Out], float, float]:
         self._observer.started(len(items))
         started = time.monotonic()
-        outputs = self._infer(items)
+        try:
+            outputs = self._infer(items)
+        except StopIteration as error:  # a future refuses to carry it, and nobody would ever hear
+            raise RuntimeError(f"{self.name}: the model run raised StopIteration") from error
         if len(outputs) != len(items):
             raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(items)} inputs")
         return outputs, started, time.monotonic()
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
-        self._observer.failed()
         log.error("a batch of %s failed", self.name, exc_info=error)
         for waiting in batch:
             if not waiting.future.done():
                 waiting.future.set_exception(
                     error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")
                 )
+        self._observer.failed()
 
     def _on_collector_end(self, collector: asyncio.Task[None]) -> None:
         if not collector.cancelled():

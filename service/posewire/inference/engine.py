@@ -182,6 +182,12 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
 
 
+def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
+    """Run a model once, so that a device that opens it and then fails is found out; the provider that it ran on."""
+    session.run(np.zeros((1, 3, spec.input.height, spec.input.width), np.float32))
+    return session.provider
+
+
 def _check_boxes(options: PoseOptions, frame: Frame) -> None:
     boxes = options.boxes_xywh
     if boxes is None:
@@ -210,7 +216,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
     plan = choose_device(
         settings.device,
         runtime,
-        lambda plan: OnnxSession(pose_model, pose_spec.name, plan, runtime).provider,
+        lambda plan: _first_run(OnnxSession(pose_model, pose_spec.name, plan, runtime), pose_spec),
         workers=settings.threads or cpu_limit(),
         memory_bytes=settings.gpu_memory_mb * 1024 * 1024,
         cache=settings.cache_dir,

@@ -9,6 +9,9 @@ from posewire.errors import ModelError
 from posewire.inference.device import CPU_PROVIDER, DevicePlan, Runtime
 from posewire.types import FloatArray
 
+# What a model of any batch calls its first dimension.
+_BATCH = "batch"
+
 
 class OnnxSession:
     """A model with one input and one output, both float32; `run` may be called from several threads at once.
@@ -20,7 +23,8 @@ class OnnxSession:
         runtime: ONNX Runtime.
 
     Raises:
-        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output.
+        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output, or it takes batches of
+            a fixed size other than 1.
     """
 
     def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
@@ -29,31 +33,32 @@ class OnnxSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if plan.one_by_one:
+            options.add_free_dimension_override_by_name(_BATCH, 1)
         try:
             self._session: Any = runtime.InferenceSession(
                 model,
                 sess_options=options,
                 providers=[provider for provider, _ in plan.providers],
                 provider_options=[dict(settings) for _, settings in plan.providers],
+                enable_fallback=0,  # it would print to standard output, lose the reason and open the model on another provider
             )
         except Exception as error:
-            raise ModelError(f"{name} cannot be opened: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"{name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
         self._input, self._output = inputs[0].name, outputs[0].name
-        self.fixed_batch: int | None = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        batch = inputs[0].shape[0]
+        if isinstance(batch, int) and batch != 1:
+            raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
+        self._one_by_one = batch == 1
         self.provider: str = self._session.get_providers()[0]
 
     def run(self, batch: FloatArray) -> FloatArray:
-        """The model's output for a batch; the first axis of both is the batch.
-
-        A model whose batch is fixed in the file runs it piece by piece.
-        """
-        if self.fixed_batch is None or self.fixed_batch == len(batch):
+        """The model's output for a batch, (N, …) float32 each; one by one where the file or the plan says so."""
+        if len(batch) == 1 or not self._one_by_one:
             return self._run(batch)
-        if self.fixed_batch != 1:
-            raise ValueError(f"the model takes batches of {self.fixed_batch}, not of {len(batch)}")
         return np.concatenate([self._run(batch[i : i + 1]) for i in range(len(batch))])
 
     def _run(self, batch: FloatArray) -> FloatArray:

@@ -1,0 +1,88 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewire.config import Device
+from posewire.errors import ModelError
+from posewire.inference.device import CPU_PROVIDER, CUDA_PROVIDER, cpu_plan, gpu_plan
+from posewire.inference.session import OnnxSession
+from posewire.models.manifest import ModelSpec
+from posewire.models.store import ModelStore
+from posewire.types import FloatArray
+from tests.inference.machine import Machine
+
+STORE = ModelStore()
+SPECS: list[ModelSpec] = [STORE.manifest.default("detector"), STORE.manifest.default("pose")]
+PLAN = cpu_plan(1, "a test")
+
+both = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.task)
+
+
+def session(spec: ModelSpec) -> OnnxSession:
+    return OnnxSession(STORE.verified_bytes(spec), spec.name, PLAN)
+
+
+def inputs(spec: ModelSpec, count: int) -> FloatArray:
+    return np.random.default_rng(count).normal(0, 1, (count, 3, spec.input.height, spec.input.width)).astype(np.float32)
+
+
+@both
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_an_item_s_output_does_not_depend_on_its_batch(spec: ModelSpec, size: int) -> None:
+    model, items = session(spec), inputs(spec, 16)
+    together = model.run(items[:size])
+    assert together.dtype == np.float32
+    assert len(together) == size
+    alone = np.concatenate([model.run(items[i : i + 1]) for i in range(size)])
+    assert np.abs(together - alone).max() <= 1e-5 * max(1, np.abs(alone).max())
+    assert np.abs(alone[0] - model.run(items[1:2])[0]).max() > 1e-3  # other items, other outputs
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a model", b"\x00" * 4096])
+def test_bytes_that_are_no_model_are_told_in_one_line(damage: bytes) -> None:
+    with pytest.raises(ModelError, match=r"^thing cannot be opened: [^\n]+\Z"):
+        OnnxSession(damage, "thing", PLAN)
+
+
+def test_half_a_model_is_told_in_one_line() -> None:
+    content = STORE.verified_bytes(SPECS[0])
+    with pytest.raises(ModelError, match=r"^thing cannot be opened: [^\n]+\Z"):
+        OnnxSession(content[: len(content) // 2], "thing", PLAN)
+
+
+def test_an_error_without_words_is_told_by_its_type() -> None:
+    plan = gpu_plan(Device.CUDA, "a test", memory_bytes=1 << 30, cache=Path())
+    with pytest.raises(ModelError, match=r"^thing cannot be opened: MemoryError\Z"):
+        OnnxSession(b"", "thing", plan, Machine(CUDA_PROVIDER, error=MemoryError()))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_does_not_load_is_told_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = replace(PLAN, providers=(("NoSuchProvider", {}), (CPU_PROVIDER, {})))
+    with pytest.raises(ModelError, match="NoSuchProvider"):
+        OnnxSession(STORE.verified_bytes(SPECS[0]), "thing", plan)
+    assert capsys.readouterr().out == ""  # standard output belongs to the answers of `posewire predict --json`
+
+
+def test_threads_that_run_at_once_get_their_own_outputs() -> None:
+    spec = SPECS[1]
+    model = session(spec)
+    batches = [inputs(spec, 1 + i % 3) + np.float32(i / 10) for i in range(12)]
+    expected = [model.run(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(model.run, batches))
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@both
+def test_with_bound_memory_the_outputs_are_the_same(spec: ModelSpec) -> None:
+    plan = gpu_plan(Device.CUDA, "a test", memory_bytes=1 << 30, cache=Path())
+    bound = OnnxSession(STORE.verified_bytes(spec), spec.name, plan, Machine(CUDA_PROVIDER, CPU_PROVIDER))
+    assert bound.provider == CUDA_PROVIDER
+    for count in (1, 3):
+        batch = inputs(spec, count)
+        np.testing.assert_allclose(bound.run(batch), session(spec).run(batch), rtol=1e-5, atol=1e-6)
