@@ -92,6 +92,22 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    model: Annotated[str | None, typer.Option(help="A model's name or an ONNX file; the default pose model.")] = None,
+    against: Annotated[Path | None, typer.Option(help="The ONNX file to compare with.", exists=True, dir_okay=False)] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Items of a run; may be repeated [default: 1 and 8].")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="Intra-op threads; may be repeated [default: 1].")] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="Times that everything runs.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a model against another file on this CPU, interleaved: ratios with their spread, and the noise."""
+    from posewire.commands.bench import bench as run
+    from posewire.commands.bench import model_file
+
+    raise typer.Exit(run(model_file(load_settings(), model), against, batch or [1, 8], threads or [1], rounds, as_json=as_json))
+
+
+@app.command()
 def doctor(as_json: JsonOption = False, device: DeviceOption = None) -> None:
     """Say what is installed, which device would be used and whether the models load and run."""
     from posewire.commands.doctor import doctor as run

@@ -1,0 +1,153 @@
+"""`posewire bench`: two model files side by side, interleaved, as ratios with their spread."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime
+
+from posewire.commands.progress import progress
+from posewire.config import Settings
+from posewire.errors import ModelError
+from posewire.models.store import ModelStore
+from posewire.types import FloatArray
+
+# What is timed: one batch through a session, whole or item by item.
+Run: TypeAlias = Callable[[FloatArray], None]
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison: ratio below 1 means that the model is faster than what it is compared with."""
+
+    batch: int
+    threads: int  # intra-op
+    against: str
+    model_ms: float  # median, per item
+    against_ms: float  # median, per item
+    ratio: float  # median of the pairwise ratios
+    low: float  # their first quartile
+    high: float  # their third quartile
+
+
+def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, *, as_json: bool) -> int:
+    """Time a model file against another and against itself, which shows the noise.
+
+    Every round runs all candidates once, in a random order, on the same input; a ratio is made within a round. The model runs
+    item by item, as Posewire runs it on a CPU; a file of any batch that it is compared with runs both so and as a whole batch.
+
+    Raises:
+        ModelError: a file cannot be opened, or the two take inputs of different shapes.
+    """
+    if against is not None and _item_shape(model) != _item_shape(against):
+        raise ModelError(f"{model.name} takes {_item_shape(model)}, {against.name} takes {_item_shape(against)}: nothing to compare")
+    rows: list[Row] = []
+    with progress(len(batches) * len(threads) * rounds, "rounds") as advance:
+        for count in threads:
+            candidates = _candidates(model, against, count)
+            for batch in batches:
+                rows += _compare(candidates, _input(model, batch), count, rounds, advance)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        _print(rows, model)
+    return 0
+
+
+def model_file(settings: Settings, name: str | None) -> Path:
+    """The file of a model by its name, or of the default pose model; a path of an ONNX file stands for itself.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    if name is not None and Path(name).is_file():
+        return Path(name)
+    store = ModelStore(settings.model_store)
+    return store.path(store.manifest.get(name) if name else store.manifest.default("pose"))
+
+
+def _candidates(model: Path, against: Path | None, threads: int) -> dict[str, Run]:
+    candidates = {"model": _one_by_one(model, threads), "itself (noise)": _one_by_one(model, threads)}
+    if against is not None:
+        if _open(against, threads).get_inputs()[0].shape[0] != 1:
+            candidates[f"{against.name}, whole batch"] = _whole(against, threads)
+        candidates[f"{against.name}, one by one"] = _one_by_one(against, threads)
+    return candidates
+
+
+def _compare(candidates: dict[str, Run], batch: FloatArray, threads: int, rounds: int, advance: Callable[[], None]) -> list[Row]:
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for run in candidates.values():
+        for _ in range(_WARM_UP):
+            run(batch)
+    for _ in range(rounds):
+        for name in random.sample(list(candidates), len(candidates)):
+            started = time.perf_counter()
+            candidates[name](batch)
+            seconds[name].append(time.perf_counter() - started)
+        advance()
+    own = np.array(seconds.pop("model"))
+    return [_row(name, own, np.array(times), len(batch), threads) for name, times in seconds.items()]
+
+
+def _row(against: str, own: FloatArray, other: FloatArray, batch: int, threads: int) -> Row:
+    low, ratio, high = np.percentile(own / other, [25, 50, 75])
+    own_ms, other_ms = (float(np.median(times)) * 1000 / batch for times in (own, other))
+    return Row(batch, threads, against, own_ms, other_ms, float(ratio), float(low), float(high))
+
+
+def _open(path: Path, threads: int, **free: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for name, size in free.items():
+        options.add_free_dimension_override_by_name(name, size)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
+
+
+def _whole(path: Path, threads: int) -> Run:
+    session = _open(path, threads)
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})
+
+
+def _one_by_one(path: Path, threads: int) -> Run:
+    free = _open(path, threads).get_inputs()[0].shape[0]
+    session = _open(path, threads, **({free: 1} if isinstance(free, str) else {}))
+    name = session.get_inputs()[0].name
+
+    def run(batch: FloatArray) -> None:
+        for i in range(len(batch)):
+            session.run(None, {name: batch[i : i + 1]})
+
+    return run
+
+
+def _input(model: Path, batch: int) -> FloatArray:
+    return np.random.default_rng(0).normal(size=(batch, *_item_shape(model))).astype(np.float32)
+
+
+def _item_shape(path: Path) -> tuple[int, ...]:
+    shape = _open(path, 1).get_inputs()[0].shape[1:]
+    if not all(isinstance(size, int) for size in shape):
+        raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed to time it")
+    return tuple(shape)
+
+
+def _print(rows: Sequence[Row], model: Path) -> None:
+    print(f"{model.name}, ms an item, ratio of the model to the other (median of pairs, quartiles)")
+    print(f"{'batch':>5} {'threads':>7} {'model':>8} {'other':>8}  {'ratio':<20} other")
+    for r in rows:
+        spread = f"{r.ratio:.3f} [{r.low:.3f} {r.high:.3f}]"
+        print(f"{r.batch:>5} {r.threads:>7} {r.model_ms:>8.2f} {r.against_ms:>8.2f}  {spread:<20} {r.against}")
