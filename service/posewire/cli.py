@@ -117,10 +117,29 @@ def doctor(as_json: JsonOption = False, device: DeviceOption = None) -> None:
 
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
-    """Every model of the store, with its size, licence and measured accuracy."""
+    """Every model of the store and every one that can be pulled, with its size, licence and measured accuracy."""
     from posewire.commands.models import list_models
 
     raise typer.Exit(list_models(load_settings(), as_json=as_json))
+
+
+@models_app.command("show")
+def models_show(name: Annotated[str, typer.Argument(help="A model of `models list`.")], as_json: JsonOption = False) -> None:
+    """Everything that is known of a model, whether it ships, was pulled or can be pulled."""
+    from posewire.commands.models import show_model
+
+    raise typer.Exit(show_model(load_settings(), name, as_json=as_json))
+
+
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(help="A model that `models list` says can be pulled.")],
+    store: Annotated[Path | None, typer.Option(help="Folder for it; none: POSEWIRE_CACHE_DIR/models.", file_okay=False)] = None,
+) -> None:
+    """Fetch a published model, prove its SHA-256, compile it where it is a checkpoint, and keep it; goes on where it was cut."""
+    from posewire.commands.pull import pull_model
+
+    raise typer.Exit(pull_model(load_settings(), name, store))
 
 
 @models_app.command("verify")

@@ -70,13 +70,16 @@ class Settings(BaseSettings):
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="MiB of GPU memory that one model may take.")
     cache_dir: Path = Field(
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "posewire",
-        description="Folder for what is costly to make again, such as TensorRT's engines.",
+        description="Folder for what is costly to make again: models that were pulled, TensorRT's engines.",
     )
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Bytes of one request's body, all pictures together.")
     drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
         1.0, description="Seconds between SIGTERM (readyz turns 503) and the closing of the port."
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    model_mirror: str | None = Field(
+        None, description="Folder or address (file://, http(s)://) that has the files of models to pull; empty: where the manifest says."
+    )
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 from posewire.inference.detector import Detector, Letterboxed, boxes_scores_layout, yolox_layout
 from posewire.inference.device import cpu_plan
 from posewire.inference.session import OnnxSession
-from posewire.models.manifest import DetectorOutput, DetectorSpec, ModelInput, Provenance
+from posewire.models.specs import DetectorOutput, DetectorSpec, ModelInput, Provenance
 from posewire.models.store import ModelStore
 from posewire.types import Detections, FloatArray, Frame
 from posewire.vision.tensor import network_input

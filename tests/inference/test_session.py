@@ -9,7 +9,7 @@ from posewire.config import Device
 from posewire.errors import ModelError
 from posewire.inference.device import CPU_PROVIDER, CUDA_PROVIDER, cpu_plan, gpu_plan
 from posewire.inference.session import OnnxSession
-from posewire.models.manifest import ModelSpec
+from posewire.models.specs import ModelSpec
 from posewire.models.store import ModelStore
 from posewire.types import FloatArray
 from tests.inference.machine import Machine

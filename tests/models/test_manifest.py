@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from posewire.errors import ModelError
-from posewire.models.manifest import DetectorSpec, PoseSpec, load_manifest
+from posewire.models.manifest import load_manifest
+from posewire.models.specs import DetectorSpec, PoseSpec
 
 
 def refusal(root: Path, old: str, new: str) -> str:

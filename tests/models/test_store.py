@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 
 from posewire.errors import ModelError
-from posewire.models.manifest import DetectorSpec, ModelSpec, PoseSpec
+from posewire.models.specs import DetectorSpec, ModelSpec, PoseSpec
 from posewire.models.store import ModelStore, default_root
 
 SHIPPED = ModelStore()

@@ -7,7 +7,7 @@ from posewire.api.problems import problem
 from posewire.api.services import services_of
 from posewire.errors import NotReady
 from posewire.inference.engine import LoadedModel
-from posewire.models.manifest import PoseSpec
+from posewire.models.specs import PoseSpec
 from posewire.schemas import ModelOut, ModelsResponse
 
 router = APIRouter(tags=["operations"])

@@ -14,7 +14,7 @@ import onnxruntime
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import ModelError
-from posewire.models.store import ModelStore
+from posewire.models.store import open_store
 from posewire.types import FloatArray
 
 # What is timed: one batch through a session, whole or item by item.
@@ -69,7 +69,7 @@ def model_file(settings: Settings, name: str | None) -> Path:
     """
     if name is not None and Path(name).is_file():
         return Path(name)
-    store = ModelStore(settings.model_store)
+    store = open_store(settings)
     return store.path(store.manifest.get(name) if name else store.manifest.default("pose"))
 
 

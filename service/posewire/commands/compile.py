@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from posewire.commands.files import write_atomically
-from posewire.errors import PosewireError
-from posewire.models.litehrnet.checkpoint import read_checkpoint, require
-from posewire.models.litehrnet.spec import get_variant, parameters
+from posewire.files import write_atomically
+from posewire.models.compiling import compile_checkpoint as compiled
+from posewire.models.compiling import require_compiler
+from posewire.models.litehrnet.spec import get_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,9 @@ def compile_checkpoint(checkpoint: Path, out: Path, options: CompileOptions) -> 
     Raises:
         PosewireError: the checkpoint is not of the variant, the file cannot be written, or onnx is not installed.
     """
-    try:
-        from posewire.models.litehrnet.graph import compile_graph
-    except ImportError:
-        raise PosewireError("compiling needs onnx: pip install 'posewire[compile]'") from None
+    require_compiler()
     variant = get_variant(options.variant, options.keypoints)
-    state = require(read_checkpoint(checkpoint), parameters(variant), source=checkpoint)
-    model = compile_graph(variant, state, options.height, options.width, sigmoid=options.sigmoid)
-    content = model.SerializeToString()
+    content = compiled(checkpoint, variant, options.height, options.width, sigmoid=options.sigmoid)
     write_atomically(out, content)
     print(f'file = "{out.name}"')
     print(f'sha256 = "{hashlib.sha256(content).hexdigest()}"')

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from posewire.commands.files import make_folder, write_atomically
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
+from posewire.files import make_folder, write_atomically
 from posewire.inference.engine import Engine, Estimate, load_engine
 from posewire.schemas import ImageOut, coco_rows
 from posewire.telemetry.logs import configure_logging

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posewire.inference.session import OnnxSession
-from posewire.models.manifest import DetectorSpec
+from posewire.models.specs import DetectorSpec
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
 from posewire.vision.tensor import network_input

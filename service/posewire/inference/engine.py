@@ -21,8 +21,8 @@ from posewire.inference.pipeline import Pipeline
 from posewire.inference.pool import ComputePool
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
-from posewire.models.manifest import ModelSpec
-from posewire.models.store import ModelStore
+from posewire.models.specs import ModelSpec
+from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics
 from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Timings, UInt8Array
 from posewire.vision.decode import decode
@@ -208,7 +208,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
         ModelError: a model is missing, damaged or not what the manifest says.
         DeviceError: the device that was asked for does not load.
     """
-    store = ModelStore(settings.model_store)
+    store = open_store(settings)
     manifest = store.manifest
     detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
     pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")

@@ -7,7 +7,7 @@ import numpy as np
 
 from posewire.config import Decoding
 from posewire.inference.session import OnnxSession
-from posewire.models.manifest import PoseSpec
+from posewire.models.specs import PoseSpec
 from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
 from posewire.vision.geometry import apply_affine, cut_crops
 from posewire.vision.keypoints import Decode, decode_dark, decode_quarter, flip_heatmaps

@@ -4,153 +4,45 @@ Another model is another entry; no code changes.
 """
 
 import tomllib
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Literal, Self, TypeAlias, overload
+from pathlib import Path
+from typing import Literal, Self, TypeVar, overload
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError, model_validator
 
 from posewire.errors import ModelError
-from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
-
-Task: TypeAlias = Literal["pose", "detector"]
+from posewire.models.specs import DetectorSpec, Download, Entry, ModelSpec, Name, PoseSpec, Task
 
 
-def _inside(path: str) -> str:
-    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor or ".." in PureWindowsPath(path).parts:
-        raise ValueError(f"{path!r} must be a path inside the manifest's folder, without ..")
-    return path
-
-
-def _keypoint_set(value: object) -> KeypointSet:
-    if isinstance(value, KeypointSet):
-        return value
-    if isinstance(value, str) and value in KEYPOINT_SETS:
-        return KEYPOINT_SETS[value]
-    raise ValueError(f"{value!r} is not a keypoint set; known: {', '.join(KEYPOINT_SETS)}")
-
-
-Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
-Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
-RelativePath: TypeAlias = Annotated[Text, AfterValidator(_inside)]
-Count: TypeAlias = Annotated[int, Field(gt=0)]
-Positive: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Defaults(_Entry):
+class Defaults(Entry):
     """The names of the models that serve when the settings name none."""
 
     detector: Name
     pose: Name
 
 
-class Accuracy(_Entry):
-    """One measured number."""
+class Additions(Entry):
+    """Models that are served beside those of another manifest."""
 
-    dataset: Text
-    metric: Text
-    value: FiniteFloat
-    command: Text  # what measured it
+    models: tuple[ModelSpec, ...] = ()
 
-
-class Provenance(_Entry):
-    """Where the weights come from."""
-
-    made_by: Text
-    data: Text
-    recipe: Text
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _require_one_each("models", [spec.name for spec in self.models])
+        return self
 
 
-class ModelInput(_Entry):
-    """What the network takes: (batch, 3, height, width) float32, (channel - mean) / std."""
-
-    height: Count  # pixels
-    width: Count  # pixels
-    colour: Literal["RGB", "BGR"]  # order of the channels; mean and std are in the same order
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]  # of channels 0..255
-    std: tuple[Positive, Positive, Positive]  # of channels 0..255
-
-
-class HeatmapOutput(_Entry):
-    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1."""
-
-    layout: Literal["heatmaps"]
-    stride: Count  # input pixels a heatmap pixel
-    sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
-    flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
-
-
-class DetectorOutput(_Entry):
-    """(batch, N, …) float32 candidates before non-maximum suppression.
-
-    `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
-    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class.
-    """
-
-    layout: Literal["boxes_scores", "yolox"]
-    strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)  # input pixels a grid cell, in the order of the candidates
-    person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person" in the yolox layout
-
-
-class _BaseSpec(_Entry):
-    name: Name
-    title: Text
-    file: RelativePath  # of the ONNX weights, relative to the manifest
-    sha256: Sha256  # of the file, lower-case hexadecimal
-    bytes: Count  # size of the file
-    licence: Text
-    card: RelativePath  # the model card, relative to the manifest
-    accuracy: tuple[Accuracy, ...] = ()
-    provenance: Provenance
-    input: ModelInput
-
-
-class PoseSpec(_BaseSpec):
-    """A top-down pose model: one crop of one person in, one heatmap a keypoint out."""
-
-    task: Literal["pose"]
-    output: HeatmapOutput
-    keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
-
-
-class DetectorSpec(_BaseSpec):
-    """A person detector: a letterboxed picture in (picture at the top left), candidate boxes out."""
-
-    task: Literal["detector"]
-    output: DetectorOutput
-    pad_value: Annotated[int, Field(ge=0, le=255)] = 114  # fills the letterbox around the picture, all channels
-    nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the lesser box goes
-
-
-ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]
-
-
-class Manifest(_Entry):
-    """Every model that can be served."""
+class Manifest(Entry):
+    """Every model that can be served, and those that can be pulled."""
 
     defaults: Defaults
     models: tuple[ModelSpec, ...]
+    downloads: tuple[Download, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [spec.name for spec in self.models]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise ValueError(f"models[{index}].name: {name!r} is there twice")
+        _require_one_each("models", names)
+        _require_one_each("downloads", [download.model.name for download in self.downloads], names)
         tasks: tuple[Task, ...] = ("detector", "pose")
         for task in tasks:
             try:
@@ -177,6 +69,8 @@ class Manifest(_Entry):
         fitting = {spec.name: spec for spec in self.models if task in (None, spec.task)}
         if name in fitting:
             return fitting[name]
+        if any(download.model.name == name for download in self.downloads):
+            raise ModelError(f"{name!r} is not here yet; fetch it with `posewire models pull {name}`")
         kind = f"{task} model" if task else "model"
         raise ModelError(f"{name!r} is not a {kind} of the manifest; known: {', '.join(fitting) or 'none'}")
 
@@ -191,6 +85,19 @@ class Manifest(_Entry):
         """The model that does `task` when the settings name none."""
         return self.get(self.defaults.pose if task == "pose" else self.defaults.detector, task)
 
+    def download(self, name: str) -> Download:
+        """How to pull the model of that name.
+
+        Raises:
+            ModelError: it ships, or the manifest knows no such download; the message names those that it knows.
+        """
+        known = {download.model.name: download for download in self.downloads}
+        if name in known:
+            return known[name]
+        if any(spec.name == name for spec in self.models):
+            raise ModelError(f"{name!r} is here already: it is one of the store's own")
+        raise ModelError(f"{name!r} is not a model that can be pulled; known: {', '.join(known) or 'none'}")
+
 
 def load_manifest(path: Path) -> Manifest:
     """Read and check a `manifest.toml`.
@@ -199,17 +106,45 @@ def load_manifest(path: Path) -> Manifest:
         ModelError: the file cannot be read, is not TOML, or a value is missing, unknown or wrong. The message is one
             line: the file, the key, what is wrong.
     """
+    return _valid(path, _read(path), Manifest)
+
+
+def load_additions(path: Path) -> Additions | None:
+    """Read and check a `manifest.toml` without `[defaults]`; None: it has them, and is a whole manifest.
+
+    Raises:
+        ModelError: as `load_manifest`.
+    """
+    content = _read(path)
+    return None if "defaults" in content else _valid(path, content, Additions)
+
+
+def _require_one_each(key: str, names: list[str], taken: list[str] | None = None) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index] or name in (taken or ()):
+            raise ValueError(f"{key}[{index}].name: {name!r} is there twice")
+
+
+def _read(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as handle:
-            content = tomllib.load(handle)
+            return tomllib.load(handle)
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such manifest") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # TOMLDecodeError, or bytes that are not UTF-8
         raise ModelError(f"{path}: not valid TOML: {error}") from None
+
+
+Kind = TypeVar("Kind", Manifest, Additions)
+# Where pydantic puts the task that chose the class into the place of a fault.
+_TASK_AT = {"models": 2, "downloads": 3}
+
+
+def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
     try:
-        return Manifest.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise ModelError(f"{path}: {_first_fault(error)}") from None
 
@@ -221,7 +156,7 @@ def _first_fault(error: ValidationError) -> str:
     for position, part in enumerate(fault["loc"]):
         if isinstance(part, int):
             key += f"[{part}]"
-        elif position != 2 or fault["loc"][0] != "models":  # there pydantic puts the task that chose the class
+        elif position != _TASK_AT.get(str(fault["loc"][0])):
             key += f".{part}" if key else part
     said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
     return f"{key}: {said}" if key else said

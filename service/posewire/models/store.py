@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from posewire.config import Settings
 from posewire.errors import ModelError
-from posewire.models.manifest import ModelSpec, load_manifest
+from posewire.models.manifest import load_additions, load_manifest
+from posewire.models.specs import ModelSpec
 
 MANIFEST: Final = "manifest.toml"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -35,18 +37,33 @@ def default_root(package: Path = _PACKAGE) -> Path:
 class ModelStore:
     """A manifest and the files that it names."""
 
-    def __init__(self, root: Path | None = None) -> None:
-        """Read the manifest in `root`; None: the models that ship with Posewire.
+    def __init__(self, root: Path | None = None, pulled: Path | None = None) -> None:
+        """Read the manifests.
+
+        Args:
+            root: a folder with a manifest; None, or a manifest without `[defaults]`: the models that ship with Posewire.
+            pulled: a folder that `posewire models pull` filled, or may fill one day; where a name is in both, `root` has it.
 
         Raises:
-            ModelError: there is no manifest, or it is not valid.
+            ModelError: there is no manifest in `root`, or one of the two is not valid.
         """
+        if root is not None and load_additions(root / MANIFEST) is not None:
+            root, pulled = None, root
         self.root = default_root() if root is None else root
+        self.pulled_root = pulled
         self.manifest = load_manifest(self.root / MANIFEST)
+        own = {spec.name for spec in self.manifest.models}
+        added = [spec for spec in pulled_models(pulled) if spec.name not in own] if pulled else []
+        self.manifest = self.manifest.model_copy(update={"models": (*self.manifest.models, *added)})
+        self._pulled = {spec.name: pulled for spec in added if pulled}
+
+    def is_pulled(self, spec: ModelSpec) -> bool:
+        """Whether a model was added to the store's own."""
+        return spec.name in self._pulled
 
     def path(self, spec: ModelSpec) -> Path:
         """Where the weights of `spec` belong; they may be missing."""
-        return self.root / spec.file
+        return self._pulled.get(spec.name, self.root) / spec.file
 
     def verify(self, spec: ModelSpec) -> None:
         """Check that the weights are there and whole.
@@ -64,26 +81,53 @@ class ModelStore:
                 manifest's; the message names the file, what was expected and found, and what to do.
         """
         path = self.path(spec)
+        remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_pulled(spec) else _remedy(path)
         try:
             with path.open("rb") as handle:
-                return _checked(handle, path, spec)
+                return _checked(handle, path, spec, remedy)
         except FileNotFoundError:
-            raise ModelError(f"{path}: the weights of {spec.name} are missing; {_remedy(path)}") from None
+            raise ModelError(f"{path}: the weights of {spec.name} are missing; {remedy}") from None
         except OSError as error:
             raise ModelError(f"{path}: the weights of {spec.name} cannot be read: {error.strerror}") from None
 
 
-def _checked(handle: BinaryIO, path: Path, spec: ModelSpec) -> bytes:
+def open_store(settings: Settings) -> ModelStore:
+    """The store that the settings name, and beside its models those that were pulled.
+
+    Raises:
+        ModelError: a manifest is missing or not valid.
+    """
+    return ModelStore(settings.model_store, settings.cache_dir / "models")
+
+
+def pulled_models(root: Path) -> tuple[ModelSpec, ...]:
+    """What lies in a folder that `posewire models pull` fills.
+
+    Raises:
+        ModelError: its manifest is not valid, or is one of a whole store.
+    """
+    path = root / MANIFEST
+    try:
+        path.stat()
+    except OSError:  # also where this user may not look into the folders above
+        return ()
+    additions = load_additions(path)
+    if additions is None:
+        raise ModelError(f"{path}: has [defaults], so it is a store of its own and not a folder for models that are pulled")
+    return additions.models
+
+
+def _checked(handle: BinaryIO, path: Path, spec: ModelSpec, remedy: str) -> bytes:
     # The size first: it is cheap, and keeps a file that is far too big out of memory.
     size = os.fstat(handle.fileno()).st_size
     if size != spec.bytes:
         if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise ModelError(f"{path}: a Git LFS pointer, not the weights of {spec.name}; run `git lfs pull` in the checkout")
-        raise ModelError(f"{path}: expected {spec.bytes} bytes, found {size}; {_remedy(path)}")
+        raise ModelError(f"{path}: expected {spec.bytes} bytes, found {size}; {remedy}")
     content = handle.read()
     digest = hashlib.sha256(content).hexdigest()
     if digest != spec.sha256:
-        raise ModelError(f"{path}: expected SHA-256 {spec.sha256}, found {digest}; {_remedy(path)}")
+        raise ModelError(f"{path}: expected SHA-256 {spec.sha256}, found {digest}; {remedy}")
     return content
 
 

@@ -1,0 +1,88 @@
+"""Pulling a model: its file is fetched, proved, compiled where it is a checkpoint, and kept beside the models that ship."""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from posewire.errors import ModelError, PosewireError
+from posewire.files import make_folder
+from posewire.models.compiling import compile_checkpoint, require_compiler
+from posewire.models.fetch import Part, Report, fetch
+from posewire.models.litehrnet.spec import get_variant
+from posewire.models.manifest import Manifest
+from posewire.models.pulled import keep
+from posewire.models.sources import source_of
+from posewire.models.specs import Download, ModelSpec, PoseModel
+from posewire.models.store import pulled_models
+
+
+def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
+    """Have a model in a folder, by name; what is there already and whole is not fetched again.
+
+    The folder's manifest is written last, so that a model is there whole or not at all. After a cut connection or Ctrl-C
+    `NAME.part` stays, and the next pull goes on from it.
+
+    Args:
+        name: of a download of the manifest.
+        manifest: what can be pulled.
+        root: the folder; it is made where it is missing.
+        mirror: as `source_of` takes it.
+        report: called with the bytes that are there and, where known, of how many.
+
+    Raises:
+        PosewireError: it cannot be pulled; one line that says why, and what to do.
+    """
+    download = manifest.download(name)
+    source = source_of(download, mirror)
+    if download.variant is not None:
+        require_compiler()
+    make_folder(root)
+    with _alone_in(root):
+        there = _whole(name, root)
+        if there is not None:
+            return there
+        part = Part(root / f"{name}.part")
+        fetch(download, source, part, report)
+        try:
+            spec = keep(root, download, source, _weights(download, part.path))
+        except PosewireError:
+            part.discard()  # it is the right file: to fetch it again would not help
+            raise
+        part.discard()
+        return spec
+
+
+def _whole(name: str, root: Path) -> ModelSpec | None:
+    for spec in pulled_models(root):
+        if spec.name == name:
+            try:
+                found = hashlib.sha256((root / spec.file).read_bytes()).hexdigest()
+            except OSError:
+                return None
+            return spec if found == spec.sha256 else None
+    return None
+
+
+def _weights(download: Download, file: Path) -> bytes:
+    model = download.model
+    if download.variant is None or not isinstance(model, PoseModel):
+        return file.read_bytes()
+    variant = get_variant(download.variant, len(model.keypoints.names))
+    return compile_checkpoint(file, variant, model.input.height, model.input.width)
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Two at a time would write into one file, and forget each other's manifest entry."""
+    path = root / ".lock"
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(f"{root}: another pull is at work there; wait for it") from None
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+        yield

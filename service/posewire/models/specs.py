@@ -1,0 +1,177 @@
+"""What is known of a model: one that has its file, and one that can be pulled."""
+
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    model_validator,
+)
+
+from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
+from posewire.models.litehrnet.spec import VARIANTS
+
+Task: TypeAlias = Literal["pose", "detector"]
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor or ".." in PureWindowsPath(path).parts:
+        raise ValueError(f"{path!r} must be a path inside the manifest's folder, without ..")
+    return path
+
+
+def _keypoint_set(value: object) -> KeypointSet:
+    if isinstance(value, KeypointSet):
+        return value
+    if isinstance(value, str) and value in KEYPOINT_SETS:
+        return KEYPOINT_SETS[value]
+    raise ValueError(f"{value!r} is not a keypoint set; known: {', '.join(KEYPOINT_SETS)}")
+
+
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+Sha256Prefix: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8,63}$", to_lower=True)]
+Address: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://\S+/[A-Za-z0-9][A-Za-z0-9._-]*$")]
+RelativePath: TypeAlias = Annotated[Text, AfterValidator(_inside)]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+Positive: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class Entry(BaseModel):
+    """A table of a manifest: never changed, and without keys that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accuracy(Entry):
+    """One measured number."""
+
+    dataset: Text
+    metric: Text
+    value: FiniteFloat
+    command: Text  # what measured it
+
+
+class Provenance(Entry):
+    """Where the weights come from."""
+
+    made_by: Text
+    data: Text
+    recipe: Text
+
+
+class ModelInput(Entry):
+    """What the network takes: (batch, 3, height, width) float32, (channel - mean) / std."""
+
+    height: Count  # pixels
+    width: Count  # pixels
+    colour: Literal["RGB", "BGR"]  # order of the channels; mean and std are in the same order
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]  # of channels 0..255
+    std: tuple[Positive, Positive, Positive]  # of channels 0..255
+
+
+class HeatmapOutput(Entry):
+    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1."""
+
+    layout: Literal["heatmaps"]
+    stride: Count  # input pixels a heatmap pixel
+    sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
+    flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
+
+
+class DetectorOutput(Entry):
+    """(batch, N, …) float32 candidates before non-maximum suppression.
+
+    `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
+    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class.
+    """
+
+    layout: Literal["boxes_scores", "yolox"]
+    strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)  # input pixels a grid cell, in the order of the candidates
+    person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person" in the yolox layout
+
+
+class _Described(Entry):
+    """What is known of a model wherever its file is."""
+
+    name: Name
+    title: Text
+    licence: Text
+    accuracy: tuple[Accuracy, ...] = ()
+    provenance: Provenance
+    input: ModelInput
+
+
+class PoseModel(_Described):
+    """A top-down pose model: one crop of one person in, one heatmap a keypoint out."""
+
+    task: Literal["pose"]
+    output: HeatmapOutput
+    keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
+
+
+class DetectorModel(_Described):
+    """A person detector: a letterboxed picture in (picture at the top left), candidate boxes out."""
+
+    task: Literal["detector"]
+    output: DetectorOutput
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 114  # fills the letterbox around the picture, all channels
+    nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the lesser box goes
+
+
+class _Stored(Entry):
+    """The files of a model that is here."""
+
+    file: RelativePath  # of the ONNX weights, relative to the manifest
+    sha256: Sha256  # of the file, lower-case hexadecimal
+    bytes: Count  # size of the file
+    card: RelativePath  # the model card, relative to the manifest
+
+
+class PoseSpec(_Stored, PoseModel):
+    """A pose model that can be served."""
+
+
+class DetectorSpec(_Stored, DetectorModel):
+    """A person detector that can be served."""
+
+
+ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]
+
+
+class Download(Entry):
+    """A model that does not ship: where a file is, how to know that it is the right one, and the model it becomes."""
+
+    address: Address
+    sha256: Sha256 | None = None  # of the file at the address
+    sha256_prefix: Sha256Prefix | None = None  # what its publisher states where no whole sum is known
+    bytes: Count | None = None  # size of that file, where known
+    variant: str | None = None  # of Lite-HRNet: the file is a checkpoint to compile; none: it is served as it is
+    model: Annotated[PoseModel | DetectorModel, Field(discriminator="task")]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file on its server, and on a mirror."""
+        return self.address.rpartition("/")[2]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file, or how it begins."""
+        return self.sha256 or self.sha256_prefix or ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.sha256 is None) == (self.sha256_prefix is None):
+            raise ValueError("one of sha256 and sha256_prefix is needed, and not both")
+        if self.variant is not None and self.variant not in VARIANTS:
+            raise ValueError(f"variant {self.variant!r} is not of Lite-HRNet; known: {', '.join(VARIANTS)}")
+        if self.variant is not None and self.model.task != "pose":
+            raise ValueError("variant is for pose models")
+        return self

@@ -1,0 +1,132 @@
+"""`posewire models pull` and `show`, as a person runs them."""
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posewire.models.litehrnet.spec import get_variant
+from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
+from tests.models.file_server import FileServer, file_server
+from tests.models.test_graph import random_state
+from tests.pictures import ASTRONAUT
+from tests.test_cli import posewire
+from tests.test_cli_compile import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("checkpoint") / "noise.pth"
+    write_checkpoint(path, random_state(get_variant("litehrnet-18")))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server(checkpoint: bytes) -> Iterator[FileServer]:
+    with file_server(checkpoint) as files:
+        yield files
+
+
+@pytest.fixture
+def settings(tmp_path: Path, server: FileServer) -> dict[str, str]:
+    """Of a store that can pull `noise`, which the server has, and `box`, which it has not."""
+    noise = POSE.format(address=f"{server.base}/noise-1.pth", proof=prefix(server.content))
+    box = DETECTOR.format(address=f"{server.base}/box.onnx", proof=whole(FILE))
+    return {"model_store": str(make_store(tmp_path / "store", noise, box)), "cache_dir": str(tmp_path / "cache")}
+
+
+def test_a_pulled_checkpoint_places_keypoints(tmp_path: Path, settings: dict[str, str], server: FileServer) -> None:
+    done = posewire("models", "pull", "noise", **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    weights = tmp_path / "cache" / "models" / "weights" / "noise.onnx"
+    assert done.stdout.splitlines()[0].startswith(f"noise: {weights}, ")
+    assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_POSE=noise"
+    server.status = 500
+    found = json.loads(posewire("predict", ASTRONAUT, "--json", pose="noise", **settings).stdout)
+    assert len(found["people"][0]["keypoints"]) == 17
+    shown = json.loads(posewire("models", "show", "noise", "--json", **settings).stdout)
+    assert (shown["state"], shown["path"], shown["default"]) == ("pulled", str(weights), False)
+    assert shown["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert shown["download"]["sha256_prefix"] == hashlib.sha256(server.content).hexdigest()[:8]
+
+
+def test_another_folder_is_served_from_by_its_name(tmp_path: Path, settings: dict[str, str]) -> None:
+    (tmp_path / "box.onnx").write_bytes(FILE)
+    other = tmp_path / "other"
+    done = posewire("models", "pull", "box", "--store", other, model_mirror=str(tmp_path), **settings)
+    assert done.stdout.splitlines()[1] == f"serve it with POSEWIRE_MODEL_STORE={other} POSEWIRE_DETECTOR=box"
+    verified = posewire("models", "verify", "box", model_store=str(other), cache_dir=settings["cache_dir"])
+    assert verified.stdout == "box: ok\n"
+
+
+def test_what_is_listed_is_shown(settings: dict[str, str]) -> None:
+    listed = json.loads(posewire("models", "list", "--json", **settings).stdout)
+    states = {entry["name"]: entry["state"] for entry in listed}
+    assert states == {"litehrnet18-128x96": "shipped", "persondet-320": "shipped", "noise": "can be pulled", "box": "can be pulled"}
+    table = posewire("models", "list", **settings).stdout
+    assert all(word in table for word in (*states, *states.values()))
+    shown = posewire("models", "show", "box", **settings).stdout
+    assert all(word in shown for word in ("Made up", "can be pulled", "/box.onnx", hashlib.sha256(FILE).hexdigest(), "160"))
+    shipped = posewire("models", "show", "persondet-320", **settings).stdout
+    assert all(word in shipped for word in ("shipped", "person AP50", "True"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pull", "nobody"], ["'nobody' is not a model that can be pulled; known: noise, box"]),
+        (["pull", "box"], ["/box.onnx", f"expected {len(FILE)} bytes"]),
+        (["show", "nobody"], ["'nobody' is not a model of the manifest", "persondet-320", "noise"]),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(settings: dict[str, str], arguments: list[str], words: list[str]) -> None:
+    done = posewire("models", *arguments, **settings)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_ctrl_c_keeps_what_is_there_and_the_next_pull_goes_on(tmp_path: Path, settings: dict[str, str], server: FileServer) -> None:
+    server.hang_after = 1_000_000
+    terminal, process = _pull_on_a_terminal(settings)
+    assert _read_until(b"1.0/", terminal)
+    process.send_signal(signal.SIGINT)
+    assert _read_until(b"posewire: interrupted; run it again", terminal)
+    out, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert (process.returncode, out) == (130, b"")
+    part = tmp_path / "cache" / "models" / "noise.part"
+    assert part.read_bytes() == server.content[:1_000_000]
+    server.ended.set()
+    server.hang_after = None
+    done = posewire("models", "pull", "noise", **settings)
+    assert done.returncode == 0, done.stderr
+    assert server.headers["Range"] == "bytes=1000000-"
+    assert not part.exists()
+
+
+def _pull_on_a_terminal(settings: dict[str, str]) -> tuple[int, subprocess.Popen[bytes]]:
+    """Start to pull `noise` with a terminal for standard error, where a progress bar is."""
+    terminal, error = pty.openpty()
+    environment = {"PATH": "", "TERM": "xterm", "COLUMNS": "120", **{f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}}
+    command = [sys.executable, "-W", "error", "-m", "posewire", "models", "pull", "noise"]
+    # A runner in the background may ignore SIGINT, and a child inherits that: not what it handles.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=error)
+    signal.signal(signal.SIGINT, before)
+    os.close(error)
+    return terminal, process
+
+
+def _read_until(words: bytes, terminal: int) -> bytes:
+    seen = b""
+    while words not in seen:
+        seen += os.read(terminal, 4096)
+    return seen
