@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from posewire.models.store import default_root
+from tests.answers import numbers
 from tests.pictures import ASTRONAUT, encode, landscape, variations
 from tests.server import Server, serve
 
@@ -30,15 +31,6 @@ def people(answer: httpx.Response) -> list[dict[str, object]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, object]] = answer.json()["images"][0]["people"]
     return found
-
-
-def numbers(found: object) -> list[float]:
-    """All numbers of an answer, in order."""
-    if isinstance(found, dict):
-        return [n for value in found.values() for n in numbers(value)]
-    if isinstance(found, list):
-        return [n for value in found for n in numbers(value)]
-    return [float(found)] if isinstance(found, int | float) else []
 
 
 def assert_same_people(found: object, expected: object) -> None:

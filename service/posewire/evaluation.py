@@ -49,7 +49,6 @@ class Annotations:
             from pycocotools.coco import COCO
         except ImportError:
             raise PosewireError("evaluation needs pycocotools: pip install 'posewire[evaluate]'") from None
-        self._file = file
         try:
             content = json.loads(file.read_text())
             people = defaultdict(list)

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 
 from posewire.inference.engine import Engine
+from tests.answers import numbers
 from tests.api.support import JSON, MULTIPART, Gate, GatedDetector, StartApi, all_queued, images, json_body, people_of
 from tests.pictures import variations
-
-
-def numbers(found: object) -> list[float]:
-    """All numbers of an answer, in order."""
-    if isinstance(found, dict):
-        return [n for value in found.values() for n in numbers(value)]
-    if isinstance(found, list):
-        return [n for value in found for n in numbers(value)]
-    return [float(found)] if isinstance(found, int | float) else []
 
 
 def assert_same(found: object, expected: object) -> None:

@@ -1,6 +1,5 @@
 """Errors on the wire: RFC 9457 problems, from one table of exception classes."""
 
-import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -14,8 +13,6 @@ from posewire.schemas import describe
 from posewire.telemetry.logs import request_id_var
 
 MEDIA_TYPE = "application/problem+json"
-
-log = logging.getLogger(__name__)
 
 
 def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> JSONResponse:

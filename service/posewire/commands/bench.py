@@ -46,14 +46,15 @@ def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Se
     Raises:
         ModelError: a file cannot be opened, or the two take inputs of different shapes.
     """
-    if against is not None and _item_shape(model) != _item_shape(against):
-        raise ModelError(f"{model.name} takes {_item_shape(model)}, {against.name} takes {_item_shape(against)}: nothing to compare")
+    shape = _item_shape(model)
+    if against is not None and (other := _item_shape(against)) != shape:
+        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
     rows: list[Row] = []
     with progress(len(batches) * len(threads) * rounds, "rounds") as advance:
         for count in threads:
             candidates = _candidates(model, against, count)
             for batch in batches:
-                rows += _compare(candidates, _input(model, batch), count, rounds, advance)
+                rows += _compare(candidates, _input(shape, batch), count, rounds, advance)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -134,8 +135,8 @@ def _one_by_one(path: Path, threads: int) -> Run:
     return run
 
 
-def _input(model: Path, batch: int) -> FloatArray:
-    return np.random.default_rng(0).normal(size=(batch, *_item_shape(model))).astype(np.float32)
+def _input(shape: tuple[int, ...], batch: int) -> FloatArray:
+    return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
 def _item_shape(path: Path) -> tuple[int, ...]:

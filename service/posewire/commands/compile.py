@@ -6,7 +6,6 @@ from pathlib import Path
 
 from posewire.files import write_atomically
 from posewire.models.compiling import compile_checkpoint as compiled
-from posewire.models.compiling import require_compiler
 from posewire.models.litehrnet.spec import get_variant
 
 
@@ -27,7 +26,6 @@ def compile_checkpoint(checkpoint: Path, out: Path, options: CompileOptions) -> 
     Raises:
         PosewireError: the checkpoint is not of the variant, the file cannot be written, or onnx is not installed.
     """
-    require_compiler()
     variant = get_variant(options.variant, options.keypoints)
     content = compiled(checkpoint, variant, options.height, options.width, sigmoid=options.sigmoid)
     write_atomically(out, content)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -18,13 +18,13 @@ from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.pipeline import Pipeline
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Timings, UInt8Array
+from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, UInt8Array
 from posewire.vision.decode import decode
 from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
 
@@ -110,13 +110,14 @@ class Engine:
         return self._warm and self.alive
 
     async def start(self) -> None:
-        """Serve the queues and run every batch size once, so that no caller pays for a first run."""
+        """Serve the queues and run every batch size that the sessions see once, so that no caller pays for a first run."""
         started = time.perf_counter()
         self._detections.start()
         self._keypoints.start()
+        sizes = [1] if self.plan.one_by_one else range(1, self._max_batch + 1)
         for model in (self.detector, self.pose):
             blank = np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
-            for size in range(1, self._max_batch + 1):
+            for size in sizes:
                 await self._pool.run(model.infer, [blank] * size)
         self._warm = True
         log.info("models are warm", extra={"seconds": round(time.perf_counter() - started, 3), "workers": self.plan.workers})
@@ -156,9 +157,8 @@ class Engine:
             raise DeadlineExceeded("the deadline passed before the picture was done") from None
         finally:
             self.metrics.count_picture(ok=result is not None)
-        t = result.timings
-        timings = Timings(decode=decoded, queue=t.queue, detect=t.detect, crop=t.crop, pose=t.pose, total=time.perf_counter() - started)
-        return Estimate(frame, PoseResult(result.width, result.height, result.people, timings))
+        timings = replace(result.timings, decode=decoded, total=time.perf_counter() - started)
+        return Estimate(frame, replace(result, timings=timings))
 
     def draw(self, estimate: Estimate, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
         """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.
@@ -179,7 +179,7 @@ class Engine:
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that takes milliseconds on the picture threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        return await run_on(self._threads, function, *args, **kwargs)
 
 
 def _first_run(session: OnnxSession, spec: ModelSpec) -> str:

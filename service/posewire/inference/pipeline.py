@@ -1,22 +1,18 @@
 """One picture's way: people, crops, keypoints. Everything that computes runs on a thread; this only awaits."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from posewire.inference.batcher import DynamicBatcher, Served
 from posewire.inference.detector import Detector
+from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Timings, UInt8Array
 from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Pipeline:
@@ -89,10 +85,10 @@ class Pipeline:
         return PoseResult(frame.width, frame.height, tuple(people), timings)
 
     async def _detect(self, frame: Frame, options: PoseOptions, deadline: float | None) -> tuple[Detections, float]:
-        prepared = await self._off_loop(self._detector.prepare, frame)
+        prepared = await run_on(self._threads, self._detector.prepare, frame)
         [raw] = await self._detections.submit([prepared.pixels], deadline=deadline)
-        found = await self._off_loop(
-            self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
+        found = await run_on(
+            self._threads, self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
         )
         return found, raw.waited
 
@@ -100,7 +96,7 @@ class Pipeline:
         if not len(boxes):
             return []
         with self._metrics.time_stage("crop"):
-            return await self._off_loop(self._pose.prepare, frame, boxes)
+            return await run_on(self._threads, self._pose.prepare, frame, boxes)
 
     def _finish(self, boxes: FloatArray, scores: FloatArray, crops: Sequence[Crop], served: Sequence[Served[Keypoints]]) -> list[Pose]:
         return [
@@ -114,6 +110,3 @@ class Pipeline:
         if people:
             self._metrics.observe_stage("pose", timings.pose)
         self._metrics.observe_people(len(people))
-
-    async def _off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))

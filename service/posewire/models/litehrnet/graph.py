@@ -7,13 +7,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from posewire.errors import ModelError
 from posewire.models.litehrnet.blocks import lite_block, naive_block
 from posewire.models.litehrnet.builder import OnnxBuilder
 from posewire.models.litehrnet.channels import FeatureMap, Slots, shuffled
 from posewire.models.litehrnet.operations import MapOperations
 from posewire.models.litehrnet.passes import Passes
-from posewire.models.litehrnet.spec import MULTIPLE, Variant
+from posewire.models.litehrnet.spec import Variant, check_size
 from posewire.types import FloatArray
 
 
@@ -44,8 +43,7 @@ def compile_graph(
     Raises:
         ModelError: a size is not a multiple of 32.
     """
-    if height % MULTIPLE or width % MULTIPLE or min(height, width) <= 0:
-        raise ModelError(f"Lite-HRNet takes pictures of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
+    check_size(height, width)
     passes = Passes() if passes is None else passes
     if variant.block == "naive":
         passes = replace(passes, track_channels=False, defer_spatial_weight=False)

@@ -103,23 +103,25 @@ class MapOperations:
         parameters = (self.builder.constant(v) for v in (scale, shift, np.zeros(len(slots)), np.ones(len(slots))))
         return self.builder.node("BatchNormalization", tensor, *parameters, epsilon=0.0)
 
+    def _filtered(self, tensor: str, stored: Affine, *, stride: int, groups: int = 1) -> str:
+        """A convolution whose weights are those of the stored channels already, and its batch norm."""
+        if self.passes.fold_batch_norm:
+            folded = stored.weight * stored.scale[:, None, None, None]
+            return self.builder.conv(tensor, folded, stored.shift, stride=stride, groups=groups)
+        plain = self.builder.conv(tensor, stored.weight, None, stride=stride, groups=groups)
+        return self._normalised(plain, stored, np.arange(len(stored.weight)))
+
     def depthwise(self, source: FeatureMap, weights: Affine, *, stride: int = 1, first: int = 0) -> FeatureMap:
         """A depthwise 3x3 convolution of the channels from `first` on; those before pass through."""
-        source = self.applied(source) if source.scale is not None and first == 0 else source
+        source = self.applied(source)
         own = np.where(source.slots >= first, source.slots - first, -1)
         passing = (source.slots >= 0) & (source.slots < first)
         identity = np.zeros((len(source.slots), 1, 3, 3))
         identity[passing, 0, 1, 1] = 1
         kernel = spread(weights.weight, own) + identity
         scale = np.where(passing, 1.0, spread(weights.scale, own))
-        behind = Affine(kernel, scale, spread(weights.shift, own) * source.gain)
-        everything = np.arange(len(source.slots))
-        groups = len(source.slots)
-        if self.passes.fold_batch_norm:
-            result = self.builder.conv(source.tensor, kernel * scale[:, None, None, None], behind.shift, stride=stride, groups=groups)
-        else:
-            plain = self.builder.conv(source.tensor, kernel, None, stride=stride, groups=groups)
-            result = self._normalised(plain, behind, everything)
+        stored = Affine(kernel, scale, spread(weights.shift, own) * source.gain)
+        result = self._filtered(source.tensor, stored, stride=stride, groups=len(source.slots))
         return replace(source, tensor=result, height=source.height // stride, width=source.width // stride, scale=None)
 
     def separable(
@@ -141,12 +143,8 @@ class MapOperations:
 
     def entry(self, picture: str, weights: Affine, height: int, width: int) -> FeatureMap:
         """The first convolution, of a picture (N, 3, 2 x height, 2 x width), rectified."""
-        slots = np.arange(len(weights.weight))
-        if self.passes.fold_batch_norm:
-            tensor = self.builder.conv(picture, weights.weight * weights.scale[:, None, None, None], weights.shift, stride=2)
-        else:
-            tensor = self._normalised(self.builder.conv(picture, weights.weight, None, stride=2), weights, slots)
-        return FeatureMap(self.builder.node("Relu", tensor), slots, height, width)
+        tensor = self._filtered(picture, weights, stride=2)
+        return FeatureMap(self.builder.node("Relu", tensor), np.arange(len(weights.weight)), height, width)
 
     def concatenated_and_shuffled(self, halves: Sequence[FeatureMap]) -> FeatureMap:
         """Two maps of as many channels interleaved, with nodes: for graphs that do not track channels."""

@@ -101,6 +101,16 @@ def parameter_count(variant: Variant) -> int:
     return sum(prod(shape) for key, shape in parameters(variant).items() if not key.endswith(("running_mean", "running_var")))
 
 
+def check_size(height: int, width: int) -> None:
+    """Refuse pictures that the branches cannot halve evenly.
+
+    Raises:
+        ModelError: height or width is not a multiple of 32.
+    """
+    if height % MULTIPLE or width % MULTIPLE or min(height, width) <= 0:
+        raise ModelError(f"Lite-HRNet takes pictures of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
+
+
 def multiply_adds(variant: Variant, height: int, width: int) -> int:
     """Operations for one picture of `height` x `width` pixels, counted as the authors' tables count them.
 
@@ -116,8 +126,7 @@ def multiply_adds(variant: Variant, height: int, width: int) -> int:
     Raises:
         ModelError: height or width is not a multiple of 32.
     """
-    if height % MULTIPLE or width % MULTIPLE or min(height, width) <= 0:
-        raise ModelError(f"Lite-HRNet takes pictures of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
+    check_size(height, width)
     return sum(_operations(layer, height, width) for layer in layers(variant))
 
 
