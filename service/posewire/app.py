@@ -16,6 +16,7 @@ from posewire.api.middleware import RequestContext
 from posewire.api.services import Services
 from posewire.config import Settings
 from posewire.inference.engine import Engine, load_engine
+from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
 
@@ -37,9 +38,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         if services.engine is None:
             services.engine = await asyncio.to_thread(load_engine, settings, metrics)
         await services.engine.start()
+        watch = asyncio.create_task(watch_event_loop(metrics), name="event-loop-lag")
         try:
             yield
         finally:
+            watch.cancel()
             await services.engine.close()
 
     app = FastAPI(

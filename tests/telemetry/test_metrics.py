@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from posewire import errors
@@ -22,6 +23,11 @@ EXPECTED = {
     "posewire_model_info": "gauge",
     "posewire_build_info": "gauge",
     "posewire_ready": "gauge",
+    "posewire_run_duration_seconds": "histogram",
+    "posewire_event_loop_lag_seconds": "histogram",
+    "posewire_pictures_in_flight_limit": "gauge",
+    "posewire_workers": "gauge",
+    "posewire_device_fallback": "gauge",
 }
 
 
@@ -190,6 +196,33 @@ def test_what_runs_is_told() -> None:
     assert value(metrics, "posewire_ready") == 1
     metrics.set_ready(False)
     assert value(metrics, "posewire_ready") == 0
+
+
+def test_every_run_of_a_model_is_timed_also_one_that_raises() -> None:
+    metrics = Metrics()
+    run = metrics.timed_runs("pose", lambda batch: 1 / batch)
+    assert run(4) == 0.25
+    with pytest.raises(ZeroDivisionError):
+        run(0)
+    assert value(metrics, "posewire_run_duration_seconds_count", model="pose") == 2
+    assert value(metrics, "posewire_run_duration_seconds_count", model="detector") == 0
+
+
+def test_capacity_and_fallback_are_told() -> None:
+    metrics = Metrics()
+    metrics.set_limits(workers=3, pictures=64)
+    metrics.set_device_fallback(True)
+    assert value(metrics, "posewire_workers") == 3
+    assert value(metrics, "posewire_pictures_in_flight_limit") == 64
+    assert value(metrics, "posewire_device_fallback") == 1
+
+
+def test_who_accepts_openmetrics_gets_it(busy: Metrics) -> None:
+    body, media_type = busy.render("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert media_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    assert b"_created" not in body
+    assert {f.name for f in openmetrics_families(body.decode())} == families(busy).keys()
 
 
 def test_two_apps_in_one_process_do_not_share_counts() -> None:

@@ -49,10 +49,10 @@ async def models(request: Request) -> ModelsResponse:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
+    """Prometheus text format; OpenMetrics where it is accepted."""
     services = services_of(request)
     services.metrics.set_ready(services.ready)
-    body, media_type = services.metrics.render()
+    body, media_type = services.metrics.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": media_type})
 
 

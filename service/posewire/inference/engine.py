@@ -11,12 +11,12 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import onnxruntime
 
-from posewire.config import Settings
+from posewire.config import Device, Settings
 from posewire.errors import BadParameter, DeadlineExceeded
 from posewire.inference.batcher import DynamicBatcher
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
-from posewire.inference.device import DevicePlan, Runtime, choose_device
+from posewire.inference.device import CUDA_PROVIDER, DevicePlan, Runtime, choose_device
 from posewire.inference.pipeline import Pipeline
 from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
@@ -80,7 +80,7 @@ class Engine:
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
         self._detections = DynamicBatcher[UInt8Array, FloatArray](
             "detector",
-            detector.infer,
+            metrics.timed_runs("detector", detector.infer),
             self._pool,
             max_batch=max_batch,
             max_queue=settings.max_in_flight,
@@ -89,7 +89,7 @@ class Engine:
         )
         self._keypoints = DynamicBatcher[UInt8Array, Keypoints](
             "pose",
-            pose.infer,
+            metrics.timed_runs("pose", pose.infer),
             self._pool,
             max_batch=max_batch,
             max_queue=settings.max_in_flight * settings.max_people,
@@ -230,6 +230,10 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
         flip_test=settings.flip_test,
     )
     engine = Engine(detector, pose, plan, settings, metrics)
+    metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
+    metrics.set_device_fallback(
+        settings.device is Device.AUTO and plan.device is Device.CPU and CUDA_PROVIDER in runtime.get_available_providers()
+    )
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.spec.sha256, model.provider)
         log.info("model loaded", extra={"task": model.spec.task, "model": model.spec.name, "provider": model.provider})

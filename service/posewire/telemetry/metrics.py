@@ -1,9 +1,9 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +17,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
 from posewire import __version__
@@ -24,6 +26,9 @@ from posewire.errors import ServiceError
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -57,7 +62,11 @@ class Metrics:
         self._rejections = self._counter(
             "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=_slugs(ServiceError)
         )
+        self._in_flight_limit = self._gauge("posewire_pictures_in_flight_limit", "Pictures that may be admitted at a time.")
         self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
+        self._lag = self._histogram(
+            "posewire_event_loop_lag_seconds", "How late the event loop does what is due, looked at four times a second.", _LATENCY_S
+        )
 
     def _add_model_metrics(self) -> None:
         tasks = get_args(Task)
@@ -68,7 +77,12 @@ class Metrics:
             "posewire_queue_wait_seconds", "One item's time in a batcher's queue.", _LATENCY_S, "model", values=tasks
         )
         self._batches = self._histogram("posewire_batch_size", "Items of one model run.", _BATCH_SIZES, "model", values=tasks)
+        self._runs = self._histogram(
+            "posewire_run_duration_seconds", "One model run, the whole batch's, on its thread.", _LATENCY_S, "model", values=tasks
+        )
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
+        self._workers = self._gauge("posewire_workers", "Model runs that may go side by side.")
+        self._fell_back = self._gauge("posewire_device_fallback", "1 where device=auto took the CPU though CUDA is installed.")
         self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
@@ -109,6 +123,15 @@ class Metrics:
         finally:
             self.observe_stage(stage, time.perf_counter() - started)
 
+    def timed_runs(self, model: Task, run: Callable[[In], Out]) -> Callable[[In], Out]:
+        """The same function, each of whose calls is observed as a model run."""
+
+        def timed(batch: In) -> Out:
+            with self._runs.labels(model).time():
+                return run(batch)
+
+        return timed
+
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
         return BatchMetrics(self._batches.labels(model), self._waits.labels(model), self._failures.labels(model))
@@ -138,13 +161,37 @@ class Metrics:
         """Tell which model is loaded for a task; the digest is cut to twelve digits."""
         self._models.labels(task, name, sha256[:12], provider).set(1)
 
+    def set_limits(self, *, workers: int, pictures: int) -> None:
+        """Tell what the service can do at a time: model runs, and pictures that it admits."""
+        self._workers.set(workers)
+        self._in_flight_limit.set(pictures)
+
+    def set_device_fallback(self, fell_back: bool) -> None:
+        """Tell whether a GPU was to be had by the look of the installation, and the CPU is used."""
+        self._fell_back.set(int(fell_back))
+
+    def observe_event_loop_lag(self, seconds: float) -> None:
+        """How late the event loop was once."""
+        self._lag.observe(seconds)
+
     def set_ready(self, ready: bool) -> None:
         """Tell whether the service takes requests."""
         self._ready.set(int(ready))
 
-    def render(self) -> tuple[bytes, str]:
-        """The body of `/metrics` in Prometheus' text format, and its media type."""
-        return generate_latest(_WithoutCreated(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
+    def families(self) -> Iterator[Metric]:
+        """Every metric as it is now: what the catalogue is written from."""
+        return _WithoutCreated(self._registry).collect()
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The body of `/metrics`, and its media type.
+
+        Args:
+            accept: the request's header: who names OpenMetrics, as Prometheus does, gets it, and exemplars with it.
+        """
+        registry = _WithoutCreated(self._registry)
+        if "application/openmetrics-text" in accept:
+            return generate_openmetrics(registry), CONTENT_TYPE_OPENMETRICS
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class BatchMetrics:
