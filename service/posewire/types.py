@@ -4,6 +4,7 @@ Coordinates are pixels of the upright picture (after EXIF orientation): x to the
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,13 @@ import numpy.typing as npt
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class Priority(IntEnum):
+    """The class of a picture's work: the lesser goes first, but bulk keeps a share of its own."""
+
+    STREAM = 0  # frames of live streams: worth little when late
+    BULK = 1  # everything else
 
 
 @dataclass(frozen=True, slots=True, eq=False)
