@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     stream_credits: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="Results of a stream that may be unacknowledged; then its work stops until the client acknowledges."
     )
-    stream_start_s: Annotated[float, Field(gt=0, le=600)] = Field(5.0, description="Seconds within which a stream's start message must come.")
+    stream_start_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        5.0, description="Seconds within which a stream's start message must come."
+    )
     stream_idle_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         30.0, description="Seconds without a message, an acknowledgement or a sign of life after which a stream is closed."
     )
