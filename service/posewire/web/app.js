@@ -197,7 +197,7 @@ for (const kind of ['video', 'picture']) {
   input.addEventListener('change', () => {
     const [file] = input.files;
     input.value = ''; // so that the same file can be chosen again
-    if (file) (kind === 'video' ? useVideo : usePicture)(file);
+    if (file) useFile(file);
   });
 }
 

@@ -22,7 +22,7 @@ export function draw(canvas, result, look) {
   [...result.people].reverse().forEach((person, fromLast) => {
     const color = trackColor(person.track_id ?? result.people.length - 1 - fromLast);
     const [, , width, height] = person.box;
-    const line = Math.max(2.5 * devicePixelRatio, Math.min(Math.hypot(width, height) * scale * 0.011, 9 * devicePixelRatio));
+    const line = devicePixelRatio * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / devicePixelRatio));
     const points = new Map();
     for (const { name, x, y, score } of person.keypoints) if (score >= look.confidence) points.set(name, place(x, y));
     drawBones(context, points, look, line, color);
