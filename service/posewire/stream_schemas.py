@@ -64,10 +64,10 @@ class TrackedPerson(PersonOut):
     track_id: int | None = Field(None, description="The same number from frame to frame; null: not tracked.")
 
     @classmethod
-    def from_tracked(cls, pose: Pose, track_id: int | None, names: tuple[str, ...], min_keypoint_score: float) -> Self:
+    def from_pose(cls, pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> Self:
         """A person as it is sent."""
-        person = cls.from_pose(pose, names, min_keypoint_score)
-        person.track_id = track_id
+        person = super().from_pose(pose, names, min_keypoint_score)
+        person.track_id = pose.track_id
         return person
 
 
@@ -98,7 +98,7 @@ class ResultMessage(_Answer):
             age_ms=age_ms,
             width=result.width,
             height=result.height,
-            people=[TrackedPerson.from_tracked(pose, None, names, min_keypoint_score) for pose in result.people],
+            people=[TrackedPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
             timings_ms=TimingsOut.from_timings(result.timings),
         )
 

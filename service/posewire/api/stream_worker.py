@@ -8,6 +8,7 @@ from dataclasses import replace
 from posewire.api.inbox import Arrival, Inbox
 from posewire.errors import BadPicture, DeadlineExceeded, ServiceError, TimedOut, TooLarge
 from posewire.inference.engine import Engine
+from posewire.inference.stream import PoseSession
 from posewire.stream_schemas import ErrorMessage, ResultMessage, StartMessage, StreamProblem
 from posewire.telemetry.metrics import FrameLoss
 from posewire.types import PoseOptions, PoseResult, Priority
@@ -32,10 +33,11 @@ class StreamWorker:
         self._inbox = inbox
         self._start = start
         self._deadline_s = settings.stream_deadline_ms / 1000
-        self._options = PoseOptions(
+        options = PoseOptions(
             min_detection_score=settings.min_detection_score if start.min_detection_score is None else start.min_detection_score,
             max_people=min(start.max_people or settings.max_people, settings.max_people),
         )
+        self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
         self._bad_frames = 0  # one after the other
 
     async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
@@ -90,10 +92,10 @@ class StreamWorker:
                     picture = await engine.offload(
                         decode, frame.data, max_bytes=settings.stream_max_bytes, max_pixels=settings.stream_max_pixels
                     )
-                decoded = time.perf_counter() - started
-                result = await engine.estimate_frame(picture, self._options, deadline=deadline, priority=Priority.STREAM)
         except TimeoutError:
-            raise DeadlineExceeded("the frame was too old before its result was there") from None
+            raise DeadlineExceeded("the frame was too old before it was decoded") from None
+        decoded = time.perf_counter() - started
+        result = await self._session.step(picture, frame.at, deadline=deadline)
         return replace(result, timings=replace(result.timings, decode=decoded, total=time.perf_counter() - started))
 
     def _tolerate(self, error: ServiceError) -> None:
