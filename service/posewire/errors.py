@@ -1,6 +1,6 @@
 """Everything that Posewire refuses or fails at, as one tree.
 
-A class says how its errors look from outside: HTTP status, problem type and title. The message of an instance is
+A class says how its errors look from outside: HTTP status, WebSocket close code, problem type and title. The message of an instance is
 written for the caller: what is wrong and what to do. Whatever is not a `ServiceError` never reaches a client in words.
 """
 
@@ -29,6 +29,7 @@ class ServiceError(PosewireError):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+    close_code: ClassVar[int] = 1011  # of the WebSocket that the error ends (RFC 6455; 4000 and above are ours)
 
     def __init__(self, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
@@ -41,6 +42,7 @@ class BadPicture(ServiceError):
     """The bytes are not a still picture that can be decoded."""
 
     status, slug, title = 400, "bad-picture", "The picture cannot be decoded"
+    close_code = 4415
 
 
 class BadBody(ServiceError):
@@ -53,6 +55,7 @@ class TooLarge(ServiceError):
     """Too many bytes, pixels or pictures."""
 
     status, slug, title = 413, "too-large", "The request is too large"
+    close_code = 1009
 
 
 class UnsupportedMediaType(ServiceError):
@@ -65,24 +68,28 @@ class BadParameter(ServiceError):
     """A query parameter, header or JSON field has a bad value."""
 
     status, slug, title = 422, "bad-parameter", "A parameter is not valid"
+    close_code = 4422
 
 
 class Overloaded(ServiceError):
     """The service is full; the caller may try again."""
 
     status, slug, title = 503, "overloaded", "The service is at its limit"
+    close_code = 1013
 
 
 class Draining(ServiceError):
     """The service is about to stop."""
 
     status, slug, title = 503, "draining", "The service is stopping"
+    close_code = 1012
 
 
 class NotReady(ServiceError):
     """The models are not loaded yet."""
 
     status, slug, title = 503, "not-ready", "The service is not ready"
+    close_code = 1013
 
 
 class DeadlineExceeded(ServiceError):
@@ -107,3 +114,24 @@ class ClientGone(ServiceError):
     """The caller closed the connection; nobody reads this answer, but it is counted."""
 
     status, slug, title = 499, "client-gone", "The client has gone"
+
+
+class BadMessage(ServiceError):
+    """A WebSocket message that the protocol does not know, or not at this point."""
+
+    status, slug, title = 400, "bad-message", "The message is not understood"
+    close_code = 4400
+
+
+class TimedOut(ServiceError):
+    """The other end of a WebSocket was silent for too long."""
+
+    status, slug, title = 408, "timed-out", "The connection was silent for too long"
+    close_code = 4408
+
+
+class TooFast(ServiceError):
+    """More messages than any camera sends."""
+
+    status, slug, title = 429, "too-fast", "Too many messages"
+    close_code = 4429

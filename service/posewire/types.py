@@ -4,6 +4,7 @@ Coordinates are pixels of the upright picture (after EXIF orientation): x to the
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,13 @@ import numpy.typing as npt
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class Priority(IntEnum):
+    """The class of a picture's work: the lesser goes first, but bulk keeps a share of its own."""
+
+    STREAM = 0  # frames of live streams: worth little when late
+    BULK = 1  # everything else
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +69,7 @@ class Pose:
     box_xywh: FloatArray  # (4,) float32, x y w h, pixels of the upright picture
     score: float  # 0..1: the box's score times the mean of the keypoint scores above 0.2, as COCO's evaluation of top-down networks does
     keypoints: Keypoints  # pixels of the upright picture
+    track_id: int | None = None  # of a video: the same person has the same number from frame to frame; None: not tracked
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.inference.fair import FairQueue, Line
 from posewire.inference.pool import ComputePool
+from posewire.types import Priority
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -49,7 +50,7 @@ class _Waiting(Generic[In, Out]):
     item: In
     future: asyncio.Future[Served[Out]]
     arrived: float  # seconds, monotonic
-    queued: bool = True
+    deadline: float | None  # in the event loop's time
 
 
 class DynamicBatcher(Generic[In, Out]):
@@ -87,8 +88,7 @@ class DynamicBatcher(Generic[In, Out]):
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._observer = observer
-        self._queue: deque[_Waiting[In, Out]] = deque()
-        self._live = 0  # items in the queue whose callers still wait
+        self._queue: FairQueue[_Waiting[In, Out]] = FairQueue()
         self._arrival = asyncio.Event()
         self._full = asyncio.Event()
         self._collector: asyncio.Task[None] | None = None
@@ -114,12 +114,13 @@ class DynamicBatcher(Generic[In, Out]):
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
 
-    async def submit(self, items: Sequence[In], *, deadline: float | None = None) -> list[Served[Out]]:
+    async def submit(self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK) -> list[Served[Out]]:
         """Hand in items and wait for their outputs, in the same order; they may run in different batches.
 
         Args:
             items: of one caller.
             deadline: in the event loop's time; None: none.
+            priority: which class of work they are.
 
         Raises:
             Overloaded: the queue cannot take all of them; none was taken.
@@ -131,35 +132,30 @@ class DynamicBatcher(Generic[In, Out]):
             raise Draining("the service is stopping; try again at another instance")
         if not self.alive:
             raise InferenceFailed("the model's queue has died; the service must be restarted")
-        if self._live + len(items) > self._max_queue:
+        if len(self._queue) + len(items) > self._max_queue:
             raise Overloaded("the model's queue is full; try again", retry_after_s=1)
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded("the deadline passed before the model had run")
-        futures = [self._enqueue(item) for item in items]
+        if not items:
+            return []
+        waiting = [_Waiting[In, Out](item, asyncio.get_running_loop().create_future(), time.monotonic(), deadline) for item in items]
+        line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
-                return await asyncio.gather(*futures)
+                return await asyncio.gather(*[w.future for w in waiting])
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the model had run") from None
         finally:
-            for future in futures:
-                future.cancel()
+            self._queue.leave(line)  # a caller that goes away, or one of whose items failed
+            for w in waiting:
+                w.future.cancel()
 
-    def _enqueue(self, item: In) -> asyncio.Future[Served[Out]]:
-        future: asyncio.Future[Served[Out]] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, future, time.monotonic())
-        self._queue.append(waiting)
-        self._live += 1
-        future.add_done_callback(lambda _: self._leave(waiting))  # a caller that goes away
+    def _enqueue(self, waiting: list[_Waiting[In, Out]], priority: Priority) -> Line[_Waiting[In, Out]]:
+        line = self._queue.push(waiting, priority)
         self._arrival.set()
-        if self._live >= self._max_batch:
+        if len(self._queue) >= self._max_batch:
             self._full.set()
-        return future
-
-    def _leave(self, waiting: _Waiting[In, Out]) -> None:
-        if waiting.queued:
-            waiting.queued = False
-            self._live -= 1
+        return line
 
     async def _collect(self) -> None:
         while True:
@@ -180,7 +176,7 @@ class DynamicBatcher(Generic[In, Out]):
         if not self._max_wait or not self._queue:
             return
         loop = asyncio.get_running_loop()
-        remaining = self._queue[0].arrived + self._max_wait - time.monotonic()
+        remaining = min(w.arrived for w in self._queue) + self._max_wait - time.monotonic()
         try:
             async with asyncio.timeout_at(loop.time() + remaining):
                 await self._full.wait()
@@ -189,15 +185,14 @@ class DynamicBatcher(Generic[In, Out]):
 
     def _take(self) -> list[_Waiting[In, Out]]:
         """The next batch: a fair share of what waits, for the thread that we hold and those that are idle."""
-        # At least one: where all have gone, the queue must still be emptied, or the loop would spin on it.
-        share = max(1, min(self._max_batch, math.ceil(self._live / (self._pool.idle + 1))))
+        share = min(self._max_batch, math.ceil(len(self._queue) / (self._pool.idle + 1)))
+        now = asyncio.get_running_loop().time()
         batch: list[_Waiting[In, Out]] = []
         while self._queue and len(batch) < share:
-            waiting = self._queue.popleft()
-            self._leave(waiting)
-            if not waiting.future.done():
+            waiting = self._queue.pop()
+            if not waiting.future.done() and (waiting.deadline is None or waiting.deadline > now):
                 batch.append(waiting)
-        if self._live < self._max_batch:
+        if len(self._queue) < self._max_batch:
             self._full.clear()
         return batch
 
@@ -240,7 +235,6 @@ class DynamicBatcher(Generic[In, Out]):
     def _on_collector_end(self, collector: asyncio.Task[None]) -> None:
         if not collector.cancelled():
             log.critical("the queue of %s has died", self.name, exc_info=collector.exception())
-        while self._queue:
-            future = self._queue.popleft().future
+        for future in [waiting.future for waiting in self._queue]:
             if not future.done():
                 future.set_exception(InferenceFailed("the model's queue has ended"))

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
@@ -24,7 +25,7 @@ from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, UInt8Array
+from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, UInt8Array
 from posewire.vision.decode import decode
 from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
 
@@ -78,12 +79,13 @@ class Engine:
         window = settings.batch_window_ms / 1000
         max_batch = settings.max_batch or plan.max_batch
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
+        most = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
         self._detections = DynamicBatcher[UInt8Array, FloatArray](
             "detector",
             metrics.timed_runs("detector", detector.infer),
             self._pool,
             max_batch=max_batch,
-            max_queue=settings.max_in_flight,
+            max_queue=most,
             max_wait=window,
             observer=metrics.batches("detector"),
         )
@@ -92,7 +94,7 @@ class Engine:
             metrics.timed_runs("pose", pose.infer),
             self._pool,
             max_batch=max_batch,
-            max_queue=settings.max_in_flight * settings.max_people,
+            max_queue=most * settings.max_people,
             max_wait=window,
             observer=metrics.batches("pose"),
         )
@@ -130,13 +132,16 @@ class Engine:
         await asyncio.to_thread(self._pool.close)
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def estimate(self, data: bytes, options: PoseOptions, *, deadline: float | None = None) -> Estimate:
+    async def estimate(
+        self, data: bytes, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> Estimate:
         """Everyone in an encoded picture.
 
         Args:
             data: JPEG, PNG, WebP or BMP bytes.
             options: the caller's choices.
             deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the models' queues.
 
         Raises:
             BadPicture, TooLarge: as `decode`.
@@ -145,20 +150,46 @@ class Engine:
             Overloaded, Draining, InferenceFailed: as the pipeline.
         """
         started = time.perf_counter()
-        result: PoseResult | None = None
-        try:
-            async with asyncio.timeout_at(deadline):
+        with self._counted():
+            async with _until(deadline):
                 frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
                 decoded = time.perf_counter() - started
                 self.metrics.observe_stage("decode", decoded)
-                _check_boxes(options, frame)
-                result = await self._pipeline.run(frame, options, deadline=deadline)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the picture was done") from None
-        finally:
-            self.metrics.count_picture(ok=result is not None)
+                result = await self._run(frame, options, deadline, priority)
         timings = replace(result.timings, decode=decoded, total=time.perf_counter() - started)
         return Estimate(frame, replace(result, timings=timings))
+
+    async def estimate_frame(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> PoseResult:
+        """Everyone in a picture that is decoded already, such as a frame of a video.
+
+        Args:
+            frame: upright.
+            options: the caller's choices; with its `boxes_xywh` the detector is skipped.
+            deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the models' queues.
+
+        Raises:
+            BadParameter, DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
+        """
+        with self._counted():
+            async with _until(deadline):
+                return await self._run(frame, options, deadline, priority)
+
+    async def _run(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> PoseResult:
+        _check_boxes(options, frame)
+        return await self._pipeline.run(frame, options, deadline=deadline, priority=priority)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a picture by whether the block ends well."""
+        ok = False
+        try:
+            yield
+            ok = True
+        finally:
+            self.metrics.count_picture(ok=ok)
 
     def draw(self, estimate: Estimate, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
         """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.
@@ -180,6 +211,15 @@ class Engine:
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that takes milliseconds on the picture threads."""
         return await run_on(self._threads, function, *args, **kwargs)
+
+
+@asynccontextmanager
+async def _until(deadline: float | None) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed before the picture was done") from None
 
 
 def _first_run(session: OnnxSession, spec: ModelSpec) -> str:

@@ -11,7 +11,7 @@ from posewire.inference.detector import Detector
 from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.telemetry.metrics import Metrics
-from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Timings, UInt8Array
+from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -43,7 +43,9 @@ class Pipeline:
         self._threads = threads
         self._metrics = metrics
 
-    async def run(self, frame: Frame, options: PoseOptions, *, deadline: float | None = None) -> PoseResult:
+    async def run(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> PoseResult:
         """Everyone in the frame.
 
         People that the detector finds come best first. With the caller's boxes there is one person a box, in the
@@ -53,6 +55,7 @@ class Pipeline:
             frame: one picture.
             options: the caller's choices.
             deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the queues.
 
         Raises:
             DeadlineExceeded: at the deadline at once.
@@ -60,7 +63,7 @@ class Pipeline:
         """
         started = time.perf_counter()
         if options.boxes_xywh is None:
-            found, detect_wait = await self._detect(frame, options, deadline)
+            found, detect_wait = await self._detect(frame, options, deadline, priority)
         else:
             found = Detections(xywh_to_xyxy(options.boxes_xywh), np.ones(len(options.boxes_xywh), np.float32))
             detect_wait = 0.0
@@ -68,7 +71,8 @@ class Pipeline:
         boxes = xyxy_to_xywh(found.boxes_xyxy) if options.boxes_xywh is None else options.boxes_xywh
         crops = await self._cut(frame, boxes)
         cropped = time.perf_counter()
-        served = await self._keypoints.submit([crop.pixels for crop in crops], deadline=deadline) if crops else []
+        pixels = [crop.pixels for crop in crops]
+        served = await self._keypoints.submit(pixels, deadline=deadline, priority=priority) if crops else []
         people = self._finish(boxes, found.scores, crops, served)
         if options.boxes_xywh is None:
             people.sort(key=lambda person: -person.score)
@@ -84,9 +88,9 @@ class Pipeline:
         self._observe(timings, people, options)
         return PoseResult(frame.width, frame.height, tuple(people), timings)
 
-    async def _detect(self, frame: Frame, options: PoseOptions, deadline: float | None) -> tuple[Detections, float]:
+    async def _detect(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> tuple[Detections, float]:
         prepared = await run_on(self._threads, self._detector.prepare, frame)
-        [raw] = await self._detections.submit([prepared.pixels], deadline=deadline)
+        [raw] = await self._detections.submit([prepared.pixels], deadline=deadline, priority=priority)
         found = await run_on(
             self._threads, self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
         )

@@ -26,6 +26,9 @@ from posewire.errors import ServiceError
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
+# Why a frame of a stream has no result: a newer one came, it got too old, it is no picture, the model failed or was
+# overloaded, the stream ended.
+FrameLoss: TypeAlias = Literal["newer", "late", "bad", "failed", "closed"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -50,6 +53,7 @@ class Metrics:
         GCCollector(registry=self._registry)
         self._add_request_metrics()
         self._add_model_metrics()
+        self._add_stream_metrics()
         self._gauge("posewire_build_info", "The Posewire that runs.", "version").labels(version).set(1)
 
     def _add_request_metrics(self) -> None:
@@ -84,6 +88,16 @@ class Metrics:
         self._workers = self._gauge("posewire_workers", "Model runs that may go side by side.")
         self._fell_back = self._gauge("posewire_device_fallback", "1 where device=auto took the CPU though CUDA is installed.")
         self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
+
+    def _add_stream_metrics(self) -> None:
+        self._streams = self._gauge("posewire_streams_active", "WebSocket streams that are open.")
+        self._frames_received = self._counter("posewire_frames_received_total", "Frames that came on streams.")
+        self._frames_dropped = self._counter(
+            "posewire_frames_dropped_total", "Frames of streams without a result, by cause.", "cause", values=get_args(FrameLoss)
+        )
+        self._frame_age = self._histogram(
+            "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", _LATENCY_S
+        )
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
         metric = Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
@@ -156,6 +170,22 @@ class Metrics:
     def count_rejection(self, error: ServiceError | type[ServiceError]) -> None:
         """One request that was answered with a problem; the reason is the error's slug."""
         self._rejections.labels(error.slug).inc()
+
+    def set_streams(self, streams: int) -> None:
+        """Tell how many streams are open."""
+        self._streams.set(streams)
+
+    def count_received_frame(self) -> None:
+        """One frame of a stream."""
+        self._frames_received.inc()
+
+    def count_dropped_frame(self, cause: FrameLoss) -> None:
+        """One frame of a stream that gets no result."""
+        self._frames_dropped.labels(cause).inc()
+
+    def observe_answered_frame(self, age_s: float) -> None:
+        """One frame of a stream whose result is sent at this age."""
+        self._frame_age.observe(age_s)
 
     def set_model(self, task: Task, name: str, sha256: str, provider: str) -> None:
         """Tell which model is loaded for a task; the digest is cut to twelve digits."""
