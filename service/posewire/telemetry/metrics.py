@@ -1,28 +1,15 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, TypeVar, get_args
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Histogram
 
 from posewire import __version__
 from posewire.errors import ServiceError
+from posewire.telemetry.registry import MetricInfo, Registry
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
@@ -47,10 +34,8 @@ class Metrics:
     """
 
     def __init__(self, version: str = __version__) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self._registry = Registry()
+        self._histogram, self._counter, self._gauge = self._registry.histogram, self._registry.counter, self._registry.gauge
         self._add_request_metrics()
         self._add_model_metrics()
         self._add_stream_metrics()
@@ -98,19 +83,6 @@ class Metrics:
         self._frame_age = self._histogram(
             "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", _LATENCY_S
         )
-
-    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
-        metric = Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
-        _preset(metric, values)
-        return metric
-
-    def _counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
-        metric = Counter(name, text, labels, registry=self._registry)
-        _preset(metric, values)
-        return metric
-
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self._registry)
 
     def observe_request(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """One answered request.
@@ -208,9 +180,9 @@ class Metrics:
         """Tell whether the service takes requests."""
         self._ready.set(int(ready))
 
-    def families(self) -> Iterator[Metric]:
-        """Every metric as it is now: what the catalogue is written from."""
-        return _WithoutCreated(self._registry).collect()
+    def catalogue(self) -> Iterator[MetricInfo]:
+        """Every metric of ours, whether or not it has samples yet."""
+        return self._registry.catalogue()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The body of `/metrics`, and its media type.
@@ -218,10 +190,7 @@ class Metrics:
         Args:
             accept: the request's header: who names OpenMetrics, as Prometheus does, gets it, and exemplars with it.
         """
-        registry = _WithoutCreated(self._registry)
-        if "application/openmetrics-text" in accept:
-            return generate_openmetrics(registry), CONTENT_TYPE_OPENMETRICS
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+        return self._registry.render(openmetrics="application/openmetrics-text" in accept)
 
 
 class BatchMetrics:
@@ -241,24 +210,6 @@ class BatchMetrics:
     def failed(self) -> None:
         """A run raised."""
         self._failures.inc()
-
-
-class _WithoutCreated(Collector):
-    """A registry less its `_created` series, which double the output; the library's own switch is global."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
-
-
-def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
-    """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
-    for value in values:
-        metric.labels(value)
 
 
 def _slugs(error: type[ServiceError]) -> Iterator[str]:

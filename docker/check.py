@@ -1,0 +1,223 @@
+"""Builds the CPU image with Buildah and no daemon, and runs it with runc as Kubernetes would.
+
+    python3 docker/check.py [FOLDER]        FOLDER keeps the base and the image's layers for the next time
+
+Needs root and Debian's buildah, debootstrap and runc. A base made by debootstrap stands in for the registry's
+debian:trixie-slim. Prints what the image is made of and fails where it is larger than LIMIT_MB, or where as non-root, on
+a read-only root, without capabilities and with one core of quota it does not answer a picture and stop at SIGTERM.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITE = "trixie"
+LIMIT_MB = 450
+PORT = 18437
+USER = 10001
+
+# What a process of the image sees of itself.
+_LOOK = """
+import os
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+try:
+    open("/opt/posewire/x", "w")
+except OSError as error:
+    root = error.strerror
+print("uid", os.getuid(), "capabilities", int(status["CapEff"], 16), "no new privileges", status["NoNewPrivs"].strip(), "root:", root)
+"""
+_EXPECTED = f"uid {USER} capabilities 0 no new privileges 1 root: Read-only file system"
+
+# What the registry's slim images leave out as well.
+SLIMMED = ("var/lib/apt/lists", "var/cache", "var/log", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
+# How this machine reaches its package registries; the build does as it does.
+REGISTRY_FILES = ("/etc/pip.conf", "/etc/ssl/certs", "/usr/local/share/ca-certificates")
+
+
+def run(*command: str | Path, **options: object) -> str:
+    """A command's output; its errors are shown."""
+    return subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, **options).stdout.strip()  # type: ignore[call-overload,no-any-return]
+
+
+class Buildah:
+    """Buildah with a storage of its own, so that nothing of the machine's is touched."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.storage: list[str | Path] = ["--root", work / "storage", "--runroot", work / "run", "--storage-driver", "vfs"]
+
+    def __call__(self, *arguments: str | Path) -> str:
+        """Run a subcommand."""
+        command, *rest = arguments
+        return run("buildah", *self.storage, command, *rest, cwd=ROOT)
+
+    def base(self) -> None:
+        """Make the image that stands in for debian:trixie-slim, if it is not there."""
+        if "posewire-base" in self("images", "--format", "{{.Name}}"):
+            return
+        sources = [*Path("/etc/apt/sources.list.d").glob("*.sources"), Path("/etc/apt/sources.list")]
+        text = "\n".join(path.read_text() for path in sources if path.exists())
+        mirrors = re.findall(r"^(?:URIs: |deb )(http\S+)", text, re.MULTILINE)
+        folder = self.work / "base"
+        run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, folder, mirrors[0])
+        run("find", *[folder / path for path in SLIMMED], "-mindepth", "1", "-delete")
+        container = self("from", "scratch")
+        self("copy", "-q", container, folder, "/")
+        self("commit", "-q", "--rm", container, "localhost/posewire-base")
+        run("rm", "-rf", folder)
+
+    def build(self) -> str:
+        """Build the image; its name."""
+        volumes = [f"--volume={path}:{path}:ro" for path in REGISTRY_FILES if Path(path).exists()]
+        revision = run("git", "rev-parse", "HEAD", cwd=ROOT)
+        arguments = ["--build-arg=BASE=localhost/posewire-base", f"--build-arg=REVISION={revision}", "-f", "docker/Dockerfile.cpu"]
+        self(
+            "build",
+            "--isolation=chroot",
+            "--pull-never",
+            "--format=docker",
+            *volumes,
+            *arguments,
+            "--layers",
+            "-t",
+            "localhost/posewire:cpu",
+            ".",
+        )
+        return "localhost/posewire:cpu"
+
+    @contextmanager
+    def mounted(self, image: str) -> Iterator[Path]:
+        """The image's files."""
+        container = self("from", "--pull-never", image)
+        try:
+            yield Path(self("mount", container))
+        finally:
+            self("rm", container)
+
+
+def report_size(root: Path) -> float:
+    """Print what takes how much of the image; megabytes (10^6) in all."""
+    sizes: Counter[str] = Counter()
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            sizes[_part(path.relative_to(root).as_posix())] += path.lstat().st_size
+    for part, size in sizes.most_common():
+        print(f"{size / 1e6:7.1f} MB  {part}")
+    total = sum(sizes.values()) / 1e6
+    print(f"{total:7.1f} MB  in all, unpacked (limit {LIMIT_MB})")
+    return total
+
+
+def _part(path: str) -> str:
+    """What a file of the image belongs to."""
+    if not path.startswith("opt/posewire/"):
+        return "Python of Debian" if re.match(r"usr/(lib|bin|share)/(x86_64-linux-gnu/)?(lib)?python3", path) else "Debian"
+    found = re.search(r"site-packages/([^/]+)", path)
+    package = found[1].split("-")[0].removesuffix(".libs") if found else "the environment's scripts"
+    if package == "posewire" and "_model_store" in path:
+        return "posewire: models"
+    large = ("opencv_python_headless", "cv2", "onnxruntime", "numpy", "posewire")
+    return {"opencv_python_headless": "OpenCV", "cv2": "OpenCV"}.get(package, package) if package in large else "other Python packages"
+
+
+def runtime_config(root: Path, image: dict[str, list[str]]) -> dict[str, object]:
+    """An OCI runtime's configuration: what the Deployment's security context asks for, and one core of quota."""
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "size=256m"]},  # noqa: S108
+        {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]},
+    ]
+    return {
+        "ociVersion": "1.0.0",
+        "root": {"path": str(root), "readonly": True},
+        "process": {
+            "user": {"uid": USER, "gid": USER},
+            "args": [*image["Entrypoint"], *image["Cmd"]],
+            "env": [*image["Env"], f"POSEWIRE_PORT={PORT}"],
+            "cwd": "/",
+            "capabilities": {},
+            "noNewPrivileges": True,
+        },
+        "mounts": mounts,
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],  # the host's network: the loopback answers
+            "resources": {"cpu": {"quota": 100_000, "period": 100_000}, "memory": {"limit": 1 << 30}},
+        },
+    }
+
+
+def ask(path: str, body: bytes | None = None) -> dict[str, object]:
+    """The service's answer."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", body, {"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        answered: dict[str, object] = json.load(answer)
+        return answered
+
+
+def wait_until_ready(process: subprocess.Popen[bytes]) -> float:
+    """Seconds from the start to /readyz."""
+    started = time.monotonic()
+    while process.poll() is None and time.monotonic() < started + 60:
+        try:
+            ask("/readyz")
+            return time.monotonic() - started
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise SystemExit("the container does not become ready")
+
+
+def check_container(root: Path, image: dict[str, list[str]], work: Path) -> None:
+    """Run the image's files as a container and use it."""
+    bundle = work / "bundle"
+    bundle.mkdir(exist_ok=True)
+    (bundle / "config.json").write_text(json.dumps(runtime_config(root, image)))
+    runc = ["runc", "--root", str(work / "runc")]
+    name = f"posewire-check-{os.getpid()}"
+    with subprocess.Popen([*runc, "run", "--bundle", str(bundle), name]) as process:
+        try:
+            print(f"ready after {wait_until_ready(process):.1f} s")
+            answer = ask("/v1/pose", (ROOT / "tests/data/astronaut.jpg").read_bytes())
+            people = len(answer["images"][0]["people"])  # type: ignore[index]
+            models = ask("/v1/models")
+            print(f"answered a picture: {people} people, on {models['device']}, {models['workers']} run(s) side by side")
+            status = run(*runc, "exec", name, "python", "-c", _LOOK)
+            print(f"inside: {status}")
+            run(*runc, "exec", name, "python", "/opt/posewire/healthcheck.py")
+            run(*runc, "kill", name, "TERM")
+            code = process.wait(30)
+        finally:
+            process.kill()
+            subprocess.run([*runc, "delete", "--force", name], check=False, stderr=subprocess.DEVNULL)
+    print(f"exit code at SIGTERM: {code}")
+    if not people or models["workers"] != 1 or code != 0 or status != _EXPECTED:
+        raise SystemExit(f"not as it should be; expected {_EXPECTED}")
+
+
+def main() -> int:
+    """Build, measure, run; the exit code."""
+    work = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="posewire-image-")).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    buildah = Buildah(work)
+    buildah.base()
+    name = buildah.build()
+    with buildah.mounted(name) as root:
+        total = report_size(root)
+        check_container(root, json.loads(buildah("inspect", "--type", "image", name))["OCIv1"]["config"], work)
+    return int(total > LIMIT_MB)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Builds /opt/posewire from a lock file and leaves out of it what no service needs. Runs in the images' build stage.
+set -eu
+lock=$1
+
+python3 -m venv /opt/tools
+python3 -m venv --without-pip /opt/posewire
+pip="/opt/tools/bin/pip --disable-pip-version-check --no-cache-dir -q"
+$pip --python /opt/posewire/bin/python install --no-compile --require-hashes -r "requirements/$lock.lock"
+# The build backend is locked with the developers' tools.
+awk '/^[^ ]/ { ours = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } ours' requirements/dev.lock > /tmp/build.lock
+$pip install --require-hashes -r /tmp/build.lock
+$pip wheel --no-build-isolation --no-deps -w /tmp/wheel .
+$pip --python /opt/posewire/bin/python install --no-compile --no-deps --no-index /tmp/wheel/*.whl
+
+cd /opt/posewire/lib/python3*/site-packages
+# Training and conversion tools of ONNX Runtime; NumPy's Fortran bridge; what compiled modules were made of.
+rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets numpy/f2py
+find . -depth -type d -name tests -not -path './fastapi*' -exec rm -rf {} +
+find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
+# A read-only root keeps no bytecode: it is made here, once, and not checked against sources that cannot change.
+/opt/posewire/bin/python -m compileall -q --invalidation-mode unchecked-hash .

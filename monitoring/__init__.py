@@ -1,0 +1,1 @@
+"""Rules and dashboards, and what is made from them: `python -m monitoring` writes, `--check` only compares."""

@@ -1,0 +1,188 @@
+"""The dashboards, as code: what is not here is in nobody's Grafana."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+
+_SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
+_REF_IDS = "ABCDEFGH"
+
+# The series of the instances that the dashboard's variables choose.
+_OURS = 'job=~"$job",instance=~"$instance"'
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One panel: what it shows, its unit, and its queries by legend; `OURS` in a query is the variables' selector."""
+
+    title: str
+    unit: str  # of Grafana
+    queries: dict[str, str]  # legend to PromQL
+    says: str = ""
+    width: int = 8  # of 24
+
+
+def _quantiles(metric: str, by: str = "", *, quantiles: Sequence[float] = (0.5, 0.95, 0.99), labels: str = "") -> dict[str, str]:
+    """A histogram's quantiles by legend, one for each value of the label `by`."""
+    groups = f"le, {by}" if by else "le"
+    series = f"{metric}_bucket{{OURS{labels}}}"
+    legend = f"{{{{{by}}}}} " if by else ""
+    return {f"{legend}p{q * 100:g}": f"histogram_quantile({q:g}, sum by ({groups}) (rate({series}[$__rate_interval])))" for q in quantiles}
+
+
+def _mean(metric: str, by: str) -> dict[str, str]:
+    return {f"{{{{{by}}}}}": " / ".join(f"sum by ({by}) (rate({metric}_{part}{{OURS}}[$__rate_interval]))" for part in ("sum", "count"))}
+
+
+_POSE = ',route="/v1/pose"'
+
+OVERVIEW = (
+    Chart(
+        "Requests",
+        "reqps",
+        {"{{status}}": f"sum by (status) (rate(posewire_request_duration_seconds_count{{OURS{_POSE}}}[$__rate_interval]))"},
+        "Requests for poses, by status.",
+    ),
+    Chart(
+        "Failures",
+        "percentunit",
+        {"5xx, 5 minutes": "posewire:pose_errors:ratio_rate5m", "5xx, 1 hour": "posewire:pose_errors:ratio_rate1h"},
+        "The part of requests for poses that the service failed. Objective: below 0.5 %.",
+    ),
+    Chart(
+        "Latency",
+        "s",
+        _quantiles("posewire_request_duration_seconds", labels=f'{_POSE},status="200"'),
+        "From a request's head to the end of its answer. Objective: 95 % within 0.5 s.",
+    ),
+    Chart(
+        "Capacity in use",
+        "percentunit",
+        {
+            "model threads, {{instance}}": "posewire:worker_utilisation:ratio_rate2m{OURS}",
+            "door, {{instance}}": "posewire:door_fill:ratio{OURS}",
+        },
+        "Model threads at 100 %: more load only makes queues longer. Door at 100 %: pictures are refused.",
+    ),
+    Chart(
+        "Capacity left",
+        "short",
+        {
+            "pictures a second": "sum(rate(posewire_pictures_total{OURS}[$__rate_interval]))"
+            " * (1 - avg(posewire:worker_utilisation:ratio_rate2m{OURS})) / avg(posewire:worker_utilisation:ratio_rate2m{OURS})"
+        },
+        "What could come on top, were the pictures as they are now.",
+    ),
+    Chart("Waiting for a model", "s", _quantiles("posewire_queue_wait_seconds", "model", quantiles=(0.95,))),
+    Chart(
+        "Refused and failed",
+        "reqps",
+        {"{{reason}}": "sum by (reason) (rate(posewire_rejections_total{OURS}[$__rate_interval])) > 0 or on() vector(0)"},
+        "By problem type.",
+    ),
+    Chart("Pictures in flight", "short", {"{{instance}}": "posewire_pictures_in_flight{OURS}"}),
+    Chart("Ready", "short", {"replicas": "sum(posewire_ready{OURS})"}),
+)
+
+BATCHING = (
+    Chart("Items a run", "short", _mean("posewire_batch_size", "model"), "Crops of a pose run, pictures of a detector's.", 12),
+    Chart("Items a run", "short", _quantiles("posewire_batch_size", "model", quantiles=(0.5, 0.95)), width=12),
+    Chart("Runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_batch_size_count{OURS}[$__rate_interval]))"}),
+    Chart("A run takes", "s", _quantiles("posewire_run_duration_seconds", "model", quantiles=(0.5, 0.95))),
+    Chart(
+        "An item costs",
+        "s",
+        {
+            "{{model}}": "sum by (model) (rate(posewire_run_duration_seconds_sum{OURS}[$__rate_interval]))"
+            " / sum by (model) (rate(posewire_batch_size_sum{OURS}[$__rate_interval]))"
+        },
+        "Model time over items: what batching is for is that it falls.",
+    ),
+    Chart("Waiting", "s", _quantiles("posewire_queue_wait_seconds", "model")),
+    Chart("People a picture", "short", _quantiles("posewire_people_per_picture", quantiles=(0.5, 0.95))),
+    Chart("Stages", "s", _quantiles("posewire_stage_duration_seconds", "stage", quantiles=(0.95,)), "One picture's time in each, p95."),
+)
+
+STREAMS = (
+    Chart("Open streams", "short", {"{{instance}}": "posewire_streams_active{OURS}"}),
+    Chart(
+        "Frames",
+        "ops",
+        {
+            "received": "sum(rate(posewire_frames_received_total{OURS}[$__rate_interval]))",
+            "answered": "sum(rate(posewire_frame_age_seconds_count{OURS}[$__rate_interval]))",
+        },
+    ),
+    Chart("Age of a frame when its result is sent", "s", _quantiles("posewire_frame_age_seconds")),
+    Chart(
+        "Dropped, by cause",
+        "ops",
+        {"{{cause}}": "sum by (cause) (rate(posewire_frames_dropped_total{OURS}[$__rate_interval]))"},
+        "newer: another came before this one's turn, which is meant; the others are not.",
+        12,
+    ),
+    Chart(
+        "Frames answered",
+        "percentunit",
+        {
+            "of those received": "sum(rate(posewire_frame_age_seconds_count{OURS}[$__rate_interval]))"
+            " / sum(rate(posewire_frames_received_total{OURS}[$__rate_interval]))"
+        },
+        width=12,
+    ),
+)
+
+MODELS = (
+    Chart(
+        "Models by provider",
+        "short",
+        {"{{task}} {{name}} {{sha256}} {{provider}}": "count by (task, name, sha256, provider) (posewire_model_info{OURS})"},
+        "Replicas that serve it. Two lines of a task: a rollout, or a replica on another device.",
+        12,
+    ),
+    Chart(
+        "Fell back to the CPU", "short", {"{{instance}}": "posewire_device_fallback{OURS}"}, "1: CUDA is installed and does not load.", 12
+    ),
+    Chart("Failed runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_inference_failures_total{OURS}[$__rate_interval]))"}),
+    Chart("Versions", "short", {"{{version}}": "count by (version) (posewire_build_info{OURS})"}),
+    Chart("Started", "dateTimeFromNow", {"{{instance}}": "process_start_time_seconds{OURS} * 1000"}),
+    Chart("CPU", "short", {"{{instance}}": "rate(process_cpu_seconds_total{OURS}[$__rate_interval])"}, "Cores."),
+    Chart("Memory", "bytes", {"{{instance}}": "process_resident_memory_bytes{OURS}"}),
+    Chart("Open files", "short", {"{{instance}}": "process_open_fds{OURS}"}),
+    Chart("Event loop's lag", "s", _quantiles("posewire_event_loop_lag_seconds", "instance", quantiles=(0.99,)), width=24),
+)
+
+DASHBOARDS: dict[str, tuple[str, Sequence[Chart]]] = {
+    "overview": ("Posewire: service", OVERVIEW),
+    "batching": ("Posewire: batching", BATCHING),
+    "streams": ("Posewire: streams", STREAMS),
+    "models": ("Posewire: models and devices", MODELS),
+}
+
+
+def render(name: str) -> str:
+    """The JSON of one dashboard, as Grafana takes it."""
+    title, charts = DASHBOARDS[name]
+    board = dashboard.Dashboard(title).uid(f"posewire-{name}").tags(["posewire"]).refresh("10s").time("now-30m", "now").editable()
+    board.with_variable(dashboard.DatasourceVariable("source").label("Prometheus").type("prometheus"))
+    for label in ("job", "instance"):
+        chosen = ', job=~"$job"' if label == "instance" else ""
+        variable = (
+            dashboard.QueryVariable(label).datasource(_SOURCE).query(f"label_values(posewire_build_info{{{chosen.lstrip(', ')}}}, {label})")
+        )
+        board.with_variable(variable.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).include_all(True).multi(True).all_value(".*"))
+    for chart in charts:
+        board.with_panel(_panel(chart))
+    return JSONEncoder(sort_keys=True, indent=1).encode(board.build()) + "\n"
+
+
+def _panel(chart: Chart) -> timeseries.Panel:
+    panel = timeseries.Panel().title(chart.title).description(chart.says).unit(chart.unit).datasource(_SOURCE)
+    panel.span(chart.width).height(8).min(0).fill_opacity(8)
+    for ref_id, (legend, query) in zip(_REF_IDS, chart.queries.items(), strict=False):
+        target = prometheus.Dataquery().expr(query.replace("OURS", _OURS)).legend_format(legend).ref_id(ref_id).datasource(_SOURCE)
+        panel.with_target(target.exemplar("_bucket" in query).range())
+    return panel

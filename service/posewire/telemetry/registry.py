@@ -1,0 +1,90 @@
+"""One app's metrics in the Prometheus client: how they are made, listed and written out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    exposition,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a metric is, apart from its values."""
+
+    name: str
+    kind: str  # histogram, counter or gauge
+    labels: tuple[str, ...]
+    meaning: str
+    bounds: tuple[float, ...]  # of a histogram's buckets, less infinity
+
+
+class Registry:
+    """A registry of its own, with the process's metrics in it: several apps live in one test process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._infos: list[MetricInfo] = []
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
+        """A histogram; with one label, `values` exist from the start."""
+        bounds = tuple(buckets)
+        self._infos.append(MetricInfo(name, "histogram", labels, text, bounds))
+        metric = Histogram(name, text, labels, buckets=bounds, registry=self._registry)
+        _preset(metric, values)
+        return metric
+
+    def counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
+        """A counter; with one label, `values` exist from the start."""
+        self._infos.append(MetricInfo(name, "counter", labels, text, ()))
+        metric = Counter(name, text, labels, registry=self._registry)
+        _preset(metric, values)
+        return metric
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """A gauge."""
+        self._infos.append(MetricInfo(name, "gauge", labels, text, ()))
+        return Gauge(name, text, labels, registry=self._registry)
+
+    def catalogue(self) -> Iterator[MetricInfo]:
+        """What was made, in that order."""
+        return iter(self._infos)
+
+    def render(self, *, openmetrics: bool) -> tuple[bytes, str]:
+        """Every metric in Prometheus' text format or in OpenMetrics, and the media type."""
+        registry = _WithoutCreated(self._registry)
+        if openmetrics:
+            body: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
+            return body, openmetrics_exposition.CONTENT_TYPE_LATEST
+        return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _WithoutCreated(Collector):
+    """A registry less its `_created` series, which double the output; the library's own switch is global."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
+    """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
+    for value in values:
+        metric.labels(value)
