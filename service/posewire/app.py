@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
 from posewire.api import images, ops, pages, problems, stream
+from posewire.api.access import Access
 from posewire.api.admission import Admission
+from posewire.api.keys import KeyRing
 from posewire.api.middleware import RequestContext
 from posewire.api.services import Services
 from posewire.api.streams import Streams
@@ -20,6 +23,11 @@ from posewire.inference.engine import Engine, load_engine
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
+# What pages of other sites may send and see.
+_METHODS = ("GET", "POST")
+_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
+_EXPOSED = ("X-Request-Id", "Retry-After")
+
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     """The service as an ASGI application.
@@ -27,6 +35,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     Args:
         settings: read once, by `load_settings`.
         engine: loaded, not yet started; None: the lifespan loads it.
+
+    Raises:
+        ConfigError: the file of API keys cannot be read or is wrong.
 
     Raises (from the lifespan):
         ModelError, DeviceError: as `load_engine`.
@@ -56,13 +67,31 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         redirect_slashes=False,  # a picture that was sent once is not sent again for a slash
     )
     app.state.services = services
+    # The last is the outermost: also who is turned away has a request id, and a page is told why.
+    keys = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
+    app.add_middleware(Access, keys=keys, origins=settings.origins, metrics=metrics)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED
+        )
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
     app.include_router(images.router)
     app.include_router(stream.router)
     app.include_router(ops.router)
+    if settings.ops_port is None:
+        app.include_router(ops.health)
     pages.install(app)
     _add_docs(app)
+    return app
+
+
+def create_ops_app(services: Services) -> FastAPI:
+    """Health and metrics alone, for `POSEWIRE_OPS_PORT`: no keys, for it is not to be reached from outside."""
+    app = FastAPI(title="Posewire: operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = services
+    problems.install(app)
+    app.include_router(ops.health)
     return app
 
 

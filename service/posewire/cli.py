@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The models in the store.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
@@ -113,6 +115,17 @@ def doctor(as_json: JsonOption = False, device: DeviceOption = None) -> None:
     from posewire.commands.doctor import doctor as run
 
     raise typer.Exit(run(load_settings(device=device, log_level="warning"), as_json=as_json))
+
+
+@keys_app.command("new")
+def keys_new(name: Annotated[str, typer.Argument(help="Who will hold it: letters, digits, dots and dashes.")]) -> None:
+    """Make an API key: the key, on standard error, for its holder; on standard output its line for POSEWIRE_API_KEYS_FILE."""
+    from posewire.api.keys import new_key, parse_keys
+
+    key, line = new_key(name)
+    parse_keys(line)
+    typer.echo(f"the key, shown this once: {key}", err=True)
+    typer.echo(line)
 
 
 @models_app.command("list")

@@ -17,6 +17,8 @@ from posewire.errors import ConfigError
 
 PREFIX = "POSEWIRE_"
 
+_ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
+
 
 class Device(StrEnum):
     """Where the models run."""
@@ -41,6 +43,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    ops_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port of its own for /livez, /readyz and /metrics, which then are on no other; empty: they are on POSEWIRE_PORT."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of API keys, as `posewire keys new` prints them, read again when it changes; empty: everyone is let in."
+    )
+    allowed_origins: str | None = Field(
+        None,
+        pattern=rf"^({_ORIGIN})(,{_ORIGIN})*$",
+        description="Other sites whose pages may ask and open streams, such as https://a.example,https://b.example; *: any.",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks, with commas between, of proxies whose X-Forwarded-For is believed; empty: none.",
+    )
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto takes CUDA where it really loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
     detector: str | None = Field(None, description="Name of the person detector in the manifest; empty: the manifest's default.")
@@ -97,6 +114,11 @@ class Settings(BaseSettings):
     model_mirror: str | None = Field(
         None, description="Folder or address (file://, http(s)://) that has the files of models to pull; empty: where the manifest says."
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of `allowed_origins`, in small letters."""
+        return tuple(origin.strip().lower() for origin in (self.allowed_origins or "").split(",") if origin.strip())
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:

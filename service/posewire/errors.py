@@ -51,6 +51,20 @@ class BadBody(ServiceError):
     status, slug, title = 400, "bad-body", "The body cannot be parsed"
 
 
+class Unauthorized(ServiceError):
+    """No API key, or none that is known."""
+
+    status, slug, title = 401, "unauthorized", "An API key is needed"
+    close_code = 4401
+
+
+class ForeignOrigin(ServiceError):
+    """A page of another site opens a stream."""
+
+    status, slug, title = 403, "foreign-origin", "The page's origin is not allowed"
+    close_code = 4403
+
+
 class TooLarge(ServiceError):
     """Too many bytes, pixels or pictures."""
 

@@ -6,8 +6,10 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from posewire.api.access import client_of
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
 from posewire.errors import ServiceError
@@ -74,4 +76,4 @@ class RequestContext:
         self._services.metrics.observe_request(route, scope["method"], status, seconds)
         level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
         fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
-        log.log(level, "request", extra=fields)
+        log.log(level, "request", extra=fields | {"client": client_of(HTTPConnection(scope))})

@@ -12,8 +12,11 @@ from posewire.schemas import ModelOut, ModelsResponse
 
 router = APIRouter(tags=["operations"])
 
+# What may be on a port of its own.
+health = APIRouter(tags=["operations"])
 
-@router.get("/livez", summary="Is the process sound?")
+
+@health.get("/livez", summary="Is the process sound?")
 async def livez(request: Request) -> Response:
     """503 when a queue's loop has died: only a restart helps."""
     engine = services_of(request).engine
@@ -22,8 +25,8 @@ async def livez(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", summary="Would a request be answered?")
-@router.get("/healthz", summary="The same as /readyz")
+@health.get("/readyz", summary="Would a request be answered?")
+@health.get("/healthz", summary="The same as /readyz")
 async def readyz(request: Request) -> Response:
     """503 until the models are verified and warm, and while the service drains."""
     services = services_of(request)
@@ -47,7 +50,7 @@ async def models(request: Request) -> ModelsResponse:
     )
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@health.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Prometheus text format; OpenMetrics where it is accepted."""
     services = services_of(request)

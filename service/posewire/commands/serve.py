@@ -1,10 +1,14 @@
 """`posewire serve`: the application under uvicorn, with a drain that loses nothing."""
 
 import asyncio
+import ipaddress
+import logging
 import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -12,11 +16,13 @@ from fastapi import FastAPI
 
 from posewire.api.services import Services
 from posewire.api.websocket_guard import GuardedWebSocket
-from posewire.app import create_app
+from posewire.app import create_app, create_ops_app
 from posewire.config import Settings
 from posewire.inference.engine import load_engine
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 # Longer than the idle time of common load balancers (60 s): otherwise they meet connections that were just closed.
 _KEEP_ALIVE_S = 75
@@ -66,6 +72,19 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class OpsServer(uvicorn.Server):
+    """Health and metrics on a port of their own; it hears no signals, but ends with the service."""
+
+    def __init__(self, settings: Settings, services: Services) -> None:
+        app, port = create_ops_app(services), settings.ops_port or 0
+        super().__init__(uvicorn.Config(app, host=settings.host, port=port, log_config=None, access_log=False, server_header=False))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the service's own server."""
+        yield
+
+
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
@@ -75,6 +94,8 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=_KEEP_ALIVE_S,
         ws=GuardedWebSocket,
         ws_max_size=settings.stream_max_bytes,
@@ -94,6 +115,29 @@ def serve(settings: Settings) -> int:
     # Standard output carries the log and nothing else: the picture libraries complain on standard error in words of their own.
     configure_logging(settings.log_level, sys.stdout)
     app = create_app(settings, load_engine(settings, Metrics()))
-    server = DrainingServer(server_config(app, settings), app.state.services)
-    server.run()
+    services: Services = app.state.services
+    if settings.api_keys_file is None and not _is_loopback(settings.host):
+        log.warning("ANYONE who reaches %s may use this service: POSEWIRE_API_KEYS_FILE is not set", settings.host)
+    server = DrainingServer(server_config(app, settings), services)
+    if settings.ops_port is None:
+        server.run()
+    else:
+        asyncio.run(_serve_both(server, OpsServer(settings, services)))
     return 0 if server.started else 1
+
+
+async def _serve_both(server: DrainingServer, ops: OpsServer) -> None:
+    """Serve until the one has ended; the other is there before and after it."""
+    aside = asyncio.create_task(ops.serve(), name="ops-server")
+    try:
+        await server.serve()
+    finally:
+        ops.should_exit = True
+        await aside
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
