@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test lint format lock clean
+.PHONY: serve test lint format lock monitoring check-deploy clean
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
@@ -22,6 +22,15 @@ format: .venv/.dev
 lock: .venv/.dev ## bring the lock files up to date
 	for extra in cpu gpu dev; do $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
+
+monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
+	$(BIN)/python -m monitoring
+
+check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
+	python3 docker/check.py build/image
+	$(BIN)/pytest tests/deploy
+	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/$$(basename $$overlay).yaml || exit 1; done
+	$(BIN)/uvx checkov==3.3.30 --quiet --compact --framework kubernetes --config-file k8s/checkov.yaml -d build
 
 clean:
 	rm -rf .venv

@@ -14,9 +14,11 @@ $pip wheel --no-build-isolation --no-deps -w /tmp/wheel .
 $pip --python /opt/posewire/bin/python install --no-compile --no-deps --no-index /tmp/wheel/*.whl
 
 cd /opt/posewire/lib/python3*/site-packages
-# Training and conversion tools of ONNX Runtime; NumPy's Fortran bridge; what compiled modules were made of.
-rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets numpy/f2py
-find . -depth -type d -name tests -not -path './fastapi*' -exec rm -rf {} +
+# ONNX Runtime's tools, and its library for C, which its Python module does not load; NumPy's Fortran bridge; what compiled
+# modules were made of.
+rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets onnxruntime/capi/libonnxruntime.so.* numpy/f2py
+find . -depth -type d -name tests -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
+strip --strip-unneeded uvloop/*.so # 12 MB of symbols
 # A read-only root keeps no bytecode: it is made here, once, and not checked against sources that cannot change.
 /opt/posewire/bin/python -m compileall -q --invalidation-mode unchecked-hash .
