@@ -29,8 +29,9 @@ monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operat
 check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
 	python3 docker/check.py build/image
 	$(BIN)/pytest tests/deploy
-	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/$$(basename $$overlay).yaml || exit 1; done
-	$(BIN)/uvx checkov==3.3.30 --quiet --compact --framework kubernetes --config-file k8s/checkov.yaml -d build
+	mkdir -p build/k8s
+	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
+	$(BIN)/uvx checkov@3.3.30 --quiet --compact --framework kubernetes --config-file k8s/checkov.yaml -d build/k8s
 
 clean:
 	rm -rf .venv

@@ -16,6 +16,7 @@ class Server:
     """A server that listens."""
 
     process: subprocess.Popen[str]
+    ops_port: str | None = None  # where health and metrics are, if apart
     log: list[dict[str, object]] = field(default_factory=list)  # its log entries so far
     url: str = ""
     listening: threading.Event = field(default_factory=threading.Event)
@@ -25,7 +26,8 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.log.append(json.loads(line))
-            if found := re.search(r"running on (http://\S+)", str(self.log[-1]["message"])):
+            found = re.search(r"running on (http://\S+)", str(self.log[-1]["message"]))
+            if found and not found[1].endswith(f":{self.ops_port}"):
                 self.url = found[1]
                 self.listening.set()
         self.listening.set()
@@ -38,7 +40,7 @@ def serve(**settings: str) -> Iterator[Server]:
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
     command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
-        server = Server(process)
+        server = Server(process, settings.get("ops_port"))
         reader = threading.Thread(target=server.read_log)
         reader.start()
         try:
