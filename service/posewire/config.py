@@ -111,6 +111,15 @@ class Settings(BaseSettings):
         1.0, description="Seconds between SIGTERM (readyz turns 503) and the closing of the port."
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Part of the good requests that is logged; the others all are."
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318/v1/traces; empty: no tracing."
+    )
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Part of the traces that begin here which is kept; a caller's traceparent decides for its own."
+    )
     model_mirror: str | None = Field(
         None, description="Folder or address (file://, http(s)://) that has the files of models to pull; empty: where the manifest says."
     )

@@ -14,6 +14,7 @@ from posewire.api.services import Services, services_of
 from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.inference.engine import Engine, Estimate
 from posewire.schemas import CocoPerson, ImageOut, ModelNames, PoseParams, PoseRequest, PoseResponse, coco_rows, parse_boxes
+from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseOptions
 
@@ -140,7 +141,7 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
 
 async def _answer(engine: Engine, estimates: Sequence[Estimate], params: PoseParams, form: AnswerType) -> Response:
     keypoints = engine.pose.spec.keypoints
-    with engine.metrics.time_stage("encode"):
+    with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         if form != "application/json":
             [estimate] = estimates
             threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None

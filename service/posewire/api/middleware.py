@@ -1,10 +1,12 @@
 """What happens around every request: its id, its log line, its latency, and an answer when all else fails."""
 
 import logging
+import random
 import re
 import time
 import uuid
 
+from opentelemetry.trace import Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +15,7 @@ from posewire.api.access import client_of
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
 from posewire.errors import ServiceError
+from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var, trace_id_var
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -55,25 +58,32 @@ class RequestContext:
                 status = message["status"]
                 out = MutableHeaders(scope=message)
                 out["X-Request-Id"] = request_id_var.get() or ""
+                if traceparent := tracing.traceparent():
+                    out["traceparent"] = traceparent
                 if self._services.draining:
                     # The client must open its next connection elsewhere, before this one is closed under it.
                     out["Connection"] = "close"
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("unhandled error")
-            self._services.metrics.count_rejection(ServiceError)
-            if not status:
-                await internal_problem()(scope, receive, send_with_id)
-        finally:
-            self._record(scope, status, time.perf_counter() - started)
+        with tracing.request_span(scope["method"], Headers(scope=scope)) as span:
+            trace_id_var.set(tracing.sampled_trace_id(span) or trace_id_var.get())
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("unhandled error")
+                self._services.metrics.count_rejection(ServiceError)
+                if not status:
+                    await internal_problem()(scope, receive, send_with_id)
+            finally:
+                self._record(scope, status, time.perf_counter() - started, span)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, span: Span) -> None:
         # The route's template, never the raw path: a scanner must not make series without end.
         route: str | None = getattr(scope.get("route"), "path", None)
-        self._services.metrics.observe_request(route, scope["method"], status, seconds)
+        tracing.end_request_span(span, scope["method"], route, status)
+        self._services.metrics.observe_request(route, scope["method"], status, seconds, tracing.sampled_trace_id(span))
+        if status < 400 and random.random() >= self._services.settings.access_log_ratio:  # noqa: S311 - no secret
+            return
         level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
         fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
         log.log(level, "request", extra=fields | {"client": client_of(HTTPConnection(scope))})

@@ -21,6 +21,7 @@ from posewire.config import Settings
 from posewire.inference.engine import load_engine
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
+from posewire.telemetry.tracing import configure_tracing
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ def serve(settings: Settings) -> int:
     """
     # Standard output carries the log and nothing else: the picture libraries complain on standard error in words of their own.
     configure_logging(settings.log_level, sys.stdout)
+    if settings.otlp_endpoint:
+        configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     app = create_app(settings, load_engine(settings, Metrics()))
     services: Services = app.state.services
     if settings.api_keys_file is None and not _is_loopback(settings.host):

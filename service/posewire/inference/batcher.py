@@ -9,12 +9,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+from opentelemetry.trace import Span, get_current_span
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
 from posewire.inference.fair import FairQueue, Line
 from posewire.inference.pool import ComputePool
+from posewire.telemetry import tracing
 from posewire.types import Priority
 
 In = TypeVar("In")
@@ -51,6 +54,7 @@ class _Waiting(Generic[In, Out]):
     future: asyncio.Future[Served[Out]]
     arrived: float  # seconds, monotonic
     deadline: float | None  # in the event loop's time
+    span: Span = field(default_factory=get_current_span)  # the caller's
 
 
 class DynamicBatcher(Generic[In, Out]):
@@ -198,7 +202,8 @@ class DynamicBatcher(Generic[In, Out]):
 
     async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
         try:
-            outputs, started, ended = await self._pool.run(self._timed, [w.item for w in batch])
+            with tracing.batch(self.name, [(w.span, w.arrived) for w in batch]):
+                outputs, started, ended = await self._pool.run(self._timed, [w.item for w in batch])
         except BaseException as error:  # whatever a model raises, every caller must hear of it
             self._fail(batch, error)
             if isinstance(error, asyncio.CancelledError):

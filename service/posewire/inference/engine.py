@@ -24,6 +24,7 @@ from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
+from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics
 from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, UInt8Array
 from posewire.vision.decode import decode
@@ -152,7 +153,8 @@ class Engine:
         started = time.perf_counter()
         with self._counted():
             async with _until(deadline):
-                frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+                with tracing.stage("decode"):
+                    frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
                 decoded = time.perf_counter() - started
                 self.metrics.observe_stage("decode", decoded)
                 result = await self._run(frame, options, deadline, priority)

@@ -10,6 +10,7 @@ from posewire.inference.batcher import DynamicBatcher, Served
 from posewire.inference.detector import Detector
 from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
+from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
@@ -63,7 +64,8 @@ class Pipeline:
         """
         started = time.perf_counter()
         if options.boxes_xywh is None:
-            found, detect_wait = await self._detect(frame, options, deadline, priority)
+            with tracing.stage("detect"):
+                found, detect_wait = await self._detect(frame, options, deadline, priority)
         else:
             found = Detections(xywh_to_xyxy(options.boxes_xywh), np.ones(len(options.boxes_xywh), np.float32))
             detect_wait = 0.0
@@ -72,7 +74,8 @@ class Pipeline:
         crops = await self._cut(frame, boxes)
         cropped = time.perf_counter()
         pixels = [crop.pixels for crop in crops]
-        served = await self._keypoints.submit(pixels, deadline=deadline, priority=priority) if crops else []
+        with tracing.stage("pose"):
+            served = await self._keypoints.submit(pixels, deadline=deadline, priority=priority) if crops else []
         people = self._finish(boxes, found.scores, crops, served)
         if options.boxes_xywh is None:
             people.sort(key=lambda person: -person.score)
@@ -99,7 +102,7 @@ class Pipeline:
     async def _cut(self, frame: Frame, boxes: FloatArray) -> list[Crop]:
         if not len(boxes):
             return []
-        with self._metrics.time_stage("crop"):
+        with self._metrics.time_stage("crop"), tracing.stage("crop"):
             return await run_on(self._threads, self._pose.prepare, frame, boxes)
 
     def _finish(self, boxes: FloatArray, scores: FloatArray, crops: Sequence[Crop], served: Sequence[Served[Keypoints]]) -> list[Pose]:

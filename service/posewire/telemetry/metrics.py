@@ -84,7 +84,7 @@ class Metrics:
             "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", _LATENCY_S
         )
 
-    def observe_request(self, route: str | None, method: str, status: int, seconds: float) -> None:
+    def observe_request(self, route: str | None, method: str, status: int, seconds: float, trace_id: str | None = None) -> None:
         """One answered request.
 
         Args:
@@ -92,9 +92,12 @@ class Metrics:
             method: as in the request; an uncommon one is counted as `other`.
             status: HTTP status.
             seconds: from the request's head to the end of its answer.
+            trace_id: of a trace that is kept, as an exemplar.
         """
         method = method if method in _METHODS else "other"
-        self._requests.labels("unmatched" if route is None else route, method, str(status)).observe(seconds)
+        self._requests.labels("unmatched" if route is None else route, method, str(status)).observe(
+            seconds, exemplar={"trace_id": trace_id} if trace_id else None
+        )
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """One picture's time in a stage."""

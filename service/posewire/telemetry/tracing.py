@@ -1,0 +1,98 @@
+"""OpenTelemetry: what a request spent its time on, and with whom it shared a model run.
+
+The code uses OpenTelemetry's API alone, which does nothing until `configure_tracing` brings its SDK (extra `otel`).
+A request's spans are decode, queue, detect, crop, pose and encode; a batch has a trace of its own, and each of its
+requests' `queue` spans is linked with it, both ways.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind
+
+from posewire import __version__
+from posewire.errors import ConfigError
+
+_tracer = trace.get_tracer("posewire", __version__)
+
+
+def configure_tracing(endpoint: str, ratio: float) -> None:
+    """Send spans to a collector; once a process, before the first request.
+
+    Args:
+        endpoint: of OTLP over HTTP, such as http://collector:4318/v1/traces.
+        ratio: 0..1, the part of the traces that begin here which is kept; a caller's own decision is followed.
+
+    Raises:
+        ConfigError: the SDK is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError("POSEWIRE_OTLP_ENDPOINT needs OpenTelemetry: pip install 'posewire[otel]'") from None
+    resource = Resource.create({"service.name": "posewire", "service.version": __version__})
+    provider = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(ratio))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    trace.set_tracer_provider(provider)
+
+
+def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
+    """A server's span, below the caller's where its `traceparent` names one."""
+    return _tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
+
+
+def end_request_span(span: Span, method: str, route: str | None, status: int) -> None:
+    """Name the span by its route, which is known only now."""
+    span.update_name(f"{method} {route or 'unmatched'}")
+    span.set_attributes({"http.request.method": method, "http.response.status_code": status} | ({"http.route": route} if route else {}))
+    if status >= 500:
+        span.set_status(trace.StatusCode.ERROR)
+
+
+def traceparent() -> str | None:
+    """The current span as W3C names it, for those who come after; None: none is recorded."""
+    carrier: dict[str, str] = {}
+    if trace.get_current_span().is_recording():
+        propagate.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def sampled_trace_id(span: Span) -> str | None:
+    """The trace by which an exemplar is found again; None where it is not kept."""
+    context = span.get_span_context()
+    return trace.format_trace_id(context.trace_id) if span.is_recording() and context.trace_flags.sampled else None
+
+
+def stage(name: str) -> AbstractContextManager[Span]:
+    """A span within the current one."""
+    return _tracer.start_as_current_span(name)
+
+
+@contextmanager
+def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Iterator[None]:
+    """A model run for many, in a trace of its own, and each one's time in the queue until now.
+
+    Args:
+        model: the batcher's name.
+        waiting: for every item its caller's span, and since when it waited, seconds, monotonic.
+    """
+    items = list(waiting)
+    callers = {span.get_span_context().span_id: (span, arrived) for span, arrived in items if span.is_recording()}
+    if not callers:
+        yield
+        return
+    links = [Link(span.get_span_context()) for span, _ in callers.values()]
+    attributes = {"posewire.batch_size": len(items)}
+    with _tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
+        now, moment = time.time_ns(), time.monotonic()
+        for span, arrived in callers.values():
+            since = now - int((moment - arrived) * 1e9)
+            _tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end(now)
+        yield

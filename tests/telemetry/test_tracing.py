@@ -1,0 +1,73 @@
+"""Spans as an exporter gets them."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace
+
+from tests.api.support import Api, StartApi
+
+sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed (extra otel)")
+export = pytest.importorskip("opentelemetry.sdk.trace.export")
+memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
+
+
+@pytest.fixture(scope="module")
+def provider() -> "sdk.TracerProvider":
+    """OpenTelemetry's is one for the process, and for good."""
+    provider = sdk.TracerProvider()
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+@pytest.fixture
+def spans(provider: "sdk.TracerProvider") -> Iterator["memory.InMemorySpanExporter"]:
+    """What was exported since the test began."""
+    exporter = memory.InMemorySpanExporter()
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    yield exporter
+    exporter.shutdown()
+
+
+def named(spans: "memory.InMemorySpanExporter", name: str) -> list["sdk.ReadableSpan"]:
+    return [span for span in spans.get_finished_spans() if span.name == name]
+
+
+async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+    answer = await api.post(astronaut, {"traceparent": CALLER})
+    [root] = named(spans, "POST /v1/pose")
+    assert trace.format_trace_id(root.context.trace_id) == CALLER.split("-")[1]
+    assert trace.format_span_id(root.parent.span_id) == CALLER.split("-")[2]
+    assert answer.headers["traceparent"] == f"00-{CALLER.split('-')[1]}-{trace.format_span_id(root.context.span_id)}-01"
+    for name in ("decode", "detect", "crop", "pose", "encode"):
+        [stage] = named(spans, name)
+        assert stage.parent.span_id == root.context.span_id, name
+        assert root.start_time <= stage.start_time <= stage.end_time <= root.end_time, name
+
+
+async def test_a_batch_is_linked_with_everyone_in_it(start_api: StartApi, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+    api = await start_api(max_batch=2, batch_window_ms=1000, workers=1)
+    await asyncio.gather(api.post(astronaut), api.post(astronaut))
+    [run] = named(spans, "batch detector")
+    detects = {span.context.span_id for span in named(spans, "detect")}
+    assert {link.context.span_id for link in run.links} == detects
+    assert len(detects) == 2
+    assert run.parent is None
+    waits = [span for span in named(spans, "queue") if span.parent.span_id in detects]
+    assert [link.context.span_id for wait in waits for link in wait.links] == [run.context.span_id] * 2
+
+
+async def test_metrics_name_the_trace_by_which_one_is_found(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+    await api.post(astronaut, {"traceparent": CALLER})
+    metrics = (await api.client.get("/metrics", headers=OPENMETRICS)).text
+    assert [line for line in metrics.splitlines() if 'route="/v1/pose"' in line and f'trace_id="{CALLER.split("-")[1]}"' in line]
+
+
+async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+    answer = await api.post(astronaut, {"traceparent": CALLER[:-1] + "0"})
+    assert "traceparent" not in answer.headers
+    assert not named(spans, "POST /v1/pose")
