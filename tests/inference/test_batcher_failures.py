@@ -172,7 +172,7 @@ async def test_closing_waits_for_a_run_whose_caller_has_gone() -> None:
 
 async def test_a_queue_that_was_never_started_refuses_and_closes() -> None:
     pool = ComputePool(1)
-    batcher = Numbers("numbers", Doubler(), pool, max_batch=1, max_queue=1, observer=Tally())
+    batcher = Numbers("numbers", Doubler(), pool, max_queue=1, observer=Tally())
     assert not batcher.alive
     with pytest.raises(InferenceFailed):
         await outputs(batcher, 1)

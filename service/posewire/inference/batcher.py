@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.inference.costs import CostTable
 from posewire.inference.fair import FairQueue, Line
+from posewire.inference.health import Health
 from posewire.inference.pool import ComputePool
 from posewire.types import Priority
 
@@ -56,17 +58,17 @@ class _Waiting(Generic[In, Out]):
 class DynamicBatcher(Generic[In, Out]):
     """A bounded queue in front of a function that works on batches.
 
-    A batch is formed when a thread of the pool is free: it takes what waits, up to `max_batch`, and leaves their share
-    to other free threads. With `max_wait` a batch may wait for company, counted from the arrival of its first item.
-    Items whose caller has gone or whose deadline has passed are skipped before any compute.
+    A batch is formed when a thread of the pool is free; how much of what waits it takes, and whether it waits for
+    company, follows from `costs`. Callers take turns, live streams go first (`FairQueue`). Items whose caller has gone
+    or whose deadline has passed are skipped before any compute.
 
     Args:
         name: for logs.
         run: a batch of inputs to as many outputs; runs on the pool's threads, several at a time.
         pool: where it runs; may be shared with other batchers.
-        max_batch: the most items of one run.
         max_queue: the most items that may wait.
-        max_wait: seconds; 0: a batch starts as soon as a thread is free.
+        costs: of runs; may be replaced at any time by assignment.
+        window: seconds that a batch waits for company after its first item's arrival; None: what the costs say.
         observer: is told of every batch.
     """
 
@@ -76,19 +78,22 @@ class DynamicBatcher(Generic[In, Out]):
         run: Callable[[Sequence[In]], Sequence[Out]],
         pool: ComputePool,
         *,
-        max_batch: int,
         max_queue: int,
-        max_wait: float = 0.0,
+        costs: CostTable | None = None,
+        window: float | None = None,
         observer: BatchObserver,
     ) -> None:
         self.name = name
+        self.costs = costs or CostTable.unknown()
+        self.health = Health()
         self._infer = run
         self._pool = pool
-        self._max_batch = max_batch
         self._max_queue = max_queue
-        self._max_wait = max_wait
+        self._window = window
         self._observer = observer
         self._queue: FairQueue[_Waiting[In, Out]] = FairQueue()
+        self._last_arrival = -math.inf  # seconds, monotonic
+        self._gap = math.inf  # seconds between arrivals of late
         self._arrival = asyncio.Event()
         self._full = asyncio.Event()
         self._collector: asyncio.Task[None] | None = None
@@ -151,9 +156,12 @@ class DynamicBatcher(Generic[In, Out]):
                 w.future.cancel()
 
     def _enqueue(self, waiting: list[_Waiting[In, Out]], priority: Priority) -> Line[_Waiting[In, Out]]:
+        now = waiting[0].arrived
+        self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
+        self._last_arrival = now
         line = self._queue.push(waiting, priority)
         self._arrival.set()
-        if len(self._queue) >= self._max_batch:
+        if len(self._queue) >= self.costs.full:
             self._full.set()
         return line
 
@@ -173,27 +181,26 @@ class DynamicBatcher(Generic[In, Out]):
             run.add_done_callback(self._runs.discard)
 
     async def _wait_for_company(self) -> None:
-        if not self._max_wait or not self._queue:
+        window = self.costs.window(self._gap) if self._window is None else self._window
+        if not window or not 0 < len(self._queue) < self.costs.full:
             return
-        loop = asyncio.get_running_loop()
-        remaining = min(w.arrived for w in self._queue) + self._max_wait - time.monotonic()
+        self._full.clear()
+        remaining = min(w.arrived for w in self._queue) + window - time.monotonic()
         try:
-            async with asyncio.timeout_at(loop.time() + remaining):
+            async with asyncio.timeout(remaining):
                 await self._full.wait()
         except TimeoutError:
             pass
 
     def _take(self) -> list[_Waiting[In, Out]]:
-        """The next batch: a fair share of what waits, for the thread that we hold and those that are idle."""
-        share = min(self._max_batch, math.ceil(len(self._queue) / (self._pool.idle + 1)))
+        """The next batch, for the thread that we hold."""
+        size = self.costs.take(len(self._queue), self._pool.idle + 1) if self._queue else 0
         now = asyncio.get_running_loop().time()
         batch: list[_Waiting[In, Out]] = []
-        while self._queue and len(batch) < share:
+        while self._queue and len(batch) < size:
             waiting = self._queue.pop()
             if not waiting.future.done() and (waiting.deadline is None or waiting.deadline > now):
                 batch.append(waiting)
-        if len(self._queue) < self._max_batch:
-            self._full.clear()
         return batch
 
     async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
@@ -206,6 +213,7 @@ class DynamicBatcher(Generic[In, Out]):
             return
         finally:
             self._pool.release()
+        self.health.note(worked=True)
         for waiting, output in zip(batch, outputs, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
@@ -225,6 +233,8 @@ class DynamicBatcher(Generic[In, Out]):
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
         log.error("a batch of %s failed", self.name, exc_info=error)
+        if not isinstance(error, ServiceError):  # that is about the items
+            self.health.note(worked=False)
         for waiting in batch:
             if not waiting.future.done():
                 waiting.future.set_exception(
