@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from posewire.config import Settings
-from posewire.errors import BadParameter, DeadlineExceeded
+from posewire.errors import DeadlineExceeded
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _DRAWN_KEYPOINT_SCORE = 0.2
 
 # A picture of so few bytes has its header read where it is: a thread would take longer to reach.
-_SHORT_WALK = 65_536
+_SHORT_WALK = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,8 @@ class Engine:
         started = time.perf_counter()
         with self._counted():
             async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
-                begun = time.perf_counter()
-                frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
-                decoded = time.perf_counter() - begun
-                self.metrics.observe_stage("decode", decoded)
-                result = await self._run(frame, options, deadline, priority)
-        timings = replace(result.timings, decode=decoded, total=time.perf_counter() - started)
-        return Estimate(frame, replace(result, timings=timings))
+                frame, result = await self._pipeline.run(partial(self._decode, data), options, deadline=deadline, priority=priority)
+        return Estimate(frame, replace(result, timings=replace(result.timings, total=time.perf_counter() - started)))
 
     async def estimate_frame(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -164,7 +159,7 @@ class Engine:
         """
         with self._counted():
             async with _until(deadline):
-                return await self._run(frame, options, deadline, priority)
+                return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
 
     async def _count_pixels(self, data: bytes) -> int:
         limits = {"max_bytes": self.settings.max_bytes, "max_pixels": self.settings.max_pixels}
@@ -172,9 +167,9 @@ class Engine:
             return count_pixels(data, **limits)
         return await self.offload(count_pixels, data, **limits)
 
-    async def _run(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> PoseResult:
-        _check_boxes(options, frame)
-        return await self._pipeline.run(frame, options, deadline=deadline, priority=priority)
+    def _decode(self, data: bytes) -> Frame:
+        with self.metrics.time_stage("decode"):
+            return decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -221,19 +216,6 @@ def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
     """Run a model once, so that a device that opens it and then fails is found out; the provider that it ran on."""
     session.run(np.zeros((1, 3, spec.input.height, spec.input.width), np.float32))
     return session.provider
-
-
-def _check_boxes(options: PoseOptions, frame: Frame) -> None:
-    boxes = options.boxes_xywh
-    if boxes is None:
-        return
-    if len(boxes) > options.max_people:
-        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {options.max_people}")
-    for i, (x, y, w, h) in enumerate(boxes.tolist()):
-        if w <= 0 or h <= 0:
-            raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
-        if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
-            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")
 
 
 def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxruntime) -> Engine:
