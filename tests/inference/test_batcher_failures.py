@@ -199,7 +199,7 @@ async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
 
 async def test_when_the_loop_breaks_nobody_is_left_waiting_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(ComputePool):
-        async def acquire(self) -> None:
+        async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
             raise RuntimeError("no thread for you")
 
     async with serving(Doubler(), pool=Broken(1)) as batcher:

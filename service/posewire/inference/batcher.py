@@ -161,9 +161,13 @@ class DynamicBatcher(Generic[In, Out]):
         self._last_arrival = now
         line = self._queue.push(waiting, priority)
         self._arrival.set()
-        if len(self._queue) >= self.costs.full:
+        if self._is_full():
             self._full.set()
+            self._pool.look()
         return line
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self.costs.full
 
     async def _collect(self) -> None:
         while True:
@@ -171,7 +175,7 @@ class DynamicBatcher(Generic[In, Out]):
             if not self._queue:
                 await self._arrival.wait()
             await self._wait_for_company()
-            await self._pool.acquire()
+            await self._pool.acquire(self._is_full)
             batch = self._take()
             if not batch:
                 self._pool.release()
@@ -205,7 +209,7 @@ class DynamicBatcher(Generic[In, Out]):
 
     async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
         try:
-            outputs, started, ended = await self._pool.run(self._timed, [w.item for w in batch])
+            present, outputs, started, ended = await self._pool.run(self._timed, batch)
         except BaseException as error:  # whatever a model raises, every caller must hear of it
             self._fail(batch, error)
             if isinstance(error, asyncio.CancelledError):
@@ -213,23 +217,28 @@ class DynamicBatcher(Generic[In, Out]):
             return
         finally:
             self._pool.release()
-        self.health.note(worked=True)
-        for waiting, output in zip(batch, outputs, strict=True):
+        if present:
+            self.health.note(worked=True)
+        for waiting, output in zip(present, outputs, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
-        for waiting in batch:  # after the answers: no caller waits on what the observer does
+        for waiting in present:  # after the answers: no caller waits on what the observer does
             self._observer.waited(started - waiting.arrived)
 
-    def _timed(self, items: list[In]) -> tuple[Sequence[Out], float, float]:
-        self._observer.started(len(items))
+    def _timed(self, batch: list[_Waiting[In, Out]]) -> tuple[list[_Waiting[In, Out]], Sequence[Out], float, float]:
+        """On the thread: run those who have not gone while the batch stood behind another."""
+        present = [waiting for waiting in batch if not waiting.future.done()]
         started = time.monotonic()
+        if not present:
+            return [], [], started, started
+        self._observer.started(len(present))
         try:
-            outputs = self._infer(items)
+            outputs = self._infer([waiting.item for waiting in present])
         except StopIteration as error:  # a future refuses to carry it, and nobody would ever hear
             raise RuntimeError(f"{self.name}: the model run raised StopIteration") from error
-        if len(outputs) != len(items):
-            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(items)} inputs")
-        return outputs, started, time.monotonic()
+        if len(outputs) != len(present):
+            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(present)} inputs")
+        return present, outputs, started, time.monotonic()
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
         log.error("a batch of %s failed", self.name, exc_info=error)
