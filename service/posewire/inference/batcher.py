@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
 from posewire.inference.costs import CostTable
 from posewire.inference.fair import FairQueue, Line
 from posewire.inference.health import Health
+from posewire.inference.observer import BatchObserver
 from posewire.inference.pool import ComputePool
 from posewire.types import Priority
 
@@ -23,19 +24,6 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
-
-
-class BatchObserver(Protocol):
-    """Who is told of every batch; called on the event loop and on the pool's threads."""
-
-    def started(self, size: int) -> None:
-        """A batch of `size` items starts."""
-
-    def waited(self, seconds: float) -> None:
-        """An item waited this long before its batch started."""
-
-    def failed(self) -> None:
-        """A batch raised."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class CostTable:
             waiting: items in the queue, at least 1.
             workers: that are free, at least 1.
         """
+        if waiting == 1:
+            return 1
         count = min(range(1, workers + 1), key=lambda count: self.time(math.ceil(waiting / count)) * math.sqrt(count))
         share = math.ceil(waiting / count)
         return min(share, self._plans[share][1] if share < len(self._plans) else self.full)

@@ -79,7 +79,7 @@ class Engine:
         self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
         self._warm = False
         self._pool = ComputePool(plan.workers)
-        # Decoding and cutting: as many threads as cores; a picture is a task, so the door bounds the queue.
+        # Decoding and cutting; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
         self._pixels = PixelBudget(settings.max_pixels_in_flight)
         window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
@@ -162,10 +162,8 @@ class Engine:
                 return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
 
     async def _count_pixels(self, data: bytes) -> int:
-        limits = {"max_bytes": self.settings.max_bytes, "max_pixels": self.settings.max_pixels}
-        if len(data) <= _SHORT_WALK:
-            return count_pixels(data, **limits)
-        return await self.offload(count_pixels, data, **limits)
+        count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+        return count() if len(data) <= _SHORT_WALK else await self.offload(count)
 
     def _decode(self, data: bytes) -> Frame:
         with self.metrics.time_stage("decode"):

@@ -1,7 +1,6 @@
 """The first runs of a model: they warm it up, and measure what each batch size costs on this machine."""
 
 import asyncio
-import statistics
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -9,7 +8,7 @@ from typing import Protocol
 from posewire.inference.costs import WORTH, CostTable, buckets
 from posewire.inference.pool import ComputePool
 
-# Runs of one size on each worker: the median of a few, for as long as is bearable at start.
+# Runs of one size on each worker: the least of a few, which other programs disturb least, for as long as is bearable at start.
 _LEAST_RUNS = 3
 _MOST_RUNS = 9
 _SECONDS_A_SIZE = 0.15
@@ -60,7 +59,7 @@ async def measure(
 
 
 async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:
-    """Median seconds of a run, hand-over to the thread and back included; one run before is not counted."""
+    """Least seconds of a run, hand-over to the thread and back included; one run before is not counted."""
     times: list[float] = []
 
     async def worker() -> None:
@@ -74,4 +73,4 @@ async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, cloc
             times.append(clock() - started)
 
     await asyncio.gather(*[worker() for _ in range(pool.workers)])
-    return statistics.median(times)
+    return min(times)
