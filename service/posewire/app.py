@@ -16,6 +16,7 @@ from posewire.api.access import Access
 from posewire.api.admission import Admission
 from posewire.api.keys import KeyRing
 from posewire.api.middleware import RequestContext
+from posewire.api.rate_limit import RateLimit
 from posewire.api.services import Services
 from posewire.api.streams import Streams
 from posewire.config import Settings
@@ -43,7 +44,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), Streams(settings.max_streams, metrics), engine)
+    limit = RateLimit(settings.rate_limit, settings.rate_burst)
+    streams = Streams(settings.max_streams, metrics)
+    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), streams, limit, engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

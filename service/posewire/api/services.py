@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from posewire.api.admission import Admission
+from posewire.api.rate_limit import RateLimit
 from posewire.api.streams import Streams
 from posewire.config import Settings
 from posewire.inference.engine import Engine
@@ -19,6 +20,7 @@ class Services:
     metrics: Metrics
     admission: Admission
     streams: Streams
+    rate_limit: RateLimit
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
 

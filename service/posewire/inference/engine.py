@@ -7,27 +7,28 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 import onnxruntime
 
 from posewire.config import Device, Settings
-from posewire.errors import BadParameter, DeadlineExceeded
-from posewire.inference.batcher import DynamicBatcher
+from posewire.errors import DeadlineExceeded
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
 from posewire.inference.device import CUDA_PROVIDER, DevicePlan, Runtime, choose_device
 from posewire.inference.pipeline import Pipeline
+from posewire.inference.pixels import PixelBudget
 from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
+from posewire.inference.station import Station
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
-from posewire.telemetry import tracing
-from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, UInt8Array
-from posewire.vision.decode import decode
+from posewire.telemetry.metrics import Metrics, Task
+from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority
+from posewire.vision.decode import count_pixels, decode
 from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
 
 P = ParamSpec("P")
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 # A drawn keypoint that the model does not believe in only confuses.
 _DRAWN_KEYPOINT_SCORE = 0.2
+
+# A picture of so few bytes has its header read where it is: a thread would take longer to reach.
+_SHORT_WALK = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,61 +79,44 @@ class Engine:
         self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
         self._warm = False
         self._pool = ComputePool(plan.workers)
-        # Decoding and cutting: as many threads as cores; a picture is a task, so the door bounds the queue.
+        # Decoding and cutting; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        window = settings.batch_window_ms / 1000
-        max_batch = settings.max_batch or plan.max_batch
+        self._pixels = PixelBudget(settings.max_pixels_in_flight)
+        window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
+        station = partial(Station, pool=self._pool, max_batch=settings.max_batch, window=window, metrics=metrics)
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
         most = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
-        self._detections = DynamicBatcher[UInt8Array, FloatArray](
-            "detector",
-            metrics.timed_runs("detector", detector.infer),
-            self._pool,
-            max_batch=max_batch,
-            max_queue=most,
-            max_wait=window,
-            observer=metrics.batches("detector"),
-        )
-        self._keypoints = DynamicBatcher[UInt8Array, Keypoints](
-            "pose",
-            metrics.timed_runs("pose", pose.infer),
-            self._pool,
-            max_batch=max_batch,
-            max_queue=most * settings.max_people,
-            max_wait=window,
-            observer=metrics.batches("pose"),
-        )
-        self._pipeline = Pipeline(detector, pose, self._detections, self._keypoints, self._threads, metrics)
-        self._max_batch = max_batch
+        detections: Station[FloatArray] = station("detector", detector, max_queue=most)
+        keypoints: Station[Keypoints] = station("pose", pose, max_queue=most * settings.max_people)
+        self.stations: tuple[Station[FloatArray], Station[Keypoints]] = (detections, keypoints)
+        self._pipeline = Pipeline(detector, pose, detections.queue, keypoints.queue, self._threads, metrics)
 
     @property
     def alive(self) -> bool:
         """Whether both queues are served."""
-        return self._detections.alive and self._keypoints.alive
+        return all(station.queue.alive for station in self.stations)
+
+    @property
+    def failing(self) -> list[Task]:
+        """Models whose runs keep failing."""
+        return [station.task for station in self.stations if station.queue.health.failing.is_set()]
 
     @property
     def ready(self) -> bool:
-        """Whether the models are warm and served."""
-        return self._warm and self.alive
+        """Whether the models are warm, served, and work."""
+        return self._warm and self.alive and not self.failing
 
     async def start(self) -> None:
-        """Serve the queues and run every batch size that the sessions see once, so that no caller pays for a first run."""
-        started = time.perf_counter()
-        self._detections.start()
-        self._keypoints.start()
-        sizes = [1] if self.plan.one_by_one else range(1, self._max_batch + 1)
-        for model in (self.detector, self.pose):
-            blank = np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
-            for size in sizes:
-                await self._pool.run(model.infer, [blank] * size)
+        """Serve the queues, and warm and measure the models."""
+        for station in self.stations:
+            await station.start()
         self._warm = True
-        log.info("models are warm", extra={"seconds": round(time.perf_counter() - started, 3), "workers": self.plan.workers})
 
     async def close(self) -> None:
         """Finish what was accepted and free the threads."""
         self._warm = False
-        await self._detections.close()
-        await self._keypoints.close()
+        for station in self.stations:
+            await station.close()
         await asyncio.to_thread(self._pool.close)
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -152,14 +139,9 @@ class Engine:
         """
         started = time.perf_counter()
         with self._counted():
-            async with _until(deadline):
-                with tracing.stage("decode"):
-                    frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
-                decoded = time.perf_counter() - started
-                self.metrics.observe_stage("decode", decoded)
-                result = await self._run(frame, options, deadline, priority)
-        timings = replace(result.timings, decode=decoded, total=time.perf_counter() - started)
-        return Estimate(frame, replace(result, timings=timings))
+            async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
+                frame, result = await self._pipeline.run(partial(self._decode, data), options, deadline=deadline, priority=priority)
+        return Estimate(frame, replace(result, timings=replace(result.timings, total=time.perf_counter() - started)))
 
     async def estimate_frame(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -177,11 +159,15 @@ class Engine:
         """
         with self._counted():
             async with _until(deadline):
-                return await self._run(frame, options, deadline, priority)
+                return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
 
-    async def _run(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> PoseResult:
-        _check_boxes(options, frame)
-        return await self._pipeline.run(frame, options, deadline=deadline, priority=priority)
+    async def _count_pixels(self, data: bytes) -> int:
+        count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+        return count() if len(data) <= _SHORT_WALK else await self.offload(count)
+
+    def _decode(self, data: bytes) -> Frame:
+        with self.metrics.time_stage("decode"):
+            return decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -230,19 +216,6 @@ def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
     return session.provider
 
 
-def _check_boxes(options: PoseOptions, frame: Frame) -> None:
-    boxes = options.boxes_xywh
-    if boxes is None:
-        return
-    if len(boxes) > options.max_people:
-        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {options.max_people}")
-    for i, (x, y, w, h) in enumerate(boxes.tolist()):
-        if w <= 0 or h <= 0:
-            raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
-        if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
-            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")
-
-
 def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxruntime) -> Engine:
     """Verify the models, choose the device and open the sessions; blocks for a second or so.
 
@@ -259,7 +232,8 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
         settings.device,
         runtime,
         lambda plan: _first_run(OnnxSession(pose_model, pose_spec.name, plan, runtime), pose_spec),
-        workers=settings.threads or cpu_limit(),
+        workers=settings.threads or max(1, cpu_limit() // settings.intra_op_threads),
+        intra_op_threads=settings.intra_op_threads,
         memory_bytes=settings.gpu_memory_mb * 1024 * 1024,
         cache=settings.cache_dir,
     )

@@ -1,7 +1,7 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -72,6 +72,7 @@ class Metrics:
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
         self._workers = self._gauge("posewire_workers", "Model runs that may go side by side.")
         self._fell_back = self._gauge("posewire_device_fallback", "1 where device=auto took the CPU though CUDA is installed.")
+        self._costs = self._gauge("posewire_run_cost_seconds", "One model run of so many items, as measured at start.", "model", "size")
         self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
 
     def _add_stream_metrics(self) -> None:
@@ -124,6 +125,11 @@ class Metrics:
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
         return BatchMetrics(self._batches.labels(model), self._waits.labels(model), self._failures.labels(model))
+
+    def set_run_costs(self, model: Task, seconds: Mapping[int, float]) -> None:
+        """Tell what a run of each size costs."""
+        for size, cost in seconds.items():
+            self._costs.labels(model, str(size)).set(cost)
 
     def observe_people(self, people: int) -> None:
         """How many people one picture showed."""
