@@ -3,9 +3,9 @@
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from posewire.api.clients import HOLDER
 from posewire.api.keys import KeyRing
 from posewire.api.problems import problem
 from posewire.errors import ForeignOrigin, ServiceError, Unauthorized
@@ -19,27 +19,12 @@ _KEY_SUBPROTOCOL = "posewire.key."
 # A balancer that asks carries no key, and learns nothing but yes or no.
 _OPEN = frozenset({"/livez", "/readyz", "/healthz"})
 
-_HOLDER = "posewire.key_holder"
-
 _SECURE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
-
-
-def holder_of(connection: HTTPConnection) -> str | None:
-    """The name under which the key of a request is known; None: no keys are asked for."""
-    holder: str | None = connection.scope.get(_HOLDER)
-    return holder
-
-
-def client_of(connection: HTTPConnection) -> str:
-    """Who asks, for the log: the holder of the key, else the address; told apart by their first word."""
-    holder = holder_of(connection)
-    address = connection.client.host if connection.client else "unknown"
-    return f"key {holder}" if holder else f"address {address}"
 
 
 class Access:
@@ -83,7 +68,7 @@ class Access:
         holder = self._keys.holder(key)
         if holder is None:
             raise Unauthorized("the API key is not valid, or no longer")
-        scope[_HOLDER] = holder
+        scope[HOLDER] = holder
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")

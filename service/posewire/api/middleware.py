@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from posewire.api.access import client_of
+from posewire.api.clients import client_of
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
 from posewire.errors import ServiceError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from posewire.api.access import holder_of
+from posewire.api.clients import holder_of
 from posewire.errors import RateLimited
 
 # Clients that are remembered; who is forgotten begins with a full bucket.

@@ -113,6 +113,11 @@ def choose_device(
     return plan
 
 
+def fell_back(requested: Device, plan: DevicePlan, runtime: Runtime) -> bool:
+    """Whether CUDA is installed and was free to be taken, and the CPU was."""
+    return requested is Device.AUTO and plan.device is Device.CPU and CUDA_PROVIDER in runtime.get_available_providers()
+
+
 def _missing(plan: DevicePlan, runtime: Runtime, opens: Callable[[DevicePlan], str]) -> str | None:
     """What keeps the plan's first provider from running; None: nothing."""
     wanted = plan.providers[0][0]

@@ -13,11 +13,11 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import onnxruntime
 
-from posewire.config import Device, Settings
+from posewire.config import Settings
 from posewire.errors import DeadlineExceeded
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
-from posewire.inference.device import CUDA_PROVIDER, DevicePlan, Runtime, choose_device
+from posewire.inference.device import DevicePlan, Runtime, choose_device, fell_back
 from posewire.inference.pipeline import Pipeline
 from posewire.inference.pixels import PixelBudget
 from posewire.inference.pool import ComputePool, run_on
@@ -247,9 +247,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
     )
     engine = Engine(detector, pose, plan, settings, metrics)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
-    metrics.set_device_fallback(
-        settings.device is Device.AUTO and plan.device is Device.CPU and CUDA_PROVIDER in runtime.get_available_providers()
-    )
+    metrics.set_device_fallback(fell_back(settings.device, plan, runtime))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.spec.sha256, model.provider)
         log.info("model loaded", extra={"task": model.spec.task, "model": model.spec.name, "provider": model.provider})
