@@ -25,16 +25,17 @@ def build(folder: Path) -> list[dict[str, Any]]:
     return [resource for resource in yaml.safe_load_all(run("kubectl", "kustomize", folder)) if resource]
 
 
-@pytest.fixture(params=[f"overlays/{name}" for name in OVERLAYS] + [f"components/{name}" for name in COMPONENTS])
-def resources(request: pytest.FixtureRequest, tmp_path: Path) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=[f"overlays/{name}" for name in OVERLAYS] + [f"components/{name}" for name in COMPONENTS])
+def resources(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """An overlay, or the base with one component, so that also those are checked that no overlay takes."""
     kind, name = request.param.split("/")
     if kind == "overlays":
         return build(ROOT / "k8s/overlays" / name)
-    path = os.path.relpath(ROOT / "k8s", tmp_path)
+    folder = tmp_path_factory.mktemp(name)
+    path = os.path.relpath(ROOT / "k8s", folder)
     overlay = {"resources": [f"{path}/base"], "components": [f"{path}/components/{name}"]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    return build(tmp_path)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return build(folder)
 
 
 def one(resources: list[dict[str, Any]], kind: str) -> dict[str, Any]:

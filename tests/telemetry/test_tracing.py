@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry import trace
 
+from posewire.telemetry import tracing
 from tests.api.support import Api, StartApi
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed (extra otel)")
@@ -16,21 +17,15 @@ CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
 
 
-@pytest.fixture(scope="module")
-def provider() -> "sdk.TracerProvider":
-    """OpenTelemetry's is one for the process, and for good."""
-    provider = sdk.TracerProvider()
-    trace.set_tracer_provider(provider)
-    return provider
-
-
 @pytest.fixture
-def spans(provider: "sdk.TracerProvider") -> Iterator["memory.InMemorySpanExporter"]:
+def spans() -> Iterator["memory.InMemorySpanExporter"]:
     """What was exported since the test began."""
     exporter = memory.InMemorySpanExporter()
+    provider = sdk.TracerProvider()
     provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    tracing.use(provider)
     yield exporter
-    exporter.shutdown()
+    tracing.use(trace.NoOpTracerProvider())
 
 
 def named(spans: "memory.InMemorySpanExporter", name: str) -> list["sdk.ReadableSpan"]:

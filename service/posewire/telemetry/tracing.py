@@ -16,7 +16,14 @@ from opentelemetry.trace import Link, Span, SpanKind
 from posewire import __version__
 from posewire.errors import ConfigError
 
-_tracer = trace.get_tracer("posewire", __version__)
+
+class _Current:
+    tracer = trace.NoOpTracerProvider().get_tracer("posewire")
+
+
+def use(provider: trace.TracerProvider) -> None:
+    """Give all spans from now on to a provider; OpenTelemetry's global one can be set once and never be taken back."""
+    _Current.tracer = provider.get_tracer("posewire", __version__)
 
 
 def configure_tracing(endpoint: str, ratio: float) -> None:
@@ -40,12 +47,12 @@ def configure_tracing(endpoint: str, ratio: float) -> None:
     resource = Resource.create({"service.name": "posewire", "service.version": __version__})
     provider = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(ratio))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
-    trace.set_tracer_provider(provider)
+    use(provider)
 
 
 def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
     """A server's span, below the caller's where its `traceparent` names one."""
-    return _tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
+    return _Current.tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
 
 
 def end_request_span(span: Span, method: str, route: str | None, status: int) -> None:
@@ -72,7 +79,7 @@ def sampled_trace_id(span: Span) -> str | None:
 
 def stage(name: str) -> AbstractContextManager[Span]:
     """A span within the current one."""
-    return _tracer.start_as_current_span(name)
+    return _Current.tracer.start_as_current_span(name)
 
 
 @contextmanager
@@ -90,9 +97,11 @@ def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Iterator[None]:
         return
     links = [Link(span.get_span_context()) for span, _ in callers.values()]
     attributes = {"posewire.batch_size": len(items)}
-    with _tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
+    with _Current.tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
         now, moment = time.time_ns(), time.monotonic()
         for span, arrived in callers.values():
             since = now - int((moment - arrived) * 1e9)
-            _tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end(now)
+            _Current.tracer.start_span(
+                "queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since
+            ).end(now)
         yield
