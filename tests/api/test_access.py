@@ -54,9 +54,15 @@ async def converse(api: Api, scope: dict[str, Any], *incoming: dict[str, Any]) -
 
 async def open_stream(api: Api, *headers: tuple[bytes, bytes], subprotocols: tuple[str, ...] = (), leaves: bool = True) -> dict[str, Any]:
     """The first thing that a client of the WebSocket is sent; one that is let in leaves at once."""
-    scope = {"type": "websocket", "scheme": "ws", "path": "/v1/stream", "headers": [HOST, *headers], "subprotocols": list(subprotocols)}
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "scheme": "ws",
+        "path": "/v1/stream",
+        "headers": [HOST, *headers],
+        "subprotocols": list(subprotocols),
+    }
     scope["extensions"] = {"websocket.http.response": {}}
-    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}] if leaves else []
+    incoming: list[dict[str, Any]] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}] if leaves else []
     return (await converse(api, scope, *incoming))[0]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -18,7 +19,7 @@ OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
 
 
 @pytest.fixture
-def spans() -> Iterator["memory.InMemorySpanExporter"]:
+def spans() -> Iterator[Any]:
     """What was exported since the test began."""
     exporter = memory.InMemorySpanExporter()
     provider = sdk.TracerProvider()
@@ -28,11 +29,11 @@ def spans() -> Iterator["memory.InMemorySpanExporter"]:
     tracing.use(trace.NoOpTracerProvider())
 
 
-def named(spans: "memory.InMemorySpanExporter", name: str) -> list["sdk.ReadableSpan"]:
+def named(spans: Any, name: str) -> list[Any]:
     return [span for span in spans.get_finished_spans() if span.name == name]
 
 
-async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: Any, astronaut: bytes) -> None:
     answer = await api.post(astronaut, {"traceparent": CALLER})
     [root] = named(spans, "POST /v1/pose")
     assert trace.format_trace_id(root.context.trace_id) == CALLER.split("-")[1]
@@ -45,7 +46,7 @@ async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: "memory
         assert root.start_time <= stage.start_time <= stage.end_time <= root.end_time, name
 
 
-async def test_a_batch_is_linked_with_everyone_in_it(start_api: StartApi, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+async def test_a_batch_is_linked_with_everyone_in_it(start_api: StartApi, spans: Any, astronaut: bytes) -> None:
     api = await start_api(max_batch=2, batch_window_ms=1000, workers=1)
     await asyncio.gather(api.post(astronaut), api.post(astronaut))
     [run] = named(spans, "batch detector")
@@ -57,13 +58,13 @@ async def test_a_batch_is_linked_with_everyone_in_it(start_api: StartApi, spans:
     assert [link.context.span_id for wait in waits for link in wait.links] == [run.context.span_id] * 2
 
 
-async def test_metrics_name_the_trace_by_which_one_is_found(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+async def test_metrics_name_the_trace_by_which_one_is_found(api: Api, spans: Any, astronaut: bytes) -> None:
     await api.post(astronaut, {"traceparent": CALLER})
     metrics = (await api.client.get("/metrics", headers=OPENMETRICS)).text
     assert [line for line in metrics.splitlines() if 'route="/v1/pose"' in line and f'trace_id="{CALLER.split("-")[1]}"' in line]
 
 
-async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(api: Api, spans: "memory.InMemorySpanExporter", astronaut: bytes) -> None:
+async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(api: Api, spans: Any, astronaut: bytes) -> None:
     answer = await api.post(astronaut, {"traceparent": CALLER[:-1] + "0"})
     assert "traceparent" not in answer.headers
     assert not named(spans, "POST /v1/pose")

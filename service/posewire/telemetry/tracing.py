@@ -58,7 +58,9 @@ def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextMana
 def end_request_span(span: Span, method: str, route: str | None, status: int) -> None:
     """Name the span by its route, which is known only now."""
     span.update_name(f"{method} {route or 'unmatched'}")
-    span.set_attributes({"http.request.method": method, "http.response.status_code": status} | ({"http.route": route} if route else {}))
+    span.set_attributes({"http.request.method": method, "http.response.status_code": status})
+    if route:
+        span.set_attribute("http.route", route)
     if status >= 500:
         span.set_status(trace.StatusCode.ERROR)
 
