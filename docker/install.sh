@@ -18,7 +18,7 @@ cd /opt/posewire/lib/python3*/site-packages
 # modules were made of.
 rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets onnxruntime/capi/libonnxruntime.so.* numpy/f2py
 find . -depth -type d -name tests -exec rm -rf {} +
-find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
+find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.a' \) -delete
 strip --strip-unneeded uvloop/*.so # 12 MB of symbols
 # A read-only root keeps no bytecode: it is made here, once, and not checked against sources that cannot change.
 /opt/posewire/bin/python -m compileall -q --invalidation-mode unchecked-hash .
