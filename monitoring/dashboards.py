@@ -133,6 +133,16 @@ STREAMS = (
         },
         width=12,
     ),
+    Chart(
+        "Detector skipped",
+        "percentunit",
+        {
+            "of pictures and frames": '1 - sum(rate(posewire_stage_duration_seconds_count{OURS,stage="detect"}[$__rate_interval]))'
+            " / sum(rate(posewire_people_per_picture_count{OURS}[$__rate_interval]))"
+        },
+        "Callers' own boxes, and frames whose people were followed from the one before.",
+        24,
+    ),
 )
 
 MODELS = (

@@ -1,5 +1,6 @@
 """What `posewire serve` does about who may reach it."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,15 @@ def test_a_forwarded_address_is_believed_of_named_proxies_only(trusted: dict[str
         server.process.terminate()
         server.process.wait(30)
     assert [entry["client"] for entry in server.log if entry["message"] == "request"] == [client]
+
+
+def test_an_ops_port_that_is_taken_is_said_and_ends_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {"POSEWIRE_OPS_PORT": str(taken.getsockname()[1]), "PATH": ""}
+        command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Address already in use" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

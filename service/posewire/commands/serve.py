@@ -130,13 +130,14 @@ def serve(settings: Settings) -> int:
     if settings.ops_port is None:
         server.run()
     else:
-        asyncio.run(_serve_both(server, OpsServer(settings, services)))
+        ops = OpsServer(settings, services)
+        asyncio.run(_serve_both(server, ops, ops.config.bind_socket()))  # which is an end at once where the port is taken
     return 0 if server.started else 1
 
 
-async def _serve_both(server: DrainingServer, ops: OpsServer) -> None:
+async def _serve_both(server: DrainingServer, ops: OpsServer, bound: socket.socket) -> None:
     """Serve until the one has ended; the other is there before and after it."""
-    aside = asyncio.create_task(ops.serve(), name="ops-server")
+    aside = asyncio.create_task(ops.serve([bound]), name="ops-server")
     try:
         await server.serve()
     finally:
