@@ -243,7 +243,8 @@ def test_who_accepts_openmetrics_gets_it(busy: Metrics) -> None:
     assert media_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert b"_created" not in body
-    assert {f.name for f in openmetrics_families(body.decode())}  # type: ignore[no-untyped-call] == families(busy).keys()
+    parsed = openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
+    assert {family.name for family in parsed} == families(busy).keys()
 
 
 def test_two_apps_in_one_process_do_not_share_counts() -> None:
