@@ -155,14 +155,14 @@ def models_verify(
 @models_app.command("compile")
 def models_compile(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth or .safetensors file.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.safetensors for Posewire's kernels.", dir_okay=False)],
     variant: Annotated[str, typer.Option(help="litehrnet-18, litehrnet-30, naive-litehrnet-18 or wider-naive-litehrnet-18.")],
     height: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 256,
     width: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 192,
     keypoints: Annotated[int, typer.Option(min=1, help="COCO has 17, MPII 16.")] = 17,
     sigmoid: Annotated[bool, typer.Option("--sigmoid", help="The checkpoint gives logits: its heatmaps are their sigmoids.")] = False,
 ) -> None:
-    """Compile a checkpoint into a lean ONNX graph; prints what its manifest entry needs."""
+    """Compile a checkpoint into a lean ONNX graph, or weights for Posewire's kernels; prints what its manifest entry needs."""
     from posewire.commands.compile import CompileOptions, compile_checkpoint
 
     raise typer.Exit(compile_checkpoint(checkpoint, out, CompileOptions(variant, height, width, keypoints, sigmoid)))

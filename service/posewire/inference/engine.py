@@ -20,6 +20,7 @@ from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.pipeline import Pipeline
 from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
+from posewire.inference.runtime import open_pose
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
@@ -42,7 +43,7 @@ class LoadedModel:
     """A model as it is served."""
 
     spec: ModelSpec
-    provider: str  # ONNX Runtime's name of what it really runs on
+    provider: str  # what it really runs on: ONNX Runtime's name of it, or Posewire's kernels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,7 +226,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
     detector = Detector(detector_spec, OnnxSession(detector_model, detector_spec.name, plan, runtime))
     pose = PoseEstimator(
         pose_spec,
-        OnnxSession(pose_model, pose_spec.name, plan, runtime),
+        open_pose(pose_spec, store, pose_model, plan, settings, runtime),
         decoding=settings.decoding,
         flip_test=settings.flip_test,
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from posewire.config import Decoding
 from posewire.inference.session import OnnxSession
+from posewire.kernels.session import KernelSession
 from posewire.models.specs import PoseSpec
 from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
 from posewire.vision.geometry import apply_affine, cut_crops
@@ -23,7 +24,9 @@ _COUNTED_SCORE = 0.2
 class PoseEstimator:
     """Places keypoints. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread."""
 
-    def __init__(self, spec: PoseSpec, session: OnnxSession, *, decoding: Decoding = Decoding.DARK, flip_test: bool = False) -> None:
+    def __init__(
+        self, spec: PoseSpec, session: OnnxSession | KernelSession, *, decoding: Decoding = Decoding.DARK, flip_test: bool = False
+    ) -> None:
         self.spec = spec
         self.session = session
         self._flip_test = flip_test
@@ -38,13 +41,17 @@ class PoseEstimator:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[Keypoints]:
         """Crops (h, w, 3) uint8 RGB to keypoints in crop pixels, one a crop."""
-        crops = network_input(batch, self.spec.input.colour, self._mean, self._std)
-        heatmaps = self.session.run(crops)
+        heatmaps = self._heatmaps(batch)
         if self._flip_test:
-            mirrored = self.session.run(np.ascontiguousarray(crops[..., ::-1]))
+            mirrored = self._heatmaps([crop[:, ::-1] for crop in batch])
             heatmaps = (heatmaps + flip_heatmaps(mirrored, self.spec.keypoints.flip_pairs, self.spec.output.flip_shift)) * np.float32(0.5)
         xy, scores = self._decode(heatmaps)
         return [Keypoints(points * np.float32(self.spec.output.stride), s) for points, s in zip(xy, scores, strict=True)]
+
+    def _heatmaps(self, batch: Sequence[UInt8Array]) -> FloatArray:
+        if isinstance(self.session, KernelSession):
+            return self.session.run(batch)
+        return self.session.run(network_input(batch, self.spec.input.colour, self._mean, self._std))
 
     def finish(self, box_xywh: FloatArray, box_score: float, crop: Crop, found: Keypoints) -> Pose:
         """Keypoints in crop pixels to a person in pixels of the upright picture."""

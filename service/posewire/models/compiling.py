@@ -1,8 +1,10 @@
-"""A checkpoint file into the bytes of the ONNX graph that is served."""
+"""A checkpoint file into what is served: the bytes of an ONNX graph, or of weights for Posewire's kernels."""
 
 from pathlib import Path
 
 from posewire.errors import PosewireError
+from posewire.kernels.folded import fold, write
+from posewire.kernels.network import supports
 from posewire.models.litehrnet.checkpoint import read_checkpoint, require
 from posewire.models.litehrnet.spec import Variant, parameters
 
@@ -30,3 +32,14 @@ def compile_checkpoint(checkpoint: Path, variant: Variant, height: int, width: i
 
     state = require(read_checkpoint(checkpoint), parameters(variant), source=checkpoint)
     return bytes(compile_graph(variant, state, height, width, sigmoid=sigmoid).SerializeToString())
+
+
+def kernel_weights(checkpoint: Path, variant: Variant, *, sigmoid: bool = False) -> bytes | None:
+    """The weights of a checkpoint for Posewire's kernels, for pictures of any size; None: they have not what the variant is made of.
+
+    Raises:
+        PosewireError: the checkpoint is not of the variant.
+    """
+    if not supports(variant):
+        return None
+    return write(fold(variant, require(read_checkpoint(checkpoint), parameters(variant), source=checkpoint), sigmoid=sigmoid))

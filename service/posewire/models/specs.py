@@ -135,8 +135,18 @@ class _Stored(Entry):
     card: RelativePath  # the model card, relative to the manifest
 
 
+class KernelWeights(Entry):
+    """The same network's weights for Posewire's own kernels."""
+
+    file: RelativePath  # safetensors, relative to the manifest
+    sha256: Sha256  # of the file, lower-case hexadecimal
+    bytes: Count  # size of the file
+
+
 class PoseSpec(_Stored, PoseModel):
     """A pose model that can be served."""
+
+    kernels: KernelWeights | None = None  # none: it runs on ONNX Runtime only
 
 
 class DetectorSpec(_Stored, DetectorModel):
