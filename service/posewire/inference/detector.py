@@ -63,6 +63,7 @@ def yolox_layout(raw: FloatArray, spec: DetectorSpec) -> tuple[FloatArray, Float
 LAYOUTS: dict[str, Callable[[FloatArray, DetectorSpec], tuple[FloatArray, FloatArray]]] = {
     "boxes_scores": boxes_scores_layout,
     "yolox": yolox_layout,
+    "end2end": boxes_scores_layout,
 }
 
 
@@ -82,8 +83,10 @@ class Detector:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[FloatArray]:
         """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture."""
-        raw = self.session.run(network_input(batch, self.spec.input.colour, self._mean, self._std))
-        return list(raw)
+        tensor = network_input(batch, self.spec.input.colour, self._mean, self._std)
+        if self.spec.output.layout == "end2end":  # every picture has its own number of rows
+            return [self.session.run(tensor[i : i + 1])[0] for i in range(len(tensor))]
+        return list(self.session.run(tensor))
 
     def finish(self, raw: FloatArray, scale: float, frame: Frame, min_score: float, most: int) -> Detections:
         """The best `most` people of at least `min_score`, after suppression, in pixels of the upright picture."""

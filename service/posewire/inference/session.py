@@ -14,7 +14,9 @@ _BATCH = "batch"
 
 
 class OnnxSession:
-    """A model with one input and one output, both float32; `run` may be called from several threads at once.
+    """A model with one input and one output of floats; `run` may be called from several threads at once.
+
+    Outputs of another kind, such as class numbers, are never asked for.
 
     Args:
         model: the ONNX file's bytes.
@@ -23,7 +25,7 @@ class OnnxSession:
         runtime: ONNX Runtime.
 
     Raises:
-        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output, or it takes batches of
+        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one such input and output, or it takes batches of
             a fixed size other than 1.
     """
 
@@ -45,9 +47,10 @@ class OnnxSession:
             )
         except Exception as error:
             raise ModelError(f"{name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs = self._session.get_inputs()
+        outputs = [output for output in self._session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs of floats; one of each is needed")
         self._input, self._output = inputs[0].name, outputs[0].name
         batch = inputs[0].shape[0]
         if isinstance(batch, int) and batch != 1:

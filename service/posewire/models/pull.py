@@ -13,9 +13,10 @@ from posewire.models.fetch import Part, Report, fetch
 from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest
 from posewire.models.pulled import keep
-from posewire.models.sources import source_of
+from posewire.models.sources import Source, shown, source_of
 from posewire.models.specs import Download, KernelWeights, ModelSpec, PoseModel, PoseSpec
 from posewire.models.store import pulled_models
+from posewire.models.unpack import unpack
 
 
 def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
@@ -46,9 +47,9 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         part = Part(root / f"{name}.part")
         fetch(download, source, part, report)
         try:
-            spec = keep(root, download, source, *_weights(download, part.path))
+            spec = keep(root, download, source, *_weights(download, source, part.path))
         except PosewireError:
-            part.discard()  # it is the right file: to fetch it again would not help
+            part.discard()  # to go on with it would not help: it is the right file, or one that nobody can tell from it
             raise
         part.discard()
         return spec
@@ -71,8 +72,10 @@ def _is_whole(file: Path, sha256: str) -> bool:
         return False
 
 
-def _weights(download: Download, file: Path) -> tuple[bytes, bytes | None]:
+def _weights(download: Download, source: Source, file: Path) -> tuple[bytes, bytes | None]:
     """The ONNX file to serve, and the weights for Posewire's kernels where it has them."""
+    if download.member is not None:
+        return unpack(file.read_bytes(), download.member, shown(source)), None
     model = download.model
     if download.variant is None or not isinstance(model, PoseModel):
         return file.read_bytes(), None

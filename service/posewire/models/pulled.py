@@ -25,7 +25,7 @@ _CARD: Final = """# {name}
 - Made by: {made_by}
 - Data: {data}
 - Recipe: {recipe}
-- Pulled {date} from {source}; {address} in the manifest, SHA-256 {digest}
+- Pulled {date} from {source}; {address} in the manifest, {proof}
 - {done}
 
 Its input, output and published accuracy: `posewire models show {name}`.
@@ -109,7 +109,13 @@ def _card(download: Download, source: Source) -> str:
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         source=shown(source),
         address=download.address,
-        digest=download.digest,
+        proof=_proof(download),
         done=served,
         **model.provenance.model_dump(),
     )
+
+
+def _proof(download: Download) -> str:
+    archive = f"SHA-256 {download.digest}" if download.digest else ""
+    member = f"of it {download.member.name}, SHA-256 {download.member.sha256}" if download.member else ""
+    return "; ".join(filter(None, (archive, member)))
