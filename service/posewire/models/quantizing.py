@@ -1,6 +1,6 @@
 """Static INT8: an ONNX file of float32 into one with QuantizeLinear and DequantizeLinear around what is worth it.
 
-The recipe is what lost the least of those that were tried, see docs/precision.md: activations of 8 bits without a sign (ONNX Runtime's
+The recipe is what lost the least of those that were tried (docs/precision.md): activations of 8 bits without a sign (ONNX Runtime's
 kernels for signed ones are slower on x86), weights of 8 signed bits, one scale an output channel, ranges by minimum and maximum.
 """
 
