@@ -168,6 +168,31 @@ def models_compile(
     raise typer.Exit(compile_checkpoint(checkpoint, out, CompileOptions(variant, height, width, keypoints, sigmoid)))
 
 
+@models_app.command("quantize")
+def models_quantize(
+    model: Annotated[str, typer.Argument(help="An ONNX file of a pose model, or a pose model's name.")],
+    images: Annotated[Path, typer.Option(help="Folder of pictures to calibrate on.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="COCO person keypoints of --images; none: the detector finds the people.", exists=True, dir_okay=False),
+    ] = None,
+    validate_images: Annotated[Path | None, typer.Option(help="Folder of pictures to measure AP on.", exists=True, file_okay=False)] = None,
+    validate_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
+    people: Annotated[int, typer.Option(min=16, help="To calibrate on.")] = 128,
+    coverage: Annotated[
+        Literal["pointwise", "all"], typer.Option(help="What becomes INT8: 1x1 convolutions, or all there is.")
+    ] = "pointwise",
+    rounds: Annotated[int, typer.Option(min=5, help="Times that both files run.")] = 50,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the file also if it loses.")] = False,
+) -> None:
+    """Make a static INT8 file (QDQ), measure it, and keep it only where it is faster here and loses less than 0.5 AP."""
+    from posewire.commands.quantize import QuantizeOptions, quantize_model
+
+    options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
+    raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))
+
+
 def main() -> None:
     """Run the command; an error of ours is one line and exit code 1."""
     try:
