@@ -45,8 +45,6 @@ def compile_graph(
     """
     check_size(height, width)
     passes = Passes() if passes is None else passes
-    if variant.block == "naive":
-        passes = replace(passes, track_channels=False, defer_spatial_weight=False)
     return _Compiler(variant, state, height, width, passes).compile(batch, sigmoid=sigmoid)
 
 

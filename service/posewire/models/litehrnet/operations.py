@@ -124,6 +124,11 @@ class MapOperations:
         result = self._filtered(source.tensor, stored, stride=stride, groups=len(source.slots))
         return replace(source, tensor=result, height=source.height // stride, width=source.width // stride, scale=None)
 
+    def masked(self, source: FeatureMap, kept: npt.NDArray[np.bool_]) -> str:
+        """The stored channels that are `kept` (S,), zeros in the place of the others."""
+        # A depthwise convolution, as ONNX Runtime has no product in its NCHWc layout that broadcasts.
+        return self.builder.conv(source.tensor, kept[:, None, None, None].astype(np.float64), None, groups=len(kept))
+
     def separable(
         self,
         sources: Sequence[FeatureMap],
