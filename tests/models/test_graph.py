@@ -9,6 +9,7 @@ import pytest
 
 from posewire.errors import ModelError
 from posewire.models.litehrnet.graph import compile_graph
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.passes import Passes
 from posewire.models.litehrnet.spec import VARIANTS, Variant, get_variant, parameters
 from posewire.types import FloatArray
@@ -55,7 +56,7 @@ def assert_equal(found: FloatArray, expected: FloatArray) -> None:
 def test_all_passes_together_change_nothing(name: str, batch: int) -> None:
     variant = get_variant(name)
     state = random_state(variant)
-    plain = compile_graph(variant, state, HEIGHT, WIDTH, passes=Passes.none())
+    plain = compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none()))
     lean = compile_graph(variant, state, HEIGHT, WIDTH)
     assert len(lean.graph.node) < len(plain.graph.node)
     assert_equal(run(lean, pictures(batch)), run(plain, pictures(batch)))
@@ -67,8 +68,9 @@ def test_each_pass_changes_nothing(name: str, one: str) -> None:
     variant = get_variant(name)
     state = random_state(variant)
     alone = {one: True} | ({"track_channels": True} if one == "defer_spatial_weight" else {})
-    plain = run(compile_graph(variant, state, HEIGHT, WIDTH, passes=Passes.none()), pictures(2))
-    assert_equal(run(compile_graph(variant, state, HEIGHT, WIDTH, passes=replace(Passes.none(), **alone)), pictures(2)), plain)
+    plain = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none())), pictures(2))
+    options = GraphOptions(passes=replace(Passes.none(), **alone))
+    assert_equal(run(compile_graph(variant, state, HEIGHT, WIDTH, options), pictures(2)), plain)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -83,7 +85,7 @@ def test_keypoints_and_sigmoid() -> None:
     variant = get_variant("litehrnet-18", keypoints=16)
     state = random_state(variant)
     logits = run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(1))
-    heatmaps = run(compile_graph(variant, state, HEIGHT, WIDTH, sigmoid=True), pictures(1))
+    heatmaps = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(sigmoid=True)), pictures(1))
     assert heatmaps.shape == (1, 16, HEIGHT // 4, WIDTH // 4)
     np.testing.assert_allclose(heatmaps, 1 / (1 + np.exp(-logits.astype(np.float64))), atol=1e-6)
 
@@ -96,5 +98,5 @@ def test_a_size_that_does_not_halve_evenly_is_refused(height: int, width: int) -
 
 
 def test_deferring_needs_tracking() -> None:
-    with pytest.raises(ValueError, match="tracked"):
+    with pytest.raises(ModelError, match="do without both"):
         replace(Passes(), track_channels=False)

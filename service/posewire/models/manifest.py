@@ -138,8 +138,9 @@ def _read(path: Path) -> dict[str, object]:
 
 
 Kind = TypeVar("Kind", Manifest, Additions)
-# Where pydantic puts the task that chose the class into the place of a fault.
+# Where pydantic puts the task that chose the class into the place of a fault, and the layouts that it puts behind an output.
 _TASK_AT = {"models": 2, "downloads": 3}
+_LAYOUTS = {"heatmaps", "keypoints"}
 
 
 def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
@@ -154,9 +155,10 @@ def _first_fault(error: ValidationError) -> str:
     fault = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ""
     for position, part in enumerate(fault["loc"]):
+        chose = position == _TASK_AT.get(str(fault["loc"][0])) or (part in _LAYOUTS and fault["loc"][position - 1] == "output")
         if isinstance(part, int):
             key += f"[{part}]"
-        elif position != _TASK_AT.get(str(fault["loc"][0])):
+        elif not chose:
             key += f".{part}" if key else part
     said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
     return f"{key}: {said}" if key else said

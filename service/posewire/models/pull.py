@@ -10,6 +10,7 @@ from posewire.errors import ModelError, PosewireError
 from posewire.files import make_folder
 from posewire.models.compiling import compile_checkpoint, require_compiler
 from posewire.models.fetch import Part, Report, fetch
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest
 from posewire.models.pulled import keep
@@ -70,7 +71,15 @@ def _weights(download: Download, file: Path) -> bytes:
     if download.variant is None or not isinstance(model, PoseModel):
         return file.read_bytes()
     variant = get_variant(download.variant, len(model.keypoints.names))
-    return compile_checkpoint(file, variant, model.input.height, model.input.width)
+    raw = model.input.format != "float32-nchw"
+    options = GraphOptions(
+        model.input.format,
+        mean=model.input.mean if raw else None,
+        std=model.input.std if raw else None,
+        output=model.output.layout,
+        sigma=model.output.sigma if model.output.layout == "keypoints" else None,
+    )
+    return compile_checkpoint(file, variant, model.input.height, model.input.width, options)
 
 
 @contextmanager

@@ -34,6 +34,10 @@ class Affine:
         """The same, with `factor` times the output."""
         return replace(self, scale=self.scale * factor, shift=self.shift * factor)
 
+    def of_multiples(self, factors: Sequence[float]) -> "Affine":
+        """The same of an input whose channels are (I / groups,) `factors` times too large."""
+        return replace(self, weight=self.weight / np.reshape(factors, (1, -1, 1, 1)))
+
     def part(self, channels: slice) -> "Affine":
         """Some of the outputs."""
         return Affine(self.weight[channels], self.scale[channels], self.shift[channels])
