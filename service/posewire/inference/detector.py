@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import DetectorSpec
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
-from posewire.vision.tensor import network_input
 
 # Suppression compares pairs: a noisy picture at a low threshold must not make it slow.
 _MOST_CANDIDATES = 1000
@@ -73,8 +73,7 @@ class Detector:
         self.spec = spec
         self.session = session
         self._layout = LAYOUTS[spec.output.layout]
-        self._mean = np.array(spec.input.mean, np.float32)
-        self._std = np.array(spec.input.std, np.float32)
+        self._input = ModelFeed(spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
         """Scale the picture into the model's input."""
@@ -82,7 +81,7 @@ class Detector:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[FloatArray]:
         """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture."""
-        raw = self.session.run(network_input(batch, self.spec.input.colour, self._mean, self._std))
+        raw = self.session.run(self._input(batch))
         return list(raw)
 
     def finish(self, raw: FloatArray, scale: float, frame: Frame, min_score: float, most: int) -> Detections:
