@@ -8,7 +8,7 @@ import numpy as np
 from loadtests.models import blazepose
 from loadtests.models.crops import circle_affine, square_affine
 from posewire.inference.pose import PADDING
-from posewire.models.specs import PoseSpec
+from posewire.models.specs import HeatmapOutput, PoseSpec
 from posewire.types import FloatArray, Frame, Keypoints
 from posewire.vision.geometry import apply_affine, crop_affine, invert_affine
 from posewire.vision.keypoints import decode_dark
@@ -38,7 +38,9 @@ class LiteHrNet:
     """Ours, as the service runs it."""
 
     def __init__(self, spec: PoseSpec) -> None:
-        self._spec = spec
+        if not isinstance(spec.output, HeatmapOutput):
+            raise SystemExit(f"{spec.name} decodes its own heatmaps; choose a model that gives them")
+        self._spec, self._output = spec, spec.output
         self._mean, self._std = np.array(spec.input.mean, np.float32), np.array(spec.input.std, np.float32)
 
     def affine(self, box_xywh: FloatArray) -> FloatArray:
@@ -49,8 +51,8 @@ class LiteHrNet:
         return network_input([pixels], self._spec.input.colour, self._mean, self._std)
 
     def keypoints(self, outputs: Any) -> Keypoints:
-        xy, scores = decode_dark(np.asarray(outputs[0], np.float32), blur_sigma=self._spec.output.sigma)
-        return Keypoints(xy[0] * np.float32(self._spec.output.stride), scores[0])
+        xy, scores = decode_dark(np.asarray(outputs[0], np.float32), blur_sigma=self._output.sigma)
+        return Keypoints(xy[0] * np.float32(self._output.stride), scores[0])
 
 
 class MoveNet:

@@ -160,12 +160,34 @@ def models_compile(
     height: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 256,
     width: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 192,
     keypoints: Annotated[int, typer.Option(min=1, help="COCO has 17, MPII 16.")] = 17,
+    input_format: Annotated[
+        Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"],
+        typer.Option("--input", help="Normalised pictures, or pixels as they are."),
+    ] = "float32-nchw",
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+    ] = None,
+    output: Annotated[
+        Literal["heatmaps", "keypoints"], typer.Option(help="heatmaps, or keypoints: decoded by DARK in the graph.")
+    ] = "heatmaps",
+    sigma: Annotated[float | None, typer.Option(help="Of the training's Gaussians, heatmap pixels; for keypoints.")] = None,
     sigmoid: Annotated[bool, typer.Option("--sigmoid", help="The checkpoint gives logits: its heatmaps are their sigmoids.")] = False,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="fp32, or fp16: float16 inside, for GPUs.")] = "fp32",
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="PASS", help="A pass of the compiler to leave out (docs/compiler.md); may be repeated.")
+    ] = None,
 ) -> None:
     """Compile a checkpoint into a lean ONNX graph, or weights for Posewire's kernels; prints what its manifest entry needs."""
-    from posewire.commands.compile import CompileOptions, compile_checkpoint
+    from posewire.commands.compile import compile_checkpoint
+    from posewire.models.litehrnet.options import GraphOptions
+    from posewire.models.litehrnet.passes import Passes
+    from posewire.models.litehrnet.spec import get_variant
 
-    raise typer.Exit(compile_checkpoint(checkpoint, out, CompileOptions(variant, height, width, keypoints, sigmoid)))
+    options = GraphOptions(input_format, mean, std, output, sigma, sigmoid, precision, Passes.without(without or []))
+    raise typer.Exit(compile_checkpoint(checkpoint, out, get_variant(variant, keypoints), height, width, options))
 
 
 @models_app.command("quantize")

@@ -12,6 +12,7 @@ from posewire.kernels.library import FILE, Kernels, load_kernels
 from posewire.kernels.network import supports
 from posewire.kernels.session import KernelSession
 from posewire.models.litehrnet.graph import compile_graph
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.passes import Passes
 from posewire.models.litehrnet.spec import VARIANTS, get_variant
 from posewire.types import FloatArray, UInt8Array
@@ -29,12 +30,12 @@ def levels() -> list[str]:
     return ["avx2", "avx512"] if best == "avx512" else [best]
 
 
-def pictures(count: int, height: int, width: int) -> list[UInt8Array]:
-    return list(np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+def pictures(count: int, height: int, width: int) -> UInt8Array:
+    return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def normalised(batch: list[UInt8Array]) -> FloatArray:
-    values = (np.stack(batch).astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+def normalised(batch: UInt8Array) -> FloatArray:
+    values = (batch.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
@@ -50,7 +51,7 @@ def session(
 @pytest.mark.parametrize("name", ["litehrnet-18", "litehrnet-30"])
 def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, int], level: str) -> None:
     variant = get_variant(name)
-    plain = compile_graph(variant, random_state(variant), *size, passes=Passes.none())
+    plain = compile_graph(variant, random_state(variant), *size, GraphOptions(passes=Passes.none()))
     batch = pictures(2, *size)
     assert_equal(session(name, *size, kernels=load_kernels(level=level)).run(batch), run(plain, normalised(batch)))
 
@@ -59,7 +60,7 @@ def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, i
 @pytest.mark.parametrize(("sigmoid", "keypoints"), [(True, 17), (False, 16), (True, 1)])
 def test_sigmoids_and_other_numbers_of_keypoints(sigmoid: bool, keypoints: int, level: str) -> None:
     variant = get_variant("litehrnet-18", keypoints)
-    graph = compile_graph(variant, random_state(variant), 64, 64, sigmoid=sigmoid)
+    graph = compile_graph(variant, random_state(variant), 64, 64, GraphOptions(sigmoid=sigmoid))
     batch = pictures(1, 64, 64)
     found = session("litehrnet-18", 64, 64, sigmoid=sigmoid, keypoints=keypoints, kernels=load_kernels(level=level)).run(batch)
     assert_equal(found, run(graph, normalised(batch)))
@@ -72,17 +73,17 @@ def test_a_picture_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
     found = network.run(batch)
     assert found.shape == (count, 17, 16, 16)
     for picture, heatmaps in zip(batch, found, strict=True):
-        np.testing.assert_array_equal(network.run([picture])[0], heatmaps)
+        np.testing.assert_array_equal(network.run(picture[None])[0], heatmaps)
 
 
 def test_a_view_of_a_picture_is_read_as_it_looks() -> None:
     network = session("litehrnet-18", 64, 64)
-    [picture] = pictures(1, 64, 64)
-    np.testing.assert_array_equal(network.run([picture[:, ::-1]]), network.run([picture[:, ::-1].copy()]))
+    mirrored = pictures(2, 64, 64)[:, :, ::-1]
+    np.testing.assert_array_equal(network.run(mirrored), network.run(mirrored.copy()))
 
 
 def test_no_pictures_give_no_heatmaps() -> None:
-    assert session("litehrnet-18", 64, 64).run([]).shape == (0, 17, 16, 16)
+    assert session("litehrnet-18", 64, 64).run(pictures(0, 64, 64)).shape == (0, 17, 16, 16)
 
 
 def test_runs_side_by_side_do_not_disturb_each_other() -> None:
@@ -90,14 +91,16 @@ def test_runs_side_by_side_do_not_disturb_each_other() -> None:
     batch = pictures(64, 64, 64)
     expected = network.run(batch)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda picture: network.run([picture])[0], batch))
+        found = list(pool.map(lambda picture: network.run(picture[None])[0], batch))
     np.testing.assert_array_equal(np.stack(found), expected)
 
 
-@pytest.mark.parametrize("picture", [np.zeros((64, 32, 3), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.uint8)])
-def test_another_shape_or_dtype_is_refused(picture: UInt8Array) -> None:
-    with pytest.raises(ValueError, match=r"not \(64, 64, 3\) uint8"):
-        session("litehrnet-18", 64, 64).run([picture])
+@pytest.mark.parametrize(
+    "batch", [np.zeros((1, 64, 32, 3), np.uint8), np.zeros((1, 64, 64, 3), np.float32), np.zeros((64, 64, 3), np.uint8)]
+)
+def test_another_shape_or_dtype_is_refused(batch: UInt8Array) -> None:
+    with pytest.raises(ValueError, match=r"not \(N, 64, 64, 3\) uint8"):
+        session("litehrnet-18", 64, 64).run(batch)
 
 
 def test_a_size_that_the_branches_cannot_halve_is_refused() -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import DetectorSpec
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
-from posewire.vision.tensor import network_input
 
 # Suppression compares pairs: a noisy picture at a low threshold must not make it slow.
 _MOST_CANDIDATES = 1000
@@ -74,8 +74,7 @@ class Detector:
         self.spec = spec
         self.session = session
         self._layout = LAYOUTS[spec.output.layout]
-        self._mean = np.array(spec.input.mean, np.float32)
-        self._std = np.array(spec.input.std, np.float32)
+        self._input = ModelFeed(spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
         """Scale the picture into the model's input."""
@@ -83,7 +82,7 @@ class Detector:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[FloatArray]:
         """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture."""
-        tensor = network_input(batch, self.spec.input.colour, self._mean, self._std)
+        tensor = self._input(batch)
         if self.spec.output.layout == "end2end":  # every picture has its own number of rows
             return [self.session.run(tensor[i : i + 1])[0] for i in range(len(tensor))]
         return list(self.session.run(tensor))

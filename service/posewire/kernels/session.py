@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from posewire.kernels.folded import Folded
 from posewire.kernels.library import Kernels, load_kernels
 from posewire.kernels.network import plan
-from posewire.types import FloatArray, UInt8Array
+from posewire.types import FloatArray, InputFormat, UInt8Array
 
 _ALIGNMENT: Final = 64  # bytes: of a cache line; a vector across two costs twice
 _STRIDE: Final = 4  # picture pixels of a heatmap pixel
@@ -30,6 +30,8 @@ class KernelSession:
         ModelError: the kernels cannot run here, or cannot run this network at this size.
     """
 
+    input_format: ClassVar[InputFormat] = "uint8-nhwc"
+
     def __init__(
         self, folded: Folded, height: int, width: int, mean: Sequence[float], std: Sequence[float], kernels: Kernels | None = None
     ) -> None:
@@ -42,23 +44,23 @@ class KernelSession:
         self._free: deque[FloatArray] = deque()
         self.provider = f"PosewireKernels ({self._kernels.level})"
 
-    def run(self, pictures: Sequence[UInt8Array]) -> FloatArray:
-        """Heatmaps (N, K, height / 4, width / 4) float32 of pictures (height, width, 3) uint8 RGB, one after the other.
+    def run(self, batch: UInt8Array | FloatArray) -> FloatArray:
+        """Heatmaps (N, K, height / 4, width / 4) float32 of pictures (N, height, width, 3) uint8 RGB, one after the other.
 
         Raises:
-            ValueError: a picture has another shape or dtype.
+            ValueError: the batch has another shape or dtype.
         """
         program = self._program
-        heatmaps = np.empty((len(pictures), program.keypoints, program.height // _STRIDE, program.width // _STRIDE), np.float32)
+        if batch.shape[1:] != (program.height, program.width, 3) or batch.dtype != np.uint8:
+            raise ValueError(f"pictures {batch.shape} {batch.dtype}, not (N, {program.height}, {program.width}, 3) uint8")
+        pictures = np.ascontiguousarray(batch)
+        heatmaps = np.empty((len(batch), program.keypoints, program.height // _STRIDE, program.width // _STRIDE), np.float32)
         try:
             memory = self._free.pop()
         except IndexError:
             memory = _aligned(program.memory)
         for picture, out in zip(pictures, heatmaps, strict=True):
-            if picture.shape != (program.height, program.width, 3) or picture.dtype != np.uint8:
-                raise ValueError(f"a picture of {picture.shape} {picture.dtype}, not ({program.height}, {program.width}, 3) uint8")
-            pixels = np.ascontiguousarray(picture)
-            addresses = (array.ctypes.data for array in (self._constants, memory, pixels, out))
+            addresses = (array.ctypes.data for array in (self._constants, memory, picture, out))
             self._kernels.run(program.operations.ctypes.data, len(program.operations), *addresses)
         self._free.append(memory)
         return heatmaps

@@ -6,6 +6,7 @@ from posewire.errors import PosewireError
 from posewire.kernels.folded import fold, write
 from posewire.kernels.network import supports
 from posewire.models.litehrnet.checkpoint import read_checkpoint, require
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import Variant, parameters
 
 
@@ -21,17 +22,18 @@ def require_compiler() -> None:
         raise PosewireError("compiling needs onnx: pip install 'posewire[compile]'") from None
 
 
-def compile_checkpoint(checkpoint: Path, variant: Variant, height: int, width: int, *, sigmoid: bool = False) -> bytes:
+def compile_checkpoint(checkpoint: Path, variant: Variant, height: int, width: int, options: GraphOptions) -> bytes:
     """Compile a checkpoint of a variant for pictures of `height` x `width` pixels.
 
     Raises:
-        PosewireError: the checkpoint is not of the variant, a size does not fit, or onnx is not installed.
+        PosewireError: the checkpoint is not of the variant, a size does not fit, a weight is too large for float16, or onnx is
+            not installed.
     """
     require_compiler()
     from posewire.models.litehrnet.graph import compile_graph  # noqa: PLC0415 - onnx is an extra
 
     state = require(read_checkpoint(checkpoint), parameters(variant), source=checkpoint)
-    return bytes(compile_graph(variant, state, height, width, sigmoid=sigmoid).SerializeToString())
+    return bytes(compile_graph(variant, state, height, width, options).SerializeToString())
 
 
 def kernel_weights(checkpoint: Path, variant: Variant, *, sigmoid: bool = False) -> bytes | None:

@@ -10,6 +10,7 @@ from posewire.errors import ModelError, PosewireError
 from posewire.files import make_folder
 from posewire.models.compiling import compile_checkpoint, kernel_weights, require_compiler
 from posewire.models.fetch import Part, Report, fetch
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest
 from posewire.models.pulled import keep
@@ -80,7 +81,15 @@ def _weights(download: Download, source: Source, file: Path) -> tuple[bytes, byt
     if download.variant is None or not isinstance(model, PoseModel):
         return file.read_bytes(), None
     variant = get_variant(download.variant, len(model.keypoints.names))
-    return compile_checkpoint(file, variant, model.input.height, model.input.width), kernel_weights(file, variant)
+    raw = model.input.format != "float32-nchw"
+    options = GraphOptions(
+        model.input.format,
+        mean=model.input.mean if raw else None,
+        std=model.input.std if raw else None,
+        output=model.output.layout,
+        sigma=model.output.sigma if model.output.layout == "keypoints" else None,
+    )
+    return compile_checkpoint(file, variant, model.input.height, model.input.width, options), kernel_weights(file, variant)
 
 
 @contextmanager

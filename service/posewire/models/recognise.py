@@ -4,7 +4,7 @@ import hashlib
 
 from posewire.errors import ModelError
 from posewire.models.manifest import Manifest
-from posewire.models.specs import DetectorSpec, PoseSpec
+from posewire.models.specs import DetectorSpec, HeatmapOutput, PoseSpec
 
 
 def recognise(content: bytes, name: str, manifest: Manifest, takes: tuple[int, ...], gives: tuple[int, ...]) -> PoseSpec:
@@ -27,6 +27,8 @@ def recognise(content: bytes, name: str, manifest: Manifest, takes: tuple[int, .
     if isinstance(known, DetectorSpec):
         raise ModelError(f"{name} is the detector {known.name}; only pose models are quantized")
     like = manifest.default("pose")
+    if not isinstance(like.output, HeatmapOutput):
+        raise ModelError(f"{name} is not in the manifest, and its default pose model {like.name} gives no heatmaps to compare with")
     if len(takes) != 3 or takes[0] != 3:
         raise ModelError(f"{name} takes {takes}; its input is not known: pictures (3, height, width) are needed")
     height, width = takes[1:]

@@ -16,6 +16,7 @@ from pydantic import (
 
 from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.models.litehrnet.spec import VARIANTS
+from posewire.types import InputFormat
 
 Task: TypeAlias = Literal["pose", "detector"]
 
@@ -68,8 +69,9 @@ class Provenance(Entry):
 
 
 class ModelInput(Entry):
-    """What the network takes: (batch, 3, height, width) float32, (channel - mean) / std."""
+    """What the network takes: float32-nchw is (channel - mean) / std; a network of uint8 does that inside."""
 
+    format: InputFormat = "float32-nchw"
     height: Count  # pixels
     width: Count  # pixels
     colour: Literal["RGB", "BGR"]  # order of the channels; mean and std are in the same order
@@ -84,6 +86,13 @@ class HeatmapOutput(Entry):
     stride: Count  # input pixels a heatmap pixel
     sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
+
+
+class KeypointOutput(Entry):
+    """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph by DARK."""
+
+    layout: Literal["keypoints"]
+    sigma: Positive  # heatmap pixels: of the Gaussian that the graph smooths with
 
 
 class DetectorOutput(Entry):
@@ -112,10 +121,10 @@ class _Described(Entry):
 
 
 class PoseModel(_Described):
-    """A top-down pose model: one crop of one person in, one heatmap a keypoint out."""
+    """A top-down pose model: one crop of one person in, one heatmap or place a keypoint out."""
 
     task: Literal["pose"]
-    output: HeatmapOutput
+    output: Annotated[HeatmapOutput | KeypointOutput, Field(discriminator="layout")]
     keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
 
 
