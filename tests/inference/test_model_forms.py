@@ -44,7 +44,7 @@ FORMS: dict[str, Form] = {
 
 def add_model(root: Path, name: str, form: InputFormat, output: Literal["heatmaps", "keypoints"], colour: Colour) -> ModelSpec:
     variant = get_variant("naive-litehrnet-18")
-    raw = {} if form == "float32-nchw" else {"mean": MEAN, "std": STD}
+    raw: dict[str, Any] = {} if form == "float32-nchw" else {"mean": MEAN, "std": STD}
     options = GraphOptions(form, output=output, sigma=SIGMA if output == "keypoints" else None, **raw)
     content = compile_graph(variant, random_state(variant), HEIGHT, WIDTH, options).SerializeToString()
     (root / f"{name}.onnx").write_bytes(content)
