@@ -36,6 +36,14 @@ class Decoding(StrEnum):
     QUARTER = "quarter"
 
 
+class PoseRuntime(StrEnum):
+    """What runs the pose model."""
+
+    AUTO = "auto"
+    KERNELS = "kernels"
+    ONNXRUNTIME = "onnxruntime"
+
+
 class Settings(BaseSettings):
     """What an operator may choose. The descriptions are the README's settings table."""
 
@@ -67,6 +75,10 @@ class Settings(BaseSettings):
     )
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Threads of each of these runs; more than 1 answers a lone request sooner and serves fewer in all."
+    )
+    pose_runtime: PoseRuntime = Field(
+        PoseRuntime.AUTO,
+        description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
     flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")

@@ -7,14 +7,16 @@ import onnxruntime
 
 from posewire.errors import ModelError
 from posewire.inference.device import CPU_PROVIDER, DevicePlan, Runtime
-from posewire.types import FloatArray
+from posewire.types import FloatArray, UInt8Array
 
 # What a model of any batch calls its first dimension.
 _BATCH = "batch"
 
 
 class OnnxSession:
-    """A model with one input and one output, both float32; `run` may be called from several threads at once.
+    """A model with one input, float32 or uint8, and one output of floats; `run` may be called from several threads at once.
+
+    Outputs of another kind, such as class numbers, are never asked for.
 
     It runs batches of the sizes that are open, 1 from the start, and no others: what does not fit is padded or cut.
 
@@ -25,21 +27,26 @@ class OnnxSession:
         runtime: ONNX Runtime.
 
     Raises:
-        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output, or it takes batches of
+        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one such input and output, or it takes batches of
             a fixed size other than 1.
     """
 
     def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
         self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
         session = self._session(1)
-        inputs, outputs = session.get_inputs(), session.get_outputs()
+        inputs = session.get_inputs()
+        outputs = [output for output in session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs of floats; one of each is needed")
         self._input, self._output = inputs[0].name, outputs[0].name
         batch = inputs[0].shape[0]
         if isinstance(batch, int) and batch != 1:
             raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
         self._sessions = {1: session}
+        # Of an item; a size that the file leaves open is its name, or None.
+        self.input_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])
+        self.output_shape: tuple[int | str | None, ...] = tuple(outputs[0].shape[1:])
+        self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
         self.provider: str = session.get_providers()[0]
 
     def _session(self, size: int) -> Any:
@@ -77,7 +84,7 @@ class OnnxSession:
         """No longer run batches of `size` as wholes."""
         self._sessions = {known: session for known, session in self._sessions.items() if known != size}
 
-    def run(self, batch: FloatArray) -> FloatArray:
+    def run(self, batch: FloatArray | UInt8Array) -> FloatArray:
         """The model's output for a batch, (N, …) float32 each.
 
         As a whole where the size is open. The next size that is open takes it with padding, unless half of it would be
@@ -88,12 +95,12 @@ class OnnxSession:
             return self._run(session, batch)
         whole = min((size for size in sessions if len(batch) < size < 2 * len(batch)), default=None)
         if whole is not None:
-            padding = np.zeros((whole - len(batch), *batch.shape[1:]), np.float32)
+            padding = np.zeros((whole - len(batch), *batch.shape[1:]), batch.dtype)
             return self._run(sessions[whole], np.concatenate([batch, padding]))[: len(batch)]
         part = max(size for size in sessions if size < len(batch))
         return np.concatenate([self.run(batch[:part]), self.run(batch[part:])])
 
-    def _run(self, session: Any, batch: FloatArray) -> FloatArray:
+    def _run(self, session: Any, batch: FloatArray | UInt8Array) -> FloatArray:
         if self.provider == CPU_PROVIDER:
             output = session.run([self._output], {self._input: batch})[0]
         else:

@@ -12,8 +12,7 @@ import numpy as np
 from posewire.errors import ServiceError
 from posewire.inference.batcher import DynamicBatcher
 from posewire.inference.pool import ComputePool
-from posewire.inference.session import OnnxSession
-from posewire.inference.warmup import measure
+from posewire.inference.warmup import Sizes, measure
 from posewire.models.specs import ModelSpec
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import UInt8Array
@@ -31,7 +30,9 @@ _LAST_TRIAL_S = 5.0
 class Model(Protocol[Out_co]):
     """A detector or a pose model."""
 
-    session: OnnxSession
+    @property
+    def session(self) -> Sizes:
+        """What runs it."""
 
     @property
     def spec(self) -> ModelSpec:
