@@ -1,0 +1,44 @@
+"""`python -m loadtests.peers setup`, then `run`: Posewire and its peers in one interleaved run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from loadtests.peers.environments import PEERS, make
+from loadtests.peers.race import race
+from loadtests.report import save
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+_FOLDER = typer.Option(help="folder of the peers' environments")
+
+
+@app.command()
+def setup(environments: Annotated[Path, _FOLDER] = Path("out/peers-env")) -> None:
+    """Make the peers' virtual environments, with pinned versions."""
+    make(environments)
+
+
+@app.command()
+def run(
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    slice_s: Annotated[float, typer.Option("--slice", min=1, help="seconds of one measurement")] = 5.0,
+    plain: Annotated[Path | None, typer.Option(exists=True, help="ONNX file that the peers run as their pose model")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="peers to compare with; all")] = None,
+    environments: Annotated[Path, _FOLDER] = Path("out/peers-env"),
+    out: Annotated[Path, typer.Option(help="folder for results")] = Path("out/loadtests"),
+) -> None:
+    """Race them. Exit code 1: a peer is ahead."""
+    unknown = set(only or ()) - {peer.name for peer in PEERS}
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose of {', '.join(peer.name for peer in PEERS)}")
+    chosen = [peer for peer in PEERS if not only or peer.name in only or peer.name == "posewire"]
+    where = out / ("peers-plain" if plain else "peers")
+    result = uvloop.run(race(chosen, rounds, slice_s, plain, environments, where))
+    print(save(result, where).read_text(encoding="utf-8"))
+    raise typer.Exit(0 if result.passed else 1)
+
+
+if __name__ == "__main__":
+    app()
