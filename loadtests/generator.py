@@ -6,6 +6,7 @@ counts from the moment at which a request was due, also where the generator or a
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -38,7 +39,6 @@ class Pool:
 
     async def ask(self, request: bytes, due: float, outcomes: Outcomes) -> Answer | None:
         """Send a request on a free connection and note what became of it; None: it was lost."""
-        loop = asyncio.get_running_loop()
         sent = due
         connection: Connection | None = None
         async with self._places:
@@ -48,10 +48,10 @@ class Pool:
                         connection = self._idle.pop()
                     if connection is None or not connection.usable:
                         connection = await Connection.open(self._target)
-                    sent = loop.time()
+                    sent = time.perf_counter()
                     answer = await connection.ask(request)
             except (OSError, TimeoutError):
-                outcomes.add(due, sent, loop.time(), LOST)
+                outcomes.add(due, sent, time.perf_counter(), LOST)
                 return None
             if connection.usable:
                 self._idle.append(connection)
@@ -67,14 +67,13 @@ class Pool:
 
 async def open_loop(target: Target, offsets: Offsets, request_of: RequestOf) -> Outcomes:
     """Send requests when they are due, whatever became of those before, and wait until all are answered or lost."""
-    loop = asyncio.get_running_loop()
     outcomes, pool = Outcomes(), Pool(target)
-    started = loop.time() + _RUN_UP_S
+    started = time.perf_counter() + _RUN_UP_S
     async with asyncio.TaskGroup() as group:
         for number, offset in enumerate(offsets.tolist()):
             due = started + offset
             # Where it is behind, it still lets the answers in: their times are taken as they arrive.
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             group.create_task(pool.ask(request_of(number), due, outcomes))
     pool.close()
     return outcomes
@@ -82,15 +81,14 @@ async def open_loop(target: Target, offsets: Offsets, request_of: RequestOf) -> 
 
 async def closed_loop(target: Target, clients: int, seconds: float, request_of: RequestOf) -> Outcomes:
     """`clients` callers that each ask again as soon as they were answered, or when they were told to, for `seconds`."""
-    loop = asyncio.get_running_loop()
     outcomes, pool, numbers = Outcomes(), Pool(target), count()
-    end = loop.time() + seconds
+    end = time.perf_counter() + seconds
 
     async def client() -> None:
-        while (now := loop.time()) < end:
+        while (now := time.perf_counter()) < end:
             answer = await pool.ask(request_of(next(numbers)), now, outcomes)
             if answer and answer.retry_after_s:
-                await asyncio.sleep(min(answer.retry_after_s, max(0.0, end - loop.time())))
+                await asyncio.sleep(min(answer.retry_after_s, max(0.0, end - time.perf_counter())))
 
     await asyncio.gather(*(client() for _ in range(clients)))
     pool.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,12 @@ async def _storm(target: Target, request_of: Any, rate: float, seconds: float) -
     """Everything at once; what became of the good, of the corrupt, and how many vanished."""
     random = np.random.default_rng(8)
     leaving = schedule.poisson(_VANISHING_A_SECOND, seconds, seed=9)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    started = time.perf_counter()
 
     async def vanishing() -> None:
         async with asyncio.TaskGroup() as group:
             for offset in leaving.tolist():
-                await asyncio.sleep(max(0.0, started + offset - loop.time()))
+                await asyncio.sleep(max(0.0, started + offset - time.perf_counter()))
                 group.create_task(vanish(target, request_of(0), float(random.choice([0.0, 0.002, 0.01, 0.03]))))
 
     bad = in_turn([pose_request(picture) for picture in pictures.corrupt()])

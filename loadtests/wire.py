@@ -4,6 +4,7 @@ A full client costs as much as the service on a machine of two cores (README): h
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
-    ended: float  # the event loop's time of its last byte
+    ended: float  # seconds, perf_counter, at its last byte: uvloop's own clock stands still within a turn and counts whole milliseconds
     retry_after_s: float  # 0: not told
 
 
@@ -121,7 +122,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """httptools'."""
-        answer = Answer(self._parser.get_status_code(), b"".join(self._body), self._loop.time(), self._retry_after_s)
+        answer = Answer(self._parser.get_status_code(), b"".join(self._body), time.perf_counter(), self._retry_after_s)
         self._body.clear()
         self._retry_after_s = 0.0
         self.usable = self.usable and self._parser.should_keep_alive()

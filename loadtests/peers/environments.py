@@ -86,6 +86,7 @@ def make(folder: Path) -> None:
             subprocess.run([sys.executable, "-m", "venv", where], check=True)
         install = [where / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*install, "-r", _REQUIREMENTS / f"{name}.txt"], check=True)
+        subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
 
 
 @contextmanager

@@ -113,8 +113,8 @@ async def _check_answer(runner: Runner) -> None:
         TimeoutError: it did not answer with success.
     """
     async with asyncio.timeout(_PATIENCE_S):
-        # Some say that they are up before they have workers.
-        while (answer := await _ask(runner)).status >= 400:
+        # Some say that they are up before they have workers, and nothing tells when they do.
+        while (answer := await _ask(runner)).status >= 400:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
     body = json.loads(answer.body) if answer.status == 200 else {}
     found = json.loads(body[0]) if isinstance(body, list) else body
