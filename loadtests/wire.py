@@ -1,6 +1,6 @@
 """HTTP/1.1 on a persistent connection, with as little work for the client as Python allows.
 
-A full client costs as much as the service on a machine of two cores (README): httpx takes about a millisecond a request.
+Client and service share the machine's cores: what the client takes is missing there (`python -m loadtests.cost`).
 """
 
 import asyncio
