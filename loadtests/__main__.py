@@ -11,7 +11,7 @@ import uvloop
 
 from loadtests import limits, overload, rude, scenarios, soak
 from loadtests.processes import posewire
-from loadtests.report import Result, save
+from loadtests.report import Result, machine, save
 from loadtests.scenarios import Bench
 
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
@@ -41,8 +41,9 @@ def main(
         raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join(SCENARIOS)}, soak, all")
     kept = True
     for name in wanted:
+        where = machine()
         result = uvloop.run(_run(name, seconds, minutes, out / name))
-        print(save(result, out / name).read_text(encoding="utf-8"))
+        print(save(result, out / name, where).read_text(encoding="utf-8"))
         kept = kept and result.passed
     raise typer.Exit(0 if kept else 1)
 

@@ -60,10 +60,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(result: Result, out: Path) -> Path:
-    """Write result.json, report.md and its plots into `out`; the report's path."""
+def save(result: Result, out: Path, where: Mapping[str, Any]) -> Path:
+    """Write result.json, report.md and its plots into `out`; the report's path.
+
+    Args:
+        result: to be saved.
+        out: folder; made where it is missing.
+        where: `machine()` of the moment at which the measurement began: the checkout may have moved since.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    where = machine()
     document = {"scenario": result.scenario, "machine": where, "passed": result.passed, "checks": result.checks, "tables": result.tables}
     (out / "result.json").write_text(json.dumps(document | {"raw": result.raw}, indent=1) + "\n", encoding="utf-8")
     pictures = [_draw(plot, out) for plot in result.plots]

@@ -56,13 +56,14 @@ async def slow(bench: Bench) -> Result:
     """20 clients that send their picture over 4 s each, again and again, beside others."""
     request = pose_request(pictures.single(), deadline_s=10)
     statuses: list[int] = []
+    trickle_s = min(_TRICKLE_S, bench.seconds / 3)
 
     async def client() -> None:
         while True:
-            statuses.append(await trickle(bench.target, request, _TRICKLE_S))
+            statuses.append(await trickle(bench.target, request, trickle_s))
 
     result = await _beside(bench, "slow", client, _SLOW_CLIENTS)
-    result.shows = f"{_SLOW_CLIENTS} clients that trickle their picture over {_TRICKLE_S:g} s, beside others at 40 % of the capacity."
+    result.shows = f"{_SLOW_CLIENTS} clients that trickle their picture over {trickle_s:.1f} s, beside others at 40 % of the capacity."
     result.tables["Slow clients"] = [{"requests": len(statuses), "answered with 200": statuses.count(200)}]
     result.checks["slow clients are answered"] = bool(statuses) and statuses.count(200) == len(statuses)
     return result

@@ -8,7 +8,7 @@ import uvloop
 
 from loadtests.peers.environments import PEERS, make
 from loadtests.peers.race import race
-from loadtests.report import save
+from loadtests.report import machine, save
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 _FOLDER = typer.Option(help="folder of the peers' environments")
@@ -35,8 +35,9 @@ def run(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose of {', '.join(peer.name for peer in PEERS)}")
     chosen = [peer for peer in PEERS if not only or peer.name in only or peer.name == "posewire"]
     where = out / ("peers-plain" if plain else "peers")
+    machine_now = machine()
     result = uvloop.run(race(chosen, rounds, slice_s, plain, environments, where))
-    print(save(result, where).read_text(encoding="utf-8"))
+    print(save(result, where, machine_now).read_text(encoding="utf-8"))
     raise typer.Exit(0 if result.passed else 1)
 
 

@@ -50,10 +50,10 @@ class Runner:
         return Target.of(self.server.url)
 
     @asynccontextmanager
-    async def awake(self) -> AsyncIterator[None]:
-        """Let it run for the block only."""
+    async def awake(self, seconds: float) -> AsyncIterator[None]:
+        """Let it run for the block only, of about so many seconds, and warm it before."""
         self.server.signal(signal.SIGCONT)
-        await closed_loop(self.target, _CLIENTS, _WARM_UP_S, self.request_of)
+        await closed_loop(self.target, _CLIENTS, min(_WARM_UP_S, seconds), self.request_of)
         try:
             yield
         finally:
@@ -61,7 +61,7 @@ class Runner:
 
     async def saturate(self, seconds: float) -> None:
         """Pictures a second with callers that ask again at once."""
-        async with self.awake(), metered(self.server) as usage:
+        async with self.awake(seconds), metered(self.server) as usage:
             outcomes = await closed_loop(self.target, _CLIENTS, seconds, self.request_of)
         summary = summarise(outcomes, usage.seconds, _PATIENCE_S)
         self.rates.append(summary["goodput"])
@@ -70,7 +70,7 @@ class Runner:
 
     async def steady(self, rate: float, seconds: float, seed: int) -> None:
         """Latency under Poisson arrivals at a rate that is the same for all."""
-        async with self.awake():
+        async with self.awake(seconds):
             outcomes = await open_loop(self.target, schedule.poisson(rate, seconds, seed), self.request_of)
         good = outcomes.latencies(200)
         self.bad += len(outcomes.status) - len(good)
@@ -87,7 +87,7 @@ async def race(peers: Sequence[Peer], rounds: int, slice_s: float, plain: Path |
             server = stack.enter_context(running(peer, free_port(), environments, out, plain))
             runner = Runner(peer, server, in_turn([peer.request(picture)]))
             await _check_answer(runner)
-            await closed_loop(runner.target, _CLIENTS, 2 * _WARM_UP_S, runner.request_of)
+            await closed_loop(runner.target, _CLIENTS, min(2 * _WARM_UP_S, slice_s), runner.request_of)
             server.signal(signal.SIGSTOP)
             runners.append(runner)
         for number in range(rounds):

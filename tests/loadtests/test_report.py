@@ -31,7 +31,7 @@ def test_a_report_says_what_was_not_kept_and_how_it_was_made(result: Result) -> 
 
 
 def test_machine_and_command_are_saved(result: Result, tmp_path: Path) -> None:
-    report = save(result, tmp_path / "new")
+    report = save(result, tmp_path / "new", machine())
     saved = json.loads((tmp_path / "new" / "result.json").read_text())
     assert report.read_text().startswith("# single")
     assert saved["machine"].keys() == machine().keys()
@@ -43,5 +43,5 @@ def test_machine_and_command_are_saved(result: Result, tmp_path: Path) -> None:
 def test_a_plot_is_drawn_beside_the_report(result: Result, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result.plots = [Plot("some line", "s", "ms", {"200": ([0, 1, 2], [1.0, 3.0, 2.0])})]
-    assert "![some-line.png](some-line.png)" in save(result, tmp_path).read_text()
+    assert "![some-line.png](some-line.png)" in save(result, tmp_path, WHERE).read_text()
     assert (tmp_path / "some-line.png").read_bytes().startswith(b"\x89PNG")
