@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 
+import cv2
+
 from posewire.config import load_settings
 from posewire.inference.engine import load_engine
 from posewire.telemetry.metrics import Metrics
@@ -40,6 +42,7 @@ class BarePipeline:
 
 def _work(orders: Connection, pictures: Sequence[bytes]) -> None:
     """A core's process: for every order of some seconds, answer with the pictures that were done and the seconds it took."""
+    cv2.setNumThreads(1)
     pipeline = BarePipeline()
     for picture in pictures:
         pipeline.run(picture)

@@ -54,6 +54,4 @@ if __name__ == "__main__":
         fast_queue=True,
         timeout=60,
     )
-    server.run(
-        host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1, log_level="warning", generate_client_file=False, access_log=False
-    )
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False, access_log=False)

@@ -41,6 +41,7 @@ class Runner:
     rates: list[float] = field(default_factory=list)  # pictures a second at saturation, one a round
     p99_ms: list[float] = field(default_factory=list)  # at equal load, one a round
     latencies_s: list[float] = field(default_factory=list)  # at equal load, all rounds
+    people: int = 0  # that it found in the picture
     bad: int = 0  # requests without a 200
     generator_share: list[float] = field(default_factory=list)
 
@@ -78,15 +79,17 @@ class Runner:
         self.p99_ms.append(percentiles_ms(good)["p99"] or float("inf"))
 
 
-async def race(peers: Sequence[Peer], rounds: int, slice_s: float, plain: Path | None, environments: Path, out: Path) -> Result:
-    """Start all, measure in turn, compare with Posewire."""
-    picture = pictures.single()
+async def race(
+    peers: Sequence[Peer], rounds: int, slice_s: float, plain: Path | None, environments: Path, out: Path, people: int = 1
+) -> Result:
+    """Start all, measure in turn, compare with Posewire; `people` of `pictures.PEOPLE` are on the picture."""
+    picture = pictures.single() if people == 1 else pictures.crowd(people)
     with ExitStack() as stack:
         runners = []
         for peer in peers:
             server = stack.enter_context(running(peer, free_port(), environments, out, plain))
             runner = Runner(peer, server, in_turn([peer.request(picture)]))
-            await _check_answer(runner)
+            runner.people = await _people_answered(runner)
             await closed_loop(runner.target, _CLIENTS, min(2 * _WARM_UP_S, slice_s), runner.request_of)
             server.signal(signal.SIGSTOP)
             runners.append(runner)
@@ -105,11 +108,11 @@ def _rotated(runners: Sequence[Runner], by: int) -> list[Runner]:
     return [*runners[by:], *runners[:by]]
 
 
-async def _check_answer(runner: Runner) -> None:
-    """A peer that does not find the person would be fast for nothing.
+async def _people_answered(runner: Runner) -> int:
+    """How many people a server finds: one that finds none would be fast for nothing.
 
     Raises:
-        RuntimeError: it does not.
+        RuntimeError: none.
         TimeoutError: it did not answer with success.
     """
     async with asyncio.timeout(_PATIENCE_S):
@@ -118,8 +121,10 @@ async def _check_answer(runner: Runner) -> None:
             await asyncio.sleep(0.5)
     body = json.loads(answer.body) if answer.status == 200 else {}
     found = json.loads(body[0]) if isinstance(body, list) else body
-    if not found.get("images", [{}])[0].get("people"):
+    people = len(found.get("images", [{}])[0].get("people", ()))
+    if not people:
         raise RuntimeError(f"{runner.peer.name} answered {answer.status} without people: {answer.body[:300]!r}")
+    return people
 
 
 async def _ask(runner: Runner) -> Answer:
@@ -142,6 +147,7 @@ def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float,
         rows.append(
             {
                 "server": runner.peer.name,
+                "people": runner.people,
                 "pictures/s": round(statistics.median(runner.rates), 1),
                 "Posewire is faster by": found["median"],
                 "quartiles": f"{found['low']} to {found['high']}",
@@ -154,6 +160,7 @@ def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float,
         )
     result.tables["Saturation with 16 clients, and latency at equal load (Poisson, 70 % of the slowest)"] = rows
     result.raw = {r.peer.name: {"rates": r.rates, "p99_ms": r.p99_ms, "generator": r.generator_share} for r in runners} | {"ratios": ratios}
+    result.checks["all find the same people"] = len({runner.people for runner in runners}) == 1
     others = [runner for runner in runners if runner is not own]
     least = 2.0 if plain else 1.0
     for runner in others:

@@ -38,7 +38,8 @@ async def test_servers_are_measured_in_turn_and_compared_with_posewire(tmp_path:
     assert all(row["without 200"] == 0 for row in rows)
     assert rows[0]["Posewire is faster by"] == 1
     assert len(result.raw["other"]["rates"]) == len(result.raw["other"]["p99_ms"]) == 2
-    assert len(result.checks) == 2
+    assert all(row["people"] == 1 for row in rows)
+    assert len(result.checks) == 3
 
 
 async def test_a_peer_that_finds_nobody_is_no_peer(tmp_path: Path) -> None:
