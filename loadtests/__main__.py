@@ -10,7 +10,7 @@ import typer
 import uvloop
 
 from loadtests import limits, overload, rude, scenarios, soak
-from loadtests.processes import posewire
+from loadtests.processes import end_cleanly, posewire
 from loadtests.report import Result, machine, save
 from loadtests.scenarios import Bench
 
@@ -39,6 +39,7 @@ def main(
     unknown = [name for name in wanted if name not in SCENARIOS and name != "soak"]
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join(SCENARIOS)}, soak, all")
+    end_cleanly()
     kept = True
     for name in wanted:
         where = machine()

@@ -74,6 +74,11 @@ def start(
         _end(server, child)
 
 
+def end_cleanly() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: the servers, some of them stopped, must not outlive it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @contextmanager
 def posewire(out: Path, port: int, module: str = "posewire", **settings: str) -> Iterator[Server]:
     """`posewire serve` with its defaults, or another module of ours that starts it; `settings` by name."""

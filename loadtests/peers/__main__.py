@@ -9,6 +9,7 @@ import uvloop
 from loadtests.peers.environments import PEERS, make
 from loadtests.peers.race import race
 from loadtests.pictures import PEOPLE
+from loadtests.processes import end_cleanly
 from loadtests.report import machine, save
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -40,6 +41,7 @@ def run(
     chosen = [peer for peer in PEERS if not only or peer.name in only or peer.name == "posewire"]
     where = out / f"peers{'-plain' if plain else ''}{f'-{people}-people' if people > 1 else ''}"
     machine_now = machine()
+    end_cleanly()
     result = uvloop.run(race(chosen, rounds, slice_s, plain, environments, where, people))
     print(save(result, where, machine_now).read_text(encoding="utf-8"))
     raise typer.Exit(0 if result.passed else 1)

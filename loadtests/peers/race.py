@@ -1,7 +1,7 @@
 """The interleaved run: every server started and warmed, then measured in short slices in rotating order.
 
 While one is measured the others are stopped (SIGSTOP for their whole process tree): they take no core, keep their memory, and
-go on at once. Each slice begins with a second of the same load that is not counted.
+go on at once. Each slice begins with half a second of load that is not counted.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from loadtests.report import Result
 from loadtests.wire import Answer, Connection, Target
 
 _CLIENTS = 16
-_WARM_UP_S = 1.0
+_WARM_UP_S = 0.5
 # Of the slowest server's capacity: a load that all of them carry.
 _EQUAL_LOAD = 0.7
 _PATIENCE_S = 60.0
@@ -90,7 +90,7 @@ async def race(
             server = stack.enter_context(running(peer, free_port(), environments, out, plain))
             runner = Runner(peer, server, in_turn([peer.request(picture)]))
             runner.people = await _people_answered(runner)
-            await closed_loop(runner.target, _CLIENTS, min(2 * _WARM_UP_S, slice_s), runner.request_of)
+            await closed_loop(runner.target, _CLIENTS, min(4 * _WARM_UP_S, slice_s), runner.request_of)
             server.signal(signal.SIGSTOP)
             runners.append(runner)
         for number in range(rounds):
