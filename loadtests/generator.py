@@ -39,7 +39,7 @@ class Pool:
 
     async def ask(self, request: bytes, due: float, outcomes: Outcomes) -> Answer | None:
         """Send a request on a free connection and note what became of it; None: it was lost."""
-        sent = due
+        sent = time.perf_counter()
         connection: Connection | None = None
         async with self._places:
             try:
@@ -48,7 +48,6 @@ class Pool:
                         connection = self._idle.pop()
                     if connection is None or not connection.usable:
                         connection = await Connection.open(self._target)
-                    sent = time.perf_counter()
                     answer = await connection.ask(request)
             except (OSError, TimeoutError):
                 outcomes.add(due, sent, time.perf_counter(), LOST)

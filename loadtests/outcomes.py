@@ -21,7 +21,7 @@ class Outcomes:
     """One entry a request, in the order in which they ended; times in seconds of the generator's clock."""
 
     due: list[float] = field(default_factory=list)  # when it was to be sent: latency counts from here
-    sent: list[float] = field(default_factory=list)  # when it was written
+    sent: list[float] = field(default_factory=list)  # when the generator got to it: the rest is connecting, writing and waiting
     ended: list[float] = field(default_factory=list)  # when the answer's last byte was there
     status: list[int] = field(default_factory=list)  # HTTP status, or LOST
 
@@ -35,7 +35,7 @@ class Outcomes:
     def latencies(self, *statuses: int) -> FloatArray:
         """Seconds from due to answered, of the requests with one of these statuses."""
         chosen = np.isin(self.status, statuses)
-        return (np.array(self.ended) - np.array(self.due))[chosen]
+        return (np.array(self.ended, np.float64) - np.array(self.due, np.float64))[chosen]
 
     def due_between(self, start: float, end: float) -> "Outcomes":
         """The requests that were due in [start, end)."""

@@ -84,7 +84,7 @@ def make(folder: Path) -> None:
         where = folder / name
         if not (where / "bin" / "python").exists():
             subprocess.run([sys.executable, "-m", "venv", where], check=True)
-        install = [where / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        install: list[str | Path] = [where / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*install, "-r", _REQUIREMENTS / f"{name}.txt"], check=True)
         subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
 

@@ -20,7 +20,7 @@ from loadtests.generator import RequestOf, closed_loop, in_turn, open_loop
 from loadtests.outcomes import percentiles_ms, ratio, summarise
 from loadtests.peers.environments import Peer, running
 from loadtests.processes import Server, metered
-from loadtests.report import Result
+from loadtests.report import Result, Row
 from loadtests.wire import Answer, Connection, Target
 
 _CLIENTS = 16
@@ -140,7 +140,7 @@ def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float,
     what = f"the plain export {plain.name}" if plain else "the same two ONNX files"
     result = Result("peers", f"Posewire and others behind {what}: {rounds} rounds of {slice_s:g} s a server, in rotating order.")
     ratios: dict[str, Any] = {}
-    rows = []
+    rows: list[Row] = []
     for runner in runners:
         found = ratios[runner.peer.name] = ratio(own.rates, runner.rates)
         pooled = percentiles_ms(runner.latencies_s)

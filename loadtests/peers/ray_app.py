@@ -36,6 +36,6 @@ class Pose:
 if __name__ == "__main__":
     ray.init(include_dashboard=False, object_store_memory=100 * 2**20, num_cpus=CORES, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config={"enable_access_log": False})
-    serve.run(Pose.bind(), route_prefix="/pose")
+    serve.run(Pose.bind(), route_prefix="/pose")  # type: ignore[attr-defined] # the decorator has no types
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     ray.shutdown()  # not serve's: it waits half a minute for its controller

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from loadtests import schedule
 from loadtests.generator import closed_loop, in_turn, open_loop
 from loadtests.outcomes import LOST
 from loadtests.rude import trickle, vanish
@@ -51,7 +52,7 @@ async def test_a_stalled_server_delays_nobody_who_is_due() -> None:
         return OK
 
     async with server(stall) as target:
-        offsets = np.arange(20) * 0.01
+        offsets = schedule.constant(100, 0.2)
         outcomes = await open_loop(target, offsets, lambda number: request_bytes("/", b"%d" % number))
     assert sorted(int(body) for body in arrived) == list(range(20))
     assert outcomes.status == [200] * 20
@@ -95,7 +96,7 @@ async def test_a_broken_connection_is_a_lost_request_and_the_next_goes_on() -> N
         return b"" if seen % 2 else OK
 
     async with server(every_other) as target:
-        outcomes = await open_loop(target, np.arange(6) * 0.02, in_turn([request_bytes("/", b"x")]))
+        outcomes = await open_loop(target, schedule.constant(50, 0.12), in_turn([request_bytes("/", b"x")]))
     assert sorted(outcomes.status) == [LOST] * 3 + [200] * 3
 
 
