@@ -39,8 +39,10 @@ class Peer:
         return request_bytes(self.path, body, "application/json")
 
 
+OWN = "posewire"
+
 PEERS = (
-    Peer("posewire", None, ("-m", "posewire", "serve", "--port", "PORT"), "/v1/pose", "/readyz", {}),
+    Peer(OWN, None, ("-m", "posewire", "serve", "--port", "PORT"), "/v1/pose", "/readyz", {}),
     Peer("fastapi def", None, ("-m", "loadtests.peers.fastapi_app", "PORT"), "/def", "/health", {}),
     Peer("fastapi async", None, ("-m", "loadtests.peers.fastapi_app", "PORT"), "/async", "/health", {}),
     Peer("litserve", "litserve", ("-m", "loadtests.peers.litserve_app", "PORT"), "/pose", "/health", {}),
@@ -91,11 +93,15 @@ def make(folder: Path) -> None:
 
 @contextmanager
 def running(peer: Peer, port: int, folder: Path, logs: Path, plain: Path | None) -> Iterator[Server]:
-    """Start a peer, with one thread a model run as everywhere, and end it afterwards."""
-    variables = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} if peer.name != "posewire" else {}
-    variables |= dict(peer.variables)
-    if plain and peer.name != "posewire":
-        variables[PLAIN] = str(plain.resolve())
+    """Start a peer, with one thread a model run as everywhere, and end it afterwards.
+
+    Posewire runs the same two ONNX files too, unless the others run the plain export: then it is as its users have it.
+    """
+    if peer.name != OWN:
+        variables = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} | dict(peer.variables)
+        variables |= {PLAIN: str(plain.resolve())} if plain else {}
+    else:
+        variables = {} if plain else {"POSEWIRE_POSE_RUNTIME": "onnxruntime"}
     python = python_of(peer.environment, folder)
     variables["PATH"] = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     command = [str(python), *(str(port) if part == "PORT" else part for part in peer.command)]

@@ -1,16 +1,17 @@
 """What every peer serves: encoded pictures in, JSON out, many pictures a call.
 
-Decoding, scaling, suppression, cutting and keypoint decoding are Posewire's own functions, the models are opened by its own
-session with one intra-op thread; what differs between the peers is how requests reach this.
+Decoding, scaling, suppression, cutting and keypoint decoding are Posewire's own functions, and its own session opens the two
+ONNX files that ship, with one intra-op thread; what differs between the peers is how requests reach this.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import onnxruntime
 
 from posewire.config import load_settings
 from posewire.inference.engine import load_engine
@@ -18,7 +19,7 @@ from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
 from posewire.schemas import ImageOut, ModelNames, PoseResponse
 from posewire.telemetry.metrics import Metrics
-from posewire.types import Keypoints, Pose, PoseResult, UInt8Array
+from posewire.types import FloatArray, Keypoints, Pose, PoseResult, UInt8Array
 from posewire.vision.decode import decode
 from posewire.vision.geometry import xyxy_to_xywh
 
@@ -33,17 +34,29 @@ BATCH_WAIT_S = 0.002
 _Infer = Callable[[Sequence[UInt8Array]], Sequence[Keypoints]]
 
 
+class PlainSession:
+    """A plain export as its users open it: no dimension overridden, a batch goes through whole."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: FloatArray) -> FloatArray:
+        """The heatmaps of a batch."""
+        return np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
+
+
 class Model:
     """Both models and what is around them; `answer` may be called from several threads."""
 
     def __init__(self) -> None:
-        self._settings = load_settings({}, device="cpu", threads=1)
+        self._settings = load_settings({}, device="cpu", threads=1, pose_runtime="onnxruntime")
         engine = load_engine(self._settings, Metrics())
         self._detector, self._pose = engine.detector, engine.pose
         if plain := os.environ.get(PLAIN):
-            # As its users open it: no dimension is overridden, a batch goes through whole.
-            session = OnnxSession(Path(plain).read_bytes(), Path(plain).name, replace(engine.plan, one_by_one=False))
-            self._pose = PoseEstimator(engine.pose.spec, session, decoding=self._settings.decoding)
+            self._pose = PoseEstimator(engine.pose.spec, cast(OnnxSession, PlainSession(Path(plain))), decoding=self._settings.decoding)
         self._infer = self._faster()
 
     def answer(self, pictures: Sequence[bytes]) -> list[bytes]:

@@ -18,7 +18,7 @@ from loadtests import pictures, schedule
 from loadtests.__main__ import free_port
 from loadtests.generator import RequestOf, closed_loop, in_turn, open_loop
 from loadtests.outcomes import percentiles_ms, ratio, summarise
-from loadtests.peers.environments import Peer, running
+from loadtests.peers.environments import OWN, Peer, running
 from loadtests.processes import Server, metered
 from loadtests.report import Result, Row
 from loadtests.wire import Answer, Connection, Target
@@ -28,7 +28,6 @@ _WARM_UP_S = 0.5
 # Of the slowest server's capacity: a load that all of them carry.
 _EQUAL_LOAD = 0.7
 _PATIENCE_S = 60.0
-_OWN = "posewire"
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ async def _ask(runner: Runner) -> Answer:
 
 
 def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float, plain: Path | None) -> Result:
-    own = next(runner for runner in runners if runner.peer.name == _OWN)
+    own = next(runner for runner in runners if runner.peer.name == OWN)
     what = f"the plain export {plain.name}" if plain else "the same two ONNX files"
     result = Result("peers", f"Posewire and others behind {what}: {rounds} rounds of {slice_s:g} s a server, in rotating order.")
     ratios: dict[str, Any] = {}
