@@ -24,8 +24,8 @@ def setup(environments: Annotated[Path, _FOLDER] = Path("out/peers-env")) -> Non
 
 @app.command()
 def run(
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
-    slice_s: Annotated[float, typer.Option("--slice", min=1, help="seconds of one measurement")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    slice_s: Annotated[float, typer.Option("--slice", min=1, help="seconds of one measurement")] = 2.5,
     plain: Annotated[Path | None, typer.Option(exists=True, help="ONNX file that the peers run as their pose model")] = None,
     people: Annotated[int, typer.Option(help=f"on the picture: one of {', '.join(map(str, PEOPLE))}")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="peers to compare with; all")] = None,
