@@ -13,7 +13,7 @@ from loadtests.report import Result
 from loadtests.scenarios import Bench, latency_plot, line, pose_request
 from loadtests.wire import Connection, Target, request_bytes
 
-_SLOW_CLIENTS = 20
+_SLOW = 5.0  # pictures a second that trickle in
 _TRICKLE_S = 4.0
 _VANISHING = 20.0  # a second
 _POLITE = 0.4  # of the capacity
@@ -53,7 +53,7 @@ async def _hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 async def slow(bench: Bench) -> Result:
-    """20 clients that send their picture over 4 s each, again and again, beside others."""
+    """Clients that send their picture over seconds, again and again, beside others."""
     request = pose_request(pictures.single(), deadline_s=10)
     statuses: list[int] = []
     trickle_s = min(_TRICKLE_S, bench.seconds / 3)
@@ -62,8 +62,9 @@ async def slow(bench: Bench) -> Result:
         while True:
             statuses.append(await trickle(bench.target, request, trickle_s))
 
-    result = await _beside(bench, "slow", client, _SLOW_CLIENTS)
-    result.shows = f"{_SLOW_CLIENTS} clients that trickle their picture over {trickle_s:.1f} s, beside others at 40 % of the capacity."
+    clients = round(_SLOW * trickle_s)
+    result = await _beside(bench, "slow", client, clients)
+    result.shows = f"{clients} clients that trickle their picture over {trickle_s:.1f} s, beside others at 40 % of the capacity."
     result.tables["Slow clients"] = [{"requests": len(statuses), "answered with 200": statuses.count(200)}]
     result.checks["slow clients are answered"] = bool(statuses) and statuses.count(200) == len(statuses)
     return result

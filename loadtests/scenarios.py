@@ -22,6 +22,8 @@ DEADLINE_S = 2.0
 BUSY_CLIENTS = 16
 # Of the capacity: the load of a machine that is used well.
 _USUAL_LOAD = 0.6
+# The longest that the service lets a caller wait: where the question is what all of them get in the end.
+_PATIENT_S = 10.0
 _CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -38,21 +40,23 @@ class Bench:
         """Where it listens."""
         return Target.of(self.server.url)
 
-    async def busy(self, request_of: RequestOf, clients: int = BUSY_CLIENTS, seconds: float | None = None) -> dict[str, Any]:
+    async def busy(
+        self, request_of: RequestOf, clients: int = BUSY_CLIENTS, seconds: float | None = None, deadline_s: float = DEADLINE_S
+    ) -> dict[str, Any]:
         """Closed-loop callers; the figures."""
         async with metered(self.server) as usage:
             outcomes = await closed_loop(self.target, clients, seconds or self.seconds, request_of)
-        return _figures(outcomes, usage.seconds, usage.figures())
+        return _figures(outcomes, usage.seconds, usage.figures(), deadline_s)
 
     async def open(self, offsets: schedule.Offsets, request_of: RequestOf) -> tuple[dict[str, Any], Outcomes]:
         """Scheduled callers; the figures and what they are drawn from."""
         async with metered(self.server) as usage:
             outcomes = await open_loop(self.target, offsets, request_of)
-        return _figures(outcomes, usage.seconds, usage.figures()), outcomes
+        return _figures(outcomes, usage.seconds, usage.figures(), DEADLINE_S), outcomes
 
 
-def _figures(outcomes: Outcomes, seconds: float, usage: dict[str, float]) -> dict[str, Any]:
-    return {"summary": summarise(outcomes, seconds, DEADLINE_S), "usage": usage}
+def _figures(outcomes: Outcomes, seconds: float, usage: dict[str, float], deadline_s: float) -> dict[str, Any]:
+    return {"summary": summarise(outcomes, seconds, deadline_s), "usage": usage}
 
 
 def line(label: dict[str, Any], figures: dict[str, Any]) -> Row:
@@ -87,7 +91,7 @@ async def people(bench: Bench) -> Result:
     counts, cost_ms = [], []
     rows: list[Row] = []
     for wanted in pictures.PEOPLE:
-        request = pose_request(pictures.crowd(wanted), f"?max_people={wanted}&min_detection_score={pictures.CROWD_SCORE}", 10)
+        request = pose_request(pictures.crowd(wanted), f"?max_people={wanted}&min_detection_score={pictures.CROWD_SCORE}", _PATIENT_S)
         found = await _people_answered(bench.target, request)
         lone = await bench.busy(in_turn([request]), clients=1)
         full = await bench.busy(in_turn([request]), clients=8)
@@ -129,11 +133,11 @@ async def _people_answered(target: Target, request: bytes) -> int:
 
 async def clients(bench: Bench) -> Result:
     """1 to 256 callers that ask again when they are answered."""
-    request_of = in_turn([pose_request(pictures.single(), deadline_s=10)])
+    request_of = in_turn([pose_request(pictures.single(), deadline_s=_PATIENT_S)])
     result = Result("clients", "1 to 256 closed-loop clients; what is over the service's 64 places is turned away at once and asks again.")
     rows: list[Row] = []
     for count in _CLIENTS:
-        figures = await bench.busy(request_of, clients=count)
+        figures = await bench.busy(request_of, clients=count, deadline_s=_PATIENT_S)
         rows.append(line({"clients": count}, figures))
         result.raw[str(count)] = figures
     result.tables["Clients"] = rows
@@ -159,7 +163,7 @@ async def clients(bench: Bench) -> Result:
 
 async def mixed(bench: Bench) -> Result:
     """Small and large pictures in turn at 60 % of their capacity."""
-    request_of = in_turn([pose_request(picture, deadline_s=10) for picture in pictures.mixed()])
+    request_of = in_turn([pose_request(picture) for picture in pictures.mixed()])
     peak = await bench.busy(request_of)
     rate = peak["summary"]["throughput"] * _USUAL_LOAD
     steady, outcomes = await bench.open(schedule.poisson(rate, 2 * bench.seconds, seed=2), request_of)
