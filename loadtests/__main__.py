@@ -12,7 +12,7 @@ import uvloop
 from loadtests import limits, overload, rude, scenarios, soak
 from loadtests.processes import end_cleanly, posewire
 from loadtests.report import Result, machine, save
-from loadtests.scenarios import Bench
+from loadtests.scenarios import Bench, served_models
 
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
     "single": scenarios.single,
@@ -55,7 +55,11 @@ async def _run(name: str, seconds: float, minutes: float, out: Path) -> Result:
     if name == "soak":
         return await soak.soak(out, minutes, port)
     with posewire(out, port) as server:
-        return await SCENARIOS[name](Bench(server, seconds, out))
+        bench = Bench(server, seconds, out)
+        models = await served_models(bench.target)
+        result = await SCENARIOS[name](bench)
+    result.tables["Served by"] = models
+    return result
 
 
 def free_port() -> int:

@@ -122,6 +122,15 @@ async def people(bench: Bench) -> Result:
     return result
 
 
+async def served_models(target: Target) -> list[Row]:
+    """What runs the models, by the server's own word: Posewire's kernels that were not built are slower by a factor."""
+    connection = await Connection.open(target)
+    answer = await connection.ask(request_bytes("/v1/models"))
+    connection.close()
+    served = json.loads(answer.body)
+    return [{"model": model["name"], "runs on": model["provider"], "side by side": served["workers"]} for model in served["models"]]
+
+
 async def _people_answered(target: Target, request: bytes) -> int:
     connection = await Connection.open(target)
     answer = await connection.ask(request)
