@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from loadtests.models.accuracy import People
-from loadtests.models.engines import Run, cost, lite_rt, onnx_runtime, open_vino
-from loadtests.models.networks import BlazePose, LiteHrNet, MoveNet, Network
+from loadtests.models.engines import Run, cost, kernels, lite_rt, onnx_runtime, open_vino
+from loadtests.models.networks import BlazePose, LiteHrNet, LiteHrNetPixels, MoveNet, Network
 from loadtests.models.timing import Timing, race
 from posewire.errors import PosewireError
 from posewire.models.store import ModelStore
@@ -67,6 +67,9 @@ def _candidates(options: argparse.Namespace) -> Iterator[Candidate]:
     store = ModelStore()
     spec = store.manifest.default("pose")
     ours, path, side = LiteHrNet(spec), store.path(spec), f"{spec.input.height}x{spec.input.width}"
+    if weights := store.verified_kernels(spec):
+        on_kernels = kernels(spec, weights)
+        yield Candidate(spec.name, "Posewire kernels", side, LiteHrNetPixels(spec), on_kernels, cost(path))
     yield Candidate(spec.name, "ONNX Runtime", side, ours, onnx_runtime(path), cost(path))
     for precision in ("f32", "bf16"):
         yield Candidate(spec.name, f"OpenVINO {precision}", side, ours, open_vino(path, precision), cost(path))

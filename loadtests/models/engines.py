@@ -1,4 +1,4 @@
-"""Networks as three runtimes run them: one thread, one item."""
+"""Networks as four runtimes run them: one thread, one item."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +9,9 @@ import onnxruntime
 import openvino
 from ai_edge_litert.interpreter import Interpreter
 
+from posewire.kernels import folded
+from posewire.kernels.session import KernelSession
+from posewire.models.specs import PoseSpec
 from posewire.types import FloatArray
 
 # A tensor in, the outputs that were asked for.
@@ -24,6 +27,12 @@ def onnx_runtime(path: Path) -> Run:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda tensor: session.run(None, {name: tensor})
+
+
+def kernels(spec: PoseSpec, weights: bytes) -> Run:
+    """Our network on Posewire's own kernels, which take pixels."""
+    session = KernelSession(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
+    return lambda pixels: [session.run(pixels)]
 
 
 def open_vino(path: Path, precision: str, outputs: Sequence[int] | None = None) -> Run:

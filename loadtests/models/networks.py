@@ -55,6 +55,13 @@ class LiteHrNet:
         return Keypoints(xy[0] * np.float32(self._output.stride), scores[0])
 
 
+class LiteHrNetPixels(LiteHrNet):
+    """The same on Posewire's kernels, which normalise by themselves."""
+
+    def tensor(self, frame: Frame, affine: FloatArray) -> Any:
+        return _cut(frame, affine, self._spec.input.width, self._spec.input.height)[None]
+
+
 class MoveNet:
     """MoveNet single pose: RGB 0..255 as int32; rows of y x score, 0..1."""
 

@@ -95,7 +95,7 @@ def evaluate(
 
 @app.command()
 def bench(
-    model: Annotated[str | None, typer.Option(help="A model's name or an ONNX file; the default pose model.")] = None,
+    model: Annotated[str | None, typer.Option(help="A name, an ONNX file or the kernels' .safetensors; the default pose model.")] = None,
     against: Annotated[Path | None, typer.Option(help="The ONNX file to compare with.", exists=True, dir_okay=False)] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Items of a run; may be repeated [default: 1 and 8].")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Intra-op threads; may be repeated [default: 1].")] = None,

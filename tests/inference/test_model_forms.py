@@ -51,6 +51,7 @@ def add_model(root: Path, name: str, form: InputFormat, output: Literal["heatmap
     described: dict[str, Any] = SHIPPED.manifest.default("pose").model_dump() | {
         "name": name,
         "file": f"{name}.onnx",
+        "kernels": None,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "keypoints": "coco17",
