@@ -13,6 +13,7 @@ from posewire import __version__
 from posewire.api import images, ops, problems
 from posewire.api.admission import Admission
 from posewire.api.middleware import RequestContext
+from posewire.api.rate_limit import RateLimit
 from posewire.api.services import Services
 from posewire.config import Settings
 from posewire.inference.engine import Engine, load_engine
@@ -30,7 +31,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), engine)
+    limit = RateLimit(settings.rate_limit, settings.rate_burst)
+    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), limit, engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
     )
+    intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Threads of each of these runs; more than 1 answers a lone request sooner and serves fewer in all."
+    )
     pose_runtime: PoseRuntime = Field(
         PoseRuntime.AUTO,
         description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
@@ -74,10 +77,19 @@ class Settings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         64, description="Pictures in the service at a time; above that, 503 with Retry-After."
     )
+    max_pixels_in_flight: Annotated[int, Field(ge=1)] = Field(
+        200_000_000, description="Pixels of all pictures that are decoded at a time, 3 bytes each; above that, pictures wait."
+    )
+    rate_limit: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Pictures a second of one client, told by X-Api-Key or its address; above that, 429. 0: no limit."
+    )
+    rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Pictures that a client may send at once under rate_limit.")
     request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and upper bound of X-Request-Timeout-Ms.")
-    max_batch: Annotated[int, Field(ge=0, le=256)] = Field(0, description="Items of one model run; 0: what suits the device.")
-    batch_window_ms: Annotated[float, Field(ge=0, le=1000)] = Field(
-        0.0, description="How long a batch waits for company after its first item; 0: batches form while the model is busy."
+    max_batch: Annotated[int, Field(ge=1, le=256)] = Field(
+        16, description="Items of one model run at most; how many are run together is measured at start."
+    )
+    batch_window_ms: Annotated[float, Field(ge=0, le=1000)] | None = Field(
+        None, description="How long a batch waits for company after its first item; empty: by what is measured; 0: it does not."
     )
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="MiB of GPU memory that one model may take.")
     cache_dir: Path = Field(

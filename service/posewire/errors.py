@@ -67,6 +67,12 @@ class BadParameter(ServiceError):
     status, slug, title = 422, "bad-parameter", "A parameter is not valid"
 
 
+class RateLimited(ServiceError):
+    """One client sends more than it may; others are not held up by it."""
+
+    status, slug, title = 429, "rate-limited", "Too many pictures from this client"
+
+
 class Overloaded(ServiceError):
     """The service is full; the caller may try again."""
 

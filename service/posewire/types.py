@@ -4,6 +4,7 @@ Coordinates are pixels of the upright picture (after EXIF orientation): x to the
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +15,13 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 # How a network takes a batch of pictures: (N, 3, h, w) float32, normalised; or pixels as they are, (N, h, w, 3) or (N, 3, h, w).
 InputFormat: TypeAlias = Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"]
+
+
+class Priority(IntEnum):
+    """The class of a picture's work: the lesser goes first, but bulk keeps a share of its own."""
+
+    STREAM = 0  # frames of live streams: worth little when late
+    BULK = 1  # everything else
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from posewire.inference.costs import CostTable
 from posewire.inference.engine import Engine
 from tests.answers import numbers
 from tests.api.support import JSON, MULTIPART, Gate, GatedDetector, StartApi, all_queued, images, json_body, people_of
@@ -20,6 +21,8 @@ def assert_same(found: object, expected: object) -> None:
 async def test_sixty_callers_get_what_each_gets_alone(start_api: StartApi, models: Engine, settings: dict[str, object]) -> None:
     gate = Gate()
     api = await start_api(detector=GatedDetector(models.detector, gate), workers=2, min_detection_score=0.3, **settings)
+    for station in api.engine.stations:  # as on a machine where batches pay
+        station.queue.costs = CostTable({1: 1.0, 2: 1.2, 4: 1.5})
     pictures = variations(60)
     alone = [people_of(await api.post(picture)) for picture in pictures]
     assert sum(map(len, alone)) >= 60

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from posewire.inference.batcher import DynamicBatcher
+from posewire.inference.costs import CostTable
 from posewire.inference.pool import ComputePool
 
 Numbers = DynamicBatcher[int, int]
@@ -60,14 +61,19 @@ async def serving(
     model: Callable[[Sequence[int]], Sequence[int]],
     *,
     pool: ComputePool | None = None,
+    costs: CostTable | None = None,
     max_batch: int = 4,
     max_queue: int = 64,
-    max_wait: float = 0.0,
+    max_wait: float | None = 0.0,
     tally: Tally | None = None,
 ) -> AsyncIterator[Numbers]:
-    """A batcher that serves for as long as the block runs, 20 seconds at most."""
+    """A batcher that serves for as long as the block runs, 20 seconds at most.
+
+    Unless `costs` says otherwise a run up to `max_batch` costs the more the larger it is, but less than its items alone.
+    """
     pool = pool or ComputePool(1)
-    batcher = Numbers("numbers", model, pool, max_batch=max_batch, max_queue=max_queue, max_wait=max_wait, observer=tally or Tally())
+    costs = costs or CostTable({size: size**0.7 for size in range(1, max_batch + 1)})
+    batcher = Numbers("numbers", model, pool, max_queue=max_queue, costs=costs, window=max_wait, observer=tally or Tally())
     batcher.start()
     try:
         async with asyncio.timeout(20):

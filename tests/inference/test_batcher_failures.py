@@ -172,7 +172,7 @@ async def test_closing_waits_for_a_run_whose_caller_has_gone() -> None:
 
 async def test_a_queue_that_was_never_started_refuses_and_closes() -> None:
     pool = ComputePool(1)
-    batcher = Numbers("numbers", Doubler(), pool, max_batch=1, max_queue=1, observer=Tally())
+    batcher = Numbers("numbers", Doubler(), pool, max_queue=1, observer=Tally())
     assert not batcher.alive
     with pytest.raises(InferenceFailed):
         await outputs(batcher, 1)
@@ -199,7 +199,7 @@ async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
 
 async def test_when_the_loop_breaks_nobody_is_left_waiting_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(ComputePool):
-        async def acquire(self) -> None:
+        async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
             raise RuntimeError("no thread for you")
 
     async with serving(Doubler(), pool=Broken(1)) as batcher:

@@ -1,6 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,3 +87,46 @@ def test_with_bound_memory_the_outputs_are_the_same(spec: ModelSpec) -> None:
     for count in (1, 3):
         batch = inputs(spec, count)
         np.testing.assert_allclose(bound.run(batch), session(spec).run(batch), rtol=1e-5, atol=1e-6)
+
+
+@both
+def test_sizes_that_are_opened_are_run_as_wholes_with_the_same_outputs(spec: ModelSpec) -> None:
+    model, items = session(spec), inputs(spec, 16)
+    pieces = model.run(items)
+    assert all(model.open(size) for size in (2, 4, 8))
+    for count in (1, 2, 3, 5, 8, 9, 16):
+        np.testing.assert_allclose(model.run(items[:count]), pieces[:count], rtol=1e-3, atol=1e-4 * np.abs(pieces).max())
+    for size in (2, 4, 8):
+        model.close(size)
+    np.testing.assert_array_equal(model.run(items[:5]), pieces[:5])
+
+
+def test_only_open_sizes_are_run_on_a_device_that_takes_any() -> None:
+    spec = SPECS[1]
+    machine = Sizes(CUDA_PROVIDER, CPU_PROVIDER)
+    model = OnnxSession(STORE.verified_bytes(spec), spec.name, gpu_plan(Device.CUDA, "a test", memory_bytes=1 << 30, cache=Path()), machine)
+    model.open(2)
+    model.open(4)
+    for count, sizes in ((1, [1]), (2, [2]), (3, [4]), (4, [4]), (6, [4, 2]), (11, [4, 4, 4])):
+        machine.ran.clear()
+        assert len(model.run(inputs(spec, count))) == count
+        assert machine.ran == sizes, count
+
+
+class Sizes(Machine):
+    """Notes the size of every run."""
+
+    def __init__(self, *available: str) -> None:
+        super().__init__(*available)
+        self.ran: list[int] = []
+
+    def InferenceSession(self, model: bytes, /, **options: Any) -> Any:  # noqa: N802
+        session = super().InferenceSession(model, **options)
+        run = session.run_with_iobinding
+
+        def noted(binding: Any) -> None:
+            run(binding)
+            self.ran.append(binding.get_outputs()[0].shape()[0])
+
+        session.run_with_iobinding = noted
+        return session

@@ -19,6 +19,7 @@ EXPECTED = {
     "posewire_pictures": "counter",
     "posewire_rejections": "counter",
     "posewire_inference_failures": "counter",
+    "posewire_run_cost_seconds": "gauge",
     "posewire_model_info": "gauge",
     "posewire_build_info": "gauge",
     "posewire_ready": "gauge",
@@ -41,6 +42,7 @@ def busy() -> Metrics:
     """Metrics with every series in use."""
     metrics = Metrics()
     metrics.observe_request("/v1/pose", "POST", 200, 0.02)
+    metrics.set_run_costs("pose", {1: 0.004, 4: 0.012})
     metrics.set_model("pose", "litehrnet18", "0123456789abcdef" * 4, "CPUExecutionProvider")
     return metrics
 
@@ -67,7 +69,22 @@ def test_names_follow_the_rules_of_prometheus(busy: Metrics) -> None:
 def test_no_label_or_name_carries_a_client_or_a_model(busy: Metrics) -> None:
     ours = [f for f in families(busy).values() if f.name.startswith("posewire_")]
     labels = {label for f in ours for s in f.samples for label in s.labels}
-    allowed = {"route", "method", "status", "stage", "model", "outcome", "reason", "task", "name", "sha256", "provider", "version", "le"}
+    allowed = {
+        "route",
+        "method",
+        "status",
+        "stage",
+        "model",
+        "size",
+        "outcome",
+        "reason",
+        "task",
+        "name",
+        "sha256",
+        "provider",
+        "version",
+        "le",
+    }
     assert labels == allowed
     assert not [f.name for f in ours if "litehrnet" in f.name]
 

@@ -12,14 +12,15 @@ from pydantic import TypeAdapter
 from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
 from posewire.api.services import Services, services_of
 from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
-from posewire.inference.engine import Engine, Estimate
+from posewire.inference.engine import Engine
 from posewire.schemas import CocoPerson, ImageOut, ModelNames, PoseParams, PoseRequest, PoseResponse, coco_rows, parse_boxes
 from posewire.telemetry.logs import request_id_var
-from posewire.types import PoseOptions
+from posewire.types import PoseOptions, PoseResult
+from posewire.vision.draw import PictureType
 
 T = TypeVar("T")
 
-AnswerType: TypeAlias = Literal["application/json", "image/jpeg", "image/png"]
+AnswerType: TypeAlias = Literal["application/json"] | PictureType
 
 # What may be given, the first where the caller does not care.
 _ANSWERS: tuple[AnswerType, ...] = ("application/json", "image/jpeg", "image/png")
@@ -75,15 +76,19 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     form = _answer_type(",".join(request.headers.getlist("accept")) or "*/*")
     deadline = asyncio.get_running_loop().time() + _timeout_s(request, services)
+    services.rate_limit.charge(request, 1)
     with ExitStack() as places:
         places.enter_context(services.admission.enter(1))
-        async with _until(deadline):
+        async with _until(deadline, "before the body had arrived"):
             pictures = await read_pictures(request, engine, parse_boxes(params.boxes))
+        services.rate_limit.charge(request, len(pictures) - 1)
         places.enter_context(services.admission.enter(len(pictures) - 1))
         if form != "application/json" and len(pictures) > 1:
             raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
-        estimates = await _unless_gone(request, _estimate_all(engine, pictures, params, deadline))
-        return await _answer(engine, estimates, params, form)
+        if form != "application/json":
+            drawn = await _unless_gone(request, _draw(engine, pictures[0], params, form, deadline))
+            return Response(drawn, media_type=form)
+        return _answer(engine, await _unless_gone(request, _estimate_all(engine, pictures, params, deadline)), params)
 
 
 def _timeout_s(request: Request, services: Services) -> float:
@@ -112,23 +117,16 @@ def _answer_type(accept: str) -> AnswerType:
     return best
 
 
-async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: PoseParams, deadline: float) -> list[Estimate]:
-    """All pictures side by side; the first that fails ends the others."""
-    settings = engine.settings
+async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: PoseParams, deadline: float) -> list[PoseResult]:
+    """All pictures side by side; the first that fails ends the others. Only the results stay: frames are large."""
 
-    async def one(index: int, picture: PictureIn) -> Estimate:
-        options = PoseOptions(
-            min_detection_score=settings.min_detection_score if params.min_detection_score is None else params.min_detection_score,
-            max_people=min(params.max_people or settings.max_people, settings.max_people),
-            boxes_xywh=picture.boxes_xywh,
-        )
+    async def one(index: int, picture: PictureIn) -> PoseResult:
         try:
-            estimate = await engine.estimate(picture.data, options, deadline=deadline)
+            return (await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)).result
         except ServiceError as error:
             if len(pictures) > 1 and error.status < 500:  # above, the picture is not at fault
                 error.image = index
             raise
-        return estimate
 
     tasks = [asyncio.create_task(one(i, picture)) for i, picture in enumerate(pictures)]
     try:
@@ -138,31 +136,44 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
             task.cancel()
 
 
-async def _answer(engine: Engine, estimates: Sequence[Estimate], params: PoseParams, form: AnswerType) -> Response:
-    keypoints = engine.pose.spec.keypoints
+async def _draw(engine: Engine, picture: PictureIn, params: PoseParams, form: PictureType, deadline: float) -> bytes:
+    estimate = await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
+    threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
     with engine.metrics.time_stage("encode"):
-        if form != "application/json":
-            [estimate] = estimates
-            threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
-            return Response(await engine.offload(engine.draw, estimate, form, threshold), media_type=form)
+        async with _until(deadline, "before the picture was drawn"):
+            return await engine.offload(engine.draw, estimate, form, threshold)
+
+
+def _options(engine: Engine, picture: PictureIn, params: PoseParams) -> PoseOptions:
+    settings = engine.settings
+    return PoseOptions(
+        min_detection_score=settings.min_detection_score if params.min_detection_score is None else params.min_detection_score,
+        max_people=min(params.max_people or settings.max_people, settings.max_people),
+        boxes_xywh=picture.boxes_xywh,
+    )
+
+
+def _answer(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> Response:
+    with engine.metrics.time_stage("encode"):
         if params.format == "coco":
-            rows = [row for i, e in enumerate(estimates) for row in coco_rows(e.result, i, params.min_keypoint_score)]
+            rows = [row for i, result in enumerate(results) for row in coco_rows(result, i, params.min_keypoint_score)]
             return Response(_COCO_ROWS.dump_json(rows), media_type="application/json")
+        names = engine.pose.spec.keypoints.names
         answer = PoseResponse.model_construct(
             request_id=request_id_var.get() or "",
             model=ModelNames(detector=engine.detector.spec.name, pose=engine.pose.spec.name),
-            images=[ImageOut.from_result(e.result, keypoints.names, params.min_keypoint_score) for e in estimates],
+            images=[ImageOut.from_result(result, names, params.min_keypoint_score) for result in results],
         )
         return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @asynccontextmanager
-async def _until(deadline: float) -> AsyncIterator[None]:
+async def _until(deadline: float, what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout_at(deadline):
             yield
     except TimeoutError:
-        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+        raise DeadlineExceeded(f"the deadline passed {what}") from None
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

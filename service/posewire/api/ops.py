@@ -25,11 +25,14 @@ async def livez(request: Request) -> Response:
 @router.get("/readyz", summary="Would a request be answered?")
 @router.get("/healthz", summary="The same as /readyz")
 async def readyz(request: Request) -> Response:
-    """503 until the models are verified and warm, and while the service drains."""
+    """503 until the models are verified and warm, while one keeps failing, and while the service drains."""
     services = services_of(request)
     if services.ready:
         return JSONResponse({"status": "ready"})
+    failing = services.engine.failing if services.engine else []
     why = "the service is stopping" if services.draining else "the models are not served"
+    if failing and not services.draining:
+        why = f"runs of the {' and the '.join(failing)} model keep failing; they are tried again until one works"
     return problem(NotReady.status, NotReady.slug, NotReady.title, why)
 
 

@@ -1,12 +1,12 @@
 """`posewire doctor`: what is installed, what would be used, and whether it works."""
 
+import asyncio
 import json
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 import cv2
-import numpy as np
 import onnxruntime
 
 from posewire import __version__
@@ -44,14 +44,16 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     engine = load_engine(settings, Metrics())
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
-    for model in engine.models:
-        findings[model.spec.task] = f"{model.spec.name} on {model.provider}"
-    _run_once(engine)
+    asyncio.run(_start_and_stop(engine))
+    detections, keypoints = engine.stations
+    for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):
+        runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
+        findings[model.spec.task] = f"{model.spec.name} on {model.provider}; runs of {runs}; a full batch is {costs.full}"
 
 
-def _run_once(engine: Engine) -> None:
-    for model in (engine.detector, engine.pose):
-        model.infer([np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)])
+async def _start_and_stop(engine: Engine) -> None:
+    await engine.start()
+    await engine.close()
 
 
 def _kernels() -> str:

@@ -8,31 +8,22 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.inference.costs import CostTable
+from posewire.inference.fair import FairQueue, Line
+from posewire.inference.health import Health
+from posewire.inference.observer import BatchObserver
 from posewire.inference.pool import ComputePool
+from posewire.types import Priority
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
-
-
-class BatchObserver(Protocol):
-    """Who is told of every batch; called on the event loop and on the pool's threads."""
-
-    def started(self, size: int) -> None:
-        """A batch of `size` items starts."""
-
-    def waited(self, seconds: float) -> None:
-        """An item waited this long before its batch started."""
-
-    def failed(self) -> None:
-        """A batch raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +40,23 @@ class _Waiting(Generic[In, Out]):
     item: In
     future: asyncio.Future[Served[Out]]
     arrived: float  # seconds, monotonic
-    queued: bool = True
+    deadline: float | None  # in the event loop's time
 
 
 class DynamicBatcher(Generic[In, Out]):
     """A bounded queue in front of a function that works on batches.
 
-    A batch is formed when a thread of the pool is free: it takes what waits, up to `max_batch`, and leaves their share
-    to other free threads. With `max_wait` a batch may wait for company, counted from the arrival of its first item.
-    Items whose caller has gone or whose deadline has passed are skipped before any compute.
+    A batch is formed when a thread of the pool is free; how much of what waits it takes, and whether it waits for
+    company, follows from `costs`. Callers take turns, live streams go first (`FairQueue`). Items whose caller has gone
+    or whose deadline has passed are skipped before any compute.
 
     Args:
         name: for logs.
         run: a batch of inputs to as many outputs; runs on the pool's threads, several at a time.
         pool: where it runs; may be shared with other batchers.
-        max_batch: the most items of one run.
         max_queue: the most items that may wait.
-        max_wait: seconds; 0: a batch starts as soon as a thread is free.
+        costs: of runs; may be replaced at any time by assignment.
+        window: seconds that a batch waits for company after its first item's arrival; None: what the costs say.
         observer: is told of every batch.
     """
 
@@ -75,20 +66,22 @@ class DynamicBatcher(Generic[In, Out]):
         run: Callable[[Sequence[In]], Sequence[Out]],
         pool: ComputePool,
         *,
-        max_batch: int,
         max_queue: int,
-        max_wait: float = 0.0,
+        costs: CostTable | None = None,
+        window: float | None = None,
         observer: BatchObserver,
     ) -> None:
         self.name = name
+        self.costs = costs or CostTable.unknown()
+        self.health = Health()
         self._infer = run
         self._pool = pool
-        self._max_batch = max_batch
         self._max_queue = max_queue
-        self._max_wait = max_wait
+        self._window = window
         self._observer = observer
-        self._queue: deque[_Waiting[In, Out]] = deque()
-        self._live = 0  # items in the queue whose callers still wait
+        self._queue: FairQueue[_Waiting[In, Out]] = FairQueue()
+        self._last_arrival = -math.inf  # seconds, monotonic
+        self._gap = math.inf  # seconds between arrivals of late
         self._arrival = asyncio.Event()
         self._full = asyncio.Event()
         self._collector: asyncio.Task[None] | None = None
@@ -114,12 +107,13 @@ class DynamicBatcher(Generic[In, Out]):
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
 
-    async def submit(self, items: Sequence[In], *, deadline: float | None = None) -> list[Served[Out]]:
+    async def submit(self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK) -> list[Served[Out]]:
         """Hand in items and wait for their outputs, in the same order; they may run in different batches.
 
         Args:
             items: of one caller.
             deadline: in the event loop's time; None: none.
+            priority: which class of work they are.
 
         Raises:
             Overloaded: the queue cannot take all of them; none was taken.
@@ -131,35 +125,37 @@ class DynamicBatcher(Generic[In, Out]):
             raise Draining("the service is stopping; try again at another instance")
         if not self.alive:
             raise InferenceFailed("the model's queue has died; the service must be restarted")
-        if self._live + len(items) > self._max_queue:
+        if len(self._queue) + len(items) > self._max_queue:
             raise Overloaded("the model's queue is full; try again", retry_after_s=1)
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded("the deadline passed before the model had run")
-        futures = [self._enqueue(item) for item in items]
+        if not items:
+            return []
+        waiting = [_Waiting[In, Out](item, asyncio.get_running_loop().create_future(), time.monotonic(), deadline) for item in items]
+        line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
-                return await asyncio.gather(*futures)
+                return await asyncio.gather(*[w.future for w in waiting])
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the model had run") from None
         finally:
-            for future in futures:
-                future.cancel()
+            self._queue.leave(line)  # a caller that goes away, or one of whose items failed
+            for w in waiting:
+                w.future.cancel()
 
-    def _enqueue(self, item: In) -> asyncio.Future[Served[Out]]:
-        future: asyncio.Future[Served[Out]] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, future, time.monotonic())
-        self._queue.append(waiting)
-        self._live += 1
-        future.add_done_callback(lambda _: self._leave(waiting))  # a caller that goes away
+    def _enqueue(self, waiting: list[_Waiting[In, Out]], priority: Priority) -> Line[_Waiting[In, Out]]:
+        now = waiting[0].arrived
+        self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
+        self._last_arrival = now
+        line = self._queue.push(waiting, priority)
         self._arrival.set()
-        if self._live >= self._max_batch:
+        if self._is_full():
             self._full.set()
-        return future
+            self._pool.look()
+        return line
 
-    def _leave(self, waiting: _Waiting[In, Out]) -> None:
-        if waiting.queued:
-            waiting.queued = False
-            self._live -= 1
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self.costs.full
 
     async def _collect(self) -> None:
         while True:
@@ -167,7 +163,7 @@ class DynamicBatcher(Generic[In, Out]):
             if not self._queue:
                 await self._arrival.wait()
             await self._wait_for_company()
-            await self._pool.acquire()
+            await self._pool.acquire(self._is_full)
             batch = self._take()
             if not batch:
                 self._pool.release()
@@ -177,33 +173,31 @@ class DynamicBatcher(Generic[In, Out]):
             run.add_done_callback(self._runs.discard)
 
     async def _wait_for_company(self) -> None:
-        if not self._max_wait or not self._queue:
+        window = self.costs.window(self._gap) if self._window is None else self._window
+        if not window or not 0 < len(self._queue) < self.costs.full:
             return
-        loop = asyncio.get_running_loop()
-        remaining = self._queue[0].arrived + self._max_wait - time.monotonic()
+        self._full.clear()
+        remaining = min(w.arrived for w in self._queue) + window - time.monotonic()
         try:
-            async with asyncio.timeout_at(loop.time() + remaining):
+            async with asyncio.timeout(remaining):
                 await self._full.wait()
         except TimeoutError:
             pass
 
     def _take(self) -> list[_Waiting[In, Out]]:
-        """The next batch: a fair share of what waits, for the thread that we hold and those that are idle."""
-        # At least one: where all have gone, the queue must still be emptied, or the loop would spin on it.
-        share = max(1, min(self._max_batch, math.ceil(self._live / (self._pool.idle + 1))))
+        """The next batch, for the thread that we hold."""
+        size = self.costs.take(len(self._queue), self._pool.idle + 1) if self._queue else 0
+        now = asyncio.get_running_loop().time()
         batch: list[_Waiting[In, Out]] = []
-        while self._queue and len(batch) < share:
-            waiting = self._queue.popleft()
-            self._leave(waiting)
-            if not waiting.future.done():
+        while self._queue and len(batch) < size:
+            waiting = self._queue.pop()
+            if not waiting.future.done() and (waiting.deadline is None or waiting.deadline > now):
                 batch.append(waiting)
-        if self._live < self._max_batch:
-            self._full.clear()
         return batch
 
     async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
         try:
-            outputs, started, ended = await self._pool.run(self._timed, [w.item for w in batch])
+            present, outputs, started, ended = await self._pool.run(self._timed, batch)
         except BaseException as error:  # whatever a model raises, every caller must hear of it
             self._fail(batch, error)
             if isinstance(error, asyncio.CancelledError):
@@ -211,25 +205,33 @@ class DynamicBatcher(Generic[In, Out]):
             return
         finally:
             self._pool.release()
-        for waiting, output in zip(batch, outputs, strict=True):
+        if present:
+            self.health.note(worked=True)
+        for waiting, output in zip(present, outputs, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
-        for waiting in batch:  # after the answers: no caller waits on what the observer does
+        for waiting in present:  # after the answers: no caller waits on what the observer does
             self._observer.waited(started - waiting.arrived)
 
-    def _timed(self, items: list[In]) -> tuple[Sequence[Out], float, float]:
-        self._observer.started(len(items))
+    def _timed(self, batch: list[_Waiting[In, Out]]) -> tuple[list[_Waiting[In, Out]], Sequence[Out], float, float]:
+        """On the thread: run those who have not gone while the batch stood behind another."""
+        present = [waiting for waiting in batch if not waiting.future.done()]
         started = time.monotonic()
+        if not present:
+            return [], [], started, started
+        self._observer.started(len(present))
         try:
-            outputs = self._infer(items)
+            outputs = self._infer([waiting.item for waiting in present])
         except StopIteration as error:  # a future refuses to carry it, and nobody would ever hear
             raise RuntimeError(f"{self.name}: the model run raised StopIteration") from error
-        if len(outputs) != len(items):
-            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(items)} inputs")
-        return outputs, started, time.monotonic()
+        if len(outputs) != len(present):
+            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(present)} inputs")
+        return present, outputs, started, time.monotonic()
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
         log.error("a batch of %s failed", self.name, exc_info=error)
+        if not isinstance(error, ServiceError):  # that is about the items
+            self.health.note(worked=False)
         for waiting in batch:
             if not waiting.future.done():
                 waiting.future.set_exception(
@@ -240,7 +242,6 @@ class DynamicBatcher(Generic[In, Out]):
     def _on_collector_end(self, collector: asyncio.Task[None]) -> None:
         if not collector.cancelled():
             log.critical("the queue of %s has died", self.name, exc_info=collector.exception())
-        while self._queue:
-            future = self._queue.popleft().future
+        for future in [waiting.future for waiting in self._queue]:
             if not future.done():
                 future.set_exception(InferenceFailed("the model's queue has ended"))

@@ -37,25 +37,26 @@ class DevicePlan:
     providers: tuple[Provider, ...]  # in ONNX Runtime's order of preference
     reason: str  # why this device, for people
     workers: int  # model runs side by side
-    max_batch: int  # items of one run
-    one_by_one: bool  # the items of a run go through the session one at a time
+    intra_op_threads: int  # of one model run on the CPU
+    fixed_sizes: bool  # a session for each batch size
 
 
-def cpu_plan(workers: int, reason: str) -> DevicePlan:
-    """One single-threaded run a core, items one by one.
+def cpu_plan(workers: int, reason: str, intra_op_threads: int = 1) -> DevicePlan:
+    """Runs side by side, single-threaded unless told.
 
-    On a CPU the maps of a batch leave the L2 cache, and with a batch of any size ONNX Runtime does without its blocked layout
-    in places: compiled Lite-HRNet is 1.3 times slower so. A run takes a few items only to save hand-overs between threads.
+    Each batch size has a session of its own: with a batch of any size ONNX Runtime does without its blocked layout in
+    places, and compiled Lite-HRNet is 1.3 times slower so.
     """
-    return DevicePlan(Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, max_batch=4, one_by_one=True)
+    return DevicePlan(Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, intra_op_threads, fixed_sizes=True)
 
 
 def gpu_plan(device: Device, reason: str, *, memory_bytes: int, cache: Path) -> DevicePlan:
-    """One executor thread, large batches.
+    """A run of each model at a time, so that one model's way to and from the device overlaps with the other's compute.
 
-    HEURISTIC replaces cuDNN's exhaustive search, which costs seconds at the first run of every new shape
-    (microsoft/onnxruntime #19838); the arena grows by what is asked for and is capped, or memory grows with every
-    batch size (onnx/onnx #5107). TensorRT keeps its engines on disk, or every start compiles them again.
+    One session takes every size: more would each hold memory of their own. HEURISTIC replaces cuDNN's exhaustive
+    search, which costs seconds at the first run of every new shape (microsoft/onnxruntime #19838); the arena grows by
+    what is asked for and is capped, or memory grows with every batch size (onnx/onnx #5107). TensorRT keeps its engines
+    on disk, or every start compiles them again.
     """
     cuda = {
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -73,7 +74,7 @@ def gpu_plan(device: Device, reason: str, *, memory_bytes: int, cache: Path) -> 
             "trt_max_workspace_size": str(memory_bytes),
         }
         providers.insert(0, (TENSORRT_PROVIDER, tensorrt))
-    return DevicePlan(device, tuple(providers), reason, workers=1, max_batch=16, one_by_one=False)
+    return DevicePlan(device, tuple(providers), reason, workers=2, intra_op_threads=1, fixed_sizes=False)
 
 
 def choose_device(
@@ -82,6 +83,7 @@ def choose_device(
     opens: Callable[[DevicePlan], str],
     *,
     workers: int,
+    intra_op_threads: int = 1,
     memory_bytes: int,
     cache: Path,
 ) -> DevicePlan:
@@ -92,6 +94,7 @@ def choose_device(
         runtime: ONNX Runtime.
         opens: opens and runs a model by a plan, and returns the provider that it really runs on.
         workers: runs side by side on a CPU.
+        intra_op_threads: of each of them.
         memory_bytes: the most that one model may take on a GPU.
         cache: folder for TensorRT's engines.
 
@@ -99,11 +102,11 @@ def choose_device(
         DeviceError: the device was asked for by name and does not load; says what is missing.
     """
     if requested is Device.CPU:
-        return cpu_plan(workers, "asked for")
+        return cpu_plan(workers, "asked for", intra_op_threads)
     if requested is Device.AUTO:
         plan = gpu_plan(Device.CUDA, "CUDA loads", memory_bytes=memory_bytes, cache=cache)
         missing = _missing(plan, runtime, opens)
-        return cpu_plan(workers, f"CUDA is not in use: {missing}") if missing else plan
+        return cpu_plan(workers, f"CUDA is not in use: {missing}", intra_op_threads) if missing else plan
     plan = gpu_plan(requested, "asked for", memory_bytes=memory_bytes, cache=cache)
     if missing := _missing(plan, runtime, opens):
         raise DeviceError(f"POSEWIRE_DEVICE={requested}: {missing}; set POSEWIRE_DEVICE=auto or cpu to run without it")

@@ -3,31 +3,34 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 import onnxruntime
 
 from posewire.config import Settings
-from posewire.errors import BadParameter, DeadlineExceeded
-from posewire.inference.batcher import DynamicBatcher
+from posewire.errors import DeadlineExceeded
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.feed import ModelFeed, require_fit
 from posewire.inference.pipeline import Pipeline
+from posewire.inference.pixels import PixelBudget
 from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.runtime import kernel_session
 from posewire.inference.session import OnnxSession
+from posewire.inference.station import Station
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
-from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, UInt8Array
-from posewire.vision.decode import decode
+from posewire.telemetry.metrics import Metrics, Task
+from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority
+from posewire.vision.decode import count_pixels, decode
 from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
 
 P = ParamSpec("P")
@@ -37,6 +40,9 @@ log = logging.getLogger(__name__)
 
 # A drawn keypoint that the model does not believe in only confuses.
 _DRAWN_KEYPOINT_SCORE = 0.2
+
+# A picture of so few bytes has its header read where it is: a thread would take longer to reach.
+_SHORT_WALK = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,70 +81,57 @@ class Engine:
         self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
         self._warm = False
         self._pool = ComputePool(plan.workers)
-        # Decoding and cutting: as many threads as cores; a picture is a task, so the door bounds the queue.
+        # Decoding and cutting; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        window = settings.batch_window_ms / 1000
-        max_batch = settings.max_batch or plan.max_batch
+        self._pixels = PixelBudget(settings.max_pixels_in_flight)
+        window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
+        station = partial(Station, pool=self._pool, max_batch=settings.max_batch, window=window, metrics=metrics)
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
-        self._detections = DynamicBatcher[UInt8Array, FloatArray](
-            "detector",
-            detector.infer,
-            self._pool,
-            max_batch=max_batch,
-            max_queue=settings.max_in_flight,
-            max_wait=window,
-            observer=metrics.batches("detector"),
-        )
-        self._keypoints = DynamicBatcher[UInt8Array, Keypoints](
-            "pose",
-            pose.infer,
-            self._pool,
-            max_batch=max_batch,
-            max_queue=settings.max_in_flight * settings.max_people,
-            max_wait=window,
-            observer=metrics.batches("pose"),
-        )
-        self._pipeline = Pipeline(detector, pose, self._detections, self._keypoints, self._threads, metrics)
-        self._max_batch = max_batch
+        pictures, people = settings.max_in_flight, settings.max_in_flight * settings.max_people
+        detections: Station[FloatArray] = station("detector", detector, max_queue=pictures)
+        keypoints: Station[Keypoints] = station("pose", pose, max_queue=people)
+        self.stations: tuple[Station[FloatArray], Station[Keypoints]] = (detections, keypoints)
+        self._pipeline = Pipeline(detector, pose, detections.queue, keypoints.queue, self._threads, metrics)
 
     @property
     def alive(self) -> bool:
         """Whether both queues are served."""
-        return self._detections.alive and self._keypoints.alive
+        return all(station.queue.alive for station in self.stations)
+
+    @property
+    def failing(self) -> list[Task]:
+        """Models whose runs keep failing."""
+        return [station.task for station in self.stations if station.queue.health.failing.is_set()]
 
     @property
     def ready(self) -> bool:
-        """Whether the models are warm and served."""
-        return self._warm and self.alive
+        """Whether the models are warm, served, and work."""
+        return self._warm and self.alive and not self.failing
 
     async def start(self) -> None:
-        """Serve the queues and run every batch size that the sessions see once, so that no caller pays for a first run."""
-        started = time.perf_counter()
-        self._detections.start()
-        self._keypoints.start()
-        sizes = [1] if self.plan.one_by_one else range(1, self._max_batch + 1)
-        for model in (self.detector, self.pose):
-            blank = np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
-            for size in sizes:
-                await self._pool.run(model.infer, [blank] * size)
+        """Serve the queues, and warm and measure the models."""
+        for station in self.stations:
+            await station.start()
         self._warm = True
-        log.info("models are warm", extra={"seconds": round(time.perf_counter() - started, 3), "workers": self.plan.workers})
 
     async def close(self) -> None:
         """Finish what was accepted and free the threads."""
         self._warm = False
-        await self._detections.close()
-        await self._keypoints.close()
+        for station in self.stations:
+            await station.close()
         await asyncio.to_thread(self._pool.close)
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def estimate(self, data: bytes, options: PoseOptions, *, deadline: float | None = None) -> Estimate:
+    async def estimate(
+        self, data: bytes, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> Estimate:
         """Everyone in an encoded picture.
 
         Args:
             data: JPEG, PNG, WebP or BMP bytes.
             options: the caller's choices.
             deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the models' queues.
 
         Raises:
             BadPicture, TooLarge: as `decode`.
@@ -147,20 +140,46 @@ class Engine:
             Overloaded, Draining, InferenceFailed: as the pipeline.
         """
         started = time.perf_counter()
-        result: PoseResult | None = None
+        with self._counted():
+            async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
+                frame, result = await self._pipeline.run(partial(self._decode, data), options, deadline=deadline, priority=priority)
+        return Estimate(frame, replace(result, timings=replace(result.timings, total=time.perf_counter() - started)))
+
+    async def estimate_frame(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> PoseResult:
+        """Everyone in a picture that is decoded already, such as a frame of a video.
+
+        Args:
+            frame: upright.
+            options: the caller's choices; with its `boxes_xywh` the detector is skipped.
+            deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the models' queues.
+
+        Raises:
+            BadParameter, DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
+        """
+        with self._counted():
+            async with _until(deadline):
+                return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
+
+    async def _count_pixels(self, data: bytes) -> int:
+        count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+        return count() if len(data) <= _SHORT_WALK else await self.offload(count)
+
+    def _decode(self, data: bytes) -> Frame:
+        with self.metrics.time_stage("decode"):
+            return decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a picture by whether the block ends well."""
+        ok = False
         try:
-            async with asyncio.timeout_at(deadline):
-                frame = await self.offload(decode, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
-                decoded = time.perf_counter() - started
-                self.metrics.observe_stage("decode", decoded)
-                _check_boxes(options, frame)
-                result = await self._pipeline.run(frame, options, deadline=deadline)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the picture was done") from None
+            yield
+            ok = True
         finally:
-            self.metrics.count_picture(ok=result is not None)
-        timings = replace(result.timings, decode=decoded, total=time.perf_counter() - started)
-        return Estimate(frame, replace(result, timings=timings))
+            self.metrics.count_picture(ok=ok)
 
     def draw(self, estimate: Estimate, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
         """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.
@@ -184,6 +203,15 @@ class Engine:
         return await run_on(self._threads, function, *args, **kwargs)
 
 
+@asynccontextmanager
+async def _until(deadline: float | None) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed before the picture was done") from None
+
+
 def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:
     session = OnnxSession(model, spec.name, plan, runtime)
     require_fit(spec, session)
@@ -194,19 +222,6 @@ def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
     """Run a model once, so that a device that opens it and then fails is found out; the provider that it ran on."""
     session.run(ModelFeed(spec.input)([np.zeros((spec.input.height, spec.input.width, 3), np.uint8)]))
     return session.provider
-
-
-def _check_boxes(options: PoseOptions, frame: Frame) -> None:
-    boxes = options.boxes_xywh
-    if boxes is None:
-        return
-    if len(boxes) > options.max_people:
-        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {options.max_people}")
-    for i, (x, y, w, h) in enumerate(boxes.tolist()):
-        if w <= 0 or h <= 0:
-            raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
-        if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
-            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")
 
 
 def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxruntime) -> Engine:
@@ -226,7 +241,8 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
         settings.device,
         runtime,
         lambda plan: _first_run(_opened(pose_model, pose_spec, plan, runtime), pose_spec),
-        workers=settings.threads or cpu_limit(),
+        workers=settings.threads or max(1, cpu_limit() // settings.intra_op_threads),
+        intra_op_threads=settings.intra_op_threads,
         memory_bytes=settings.gpu_memory_mb * 1024 * 1024,
         cache=settings.cache_dir,
     )

@@ -1,22 +1,25 @@
 """One picture's way: people, crops, keypoints. Everything that computes runs on a thread; this only awaits."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from posewire.errors import BadParameter
 from posewire.inference.batcher import DynamicBatcher, Served
-from posewire.inference.detector import Detector
+from posewire.inference.detector import Detector, Letterboxed
 from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.telemetry.metrics import Metrics
-from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Timings, UInt8Array
-from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
+from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Priority, Timings, UInt8Array
+from posewire.vision.geometry import xyxy_to_xywh
 
 
 class Pipeline:
-    """Finds and places everyone in a frame.
+    """Finds and places everyone in a picture, with few hand-overs between threads: each costs a tenth of a millisecond.
 
     Args:
         detector: its `prepare` and `finish`; its `infer` is behind `detections`.
@@ -43,65 +46,75 @@ class Pipeline:
         self._threads = threads
         self._metrics = metrics
 
-    async def run(self, frame: Frame, options: PoseOptions, *, deadline: float | None = None) -> PoseResult:
-        """Everyone in the frame.
+    async def run(
+        self, load: Callable[[], Frame], options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> tuple[Frame, PoseResult]:
+        """Everyone in a picture.
 
         People that the detector finds come best first. With the caller's boxes there is one person a box, in the
         caller's order: an answer would otherwise have to be matched to its box again.
 
         Args:
-            frame: one picture.
+            load: gives the picture, on a thread.
             options: the caller's choices.
             deadline: in the event loop's time; None: none.
+            priority: whose work goes first in the queues.
 
         Raises:
+            BadParameter: a box of the caller lies outside the picture or has no area, or there are too many.
             DeadlineExceeded: at the deadline at once.
             Overloaded, Draining, InferenceFailed: as the batcher.
         """
         started = time.perf_counter()
-        if options.boxes_xywh is None:
-            found, detect_wait = await self._detect(frame, options, deadline)
-        else:
-            found = Detections(xywh_to_xyxy(options.boxes_xywh), np.ones(len(options.boxes_xywh), np.float32))
-            detect_wait = 0.0
-        detected = time.perf_counter()
-        boxes = xyxy_to_xywh(found.boxes_xyxy) if options.boxes_xywh is None else options.boxes_xywh
-        crops = await self._cut(frame, boxes)
-        cropped = time.perf_counter()
-        served = await self._keypoints.submit([crop.pixels for crop in crops], deadline=deadline) if crops else []
-        people = self._finish(boxes, found.scores, crops, served)
-        if options.boxes_xywh is None:
+        opened = await run_on(self._threads, self._open, load, options)
+        cut, detect, detect_wait = opened.cut, 0.0, 0.0
+        if opened.letterboxed is not None:
+            begun = time.perf_counter()
+            [raw] = await self._detections.submit([opened.letterboxed.pixels], deadline=deadline, priority=priority)
+            cut = await run_on(self._threads, self._find, opened, raw.output, options)
+            detect_wait, detect = raw.waited, time.perf_counter() - begun - raw.waited - cut.seconds
+        begun = time.perf_counter()
+        pixels = [crop.pixels for crop in cut.crops]
+        served = await self._keypoints.submit(pixels, deadline=deadline, priority=priority)
+        people = self._finish(cut, served)
+        if opened.letterboxed is not None:
             people.sort(key=lambda person: -person.score)
         ended = time.perf_counter()
-        pose_wait = min((s.waited for s in served), default=0.0)
-        timings = Timings(
-            queue=detect_wait + pose_wait,
-            detect=detected - started - detect_wait,
-            crop=cropped - detected,
-            pose=ended - cropped - pose_wait,
-            total=ended - started,
-        )
+        wait = min((s.waited for s in served), default=0.0)
+        pose = ended - begun - wait
+        timings = Timings(opened.decoded, detect_wait + wait, opened.prepared + detect, cut.seconds, pose, ended - started)
         self._observe(timings, people, options)
-        return PoseResult(frame.width, frame.height, tuple(people), timings)
+        return opened.frame, PoseResult(opened.frame.width, opened.frame.height, tuple(people), timings)
 
-    async def _detect(self, frame: Frame, options: PoseOptions, deadline: float | None) -> tuple[Detections, float]:
-        prepared = await run_on(self._threads, self._detector.prepare, frame)
-        [raw] = await self._detections.submit([prepared.pixels], deadline=deadline)
-        found = await run_on(
-            self._threads, self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
-        )
-        return found, raw.waited
+    def _open(self, load: Callable[[], Frame], options: PoseOptions) -> "_Opened":
+        """Load the picture and make it ready for the first model that sees it: one visit to a thread."""
+        started = time.perf_counter()
+        frame = load()
+        decoded = time.perf_counter()
+        boxes = options.boxes_xywh
+        if boxes is not None:
+            _check_boxes(boxes, options.max_people, frame)
+            return _Opened(frame, decoded - started, None, 0.0, self._cut(frame, boxes, np.ones(len(boxes), np.float32)))
+        letterboxed = self._detector.prepare(frame)
+        return _Opened(frame, decoded - started, letterboxed, time.perf_counter() - decoded, _Cut.nobody())
 
-    async def _cut(self, frame: Frame, boxes: FloatArray) -> list[Crop]:
+    def _find(self, opened: "_Opened", raw: FloatArray, options: PoseOptions) -> "_Cut":
+        assert opened.letterboxed is not None
+        found = self._detector.finish(raw, opened.letterboxed.scale, opened.frame, options.min_detection_score, options.max_people)
+        return self._cut(opened.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
+
+    def _cut(self, frame: Frame, boxes: FloatArray, scores: FloatArray) -> "_Cut":
         if not len(boxes):
-            return []
+            return _Cut.nobody()
+        started = time.perf_counter()
         with self._metrics.time_stage("crop"):
-            return await run_on(self._threads, self._pose.prepare, frame, boxes)
+            crops = self._pose.prepare(frame, boxes)
+        return _Cut(boxes, scores, crops, time.perf_counter() - started)
 
-    def _finish(self, boxes: FloatArray, scores: FloatArray, crops: Sequence[Crop], served: Sequence[Served[Keypoints]]) -> list[Pose]:
+    def _finish(self, cut: "_Cut", served: Sequence[Served[Keypoints]]) -> list[Pose]:
         return [
             self._pose.finish(box, float(score), crop, item.output)
-            for box, score, crop, item in zip(boxes, scores, crops, served, strict=True)
+            for box, score, crop, item in zip(cut.boxes_xywh, cut.scores, cut.crops, served, strict=True)
         ]
 
     def _observe(self, timings: Timings, people: Sequence[Pose], options: PoseOptions) -> None:
@@ -110,3 +123,38 @@ class Pipeline:
         if people:
             self._metrics.observe_stage("pose", timings.pose)
         self._metrics.observe_people(len(people))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """People cut out of a picture."""
+
+    boxes_xywh: FloatArray  # (N, 4) float32, pixels of the upright picture
+    scores: FloatArray  # (N,) float32, 0..1
+    crops: Sequence[Crop]
+    seconds: float
+
+    @classmethod
+    def nobody(cls) -> Self:
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), (), 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """A picture that is ready for the detector, or cut by the caller's boxes."""
+
+    frame: Frame
+    decoded: float  # seconds that loading took
+    letterboxed: Letterboxed | None  # None: the caller gave boxes
+    prepared: float  # seconds that letterboxing took
+    cut: _Cut
+
+
+def _check_boxes(boxes: FloatArray, most: int, frame: Frame) -> None:
+    if len(boxes) > most:
+        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {most}")
+    for i, (x, y, w, h) in enumerate(boxes.tolist()):
+        if w <= 0 or h <= 0:
+            raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
+        if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
+            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")

@@ -1,4 +1,4 @@
-"""One ONNX Runtime session a model."""
+"""A model in ONNX Runtime, with a session for each batch size where that is faster."""
 
 from typing import Any
 
@@ -18,6 +18,8 @@ class OnnxSession:
 
     Outputs of another kind, such as class numbers, are never asked for.
 
+    It runs batches of the sizes that are open, 1 from the start, and no others: what does not fit is padded or cut.
+
     Args:
         model: the ONNX file's bytes.
         name: of the model, for errors.
@@ -30,52 +32,82 @@ class OnnxSession:
     """
 
     def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
-        options = onnxruntime.SessionOptions()
-        # On a CPU runs go side by side, one a core (DevicePlan.workers); a second thread in each would fight for them.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if plan.one_by_one:
-            options.add_free_dimension_override_by_name(_BATCH, 1)
-        try:
-            self._session: Any = runtime.InferenceSession(
-                model,
-                sess_options=options,
-                providers=[provider for provider, _ in plan.providers],
-                provider_options=[dict(settings) for _, settings in plan.providers],
-                enable_fallback=0,  # it would print to standard output, lose the reason and open the model on another provider
-            )
-        except Exception as error:
-            raise ModelError(f"{name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
-        inputs = self._session.get_inputs()
-        outputs = [output for output in self._session.get_outputs() if "float" in output.type]
+        self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
+        session = self._session(1)
+        inputs = session.get_inputs()
+        outputs = [output for output in session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs of floats; one of each is needed")
         self._input, self._output = inputs[0].name, outputs[0].name
         batch = inputs[0].shape[0]
         if isinstance(batch, int) and batch != 1:
             raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
-        self._one_by_one = batch == 1
+        self._sessions = {1: session}
         # Of an item; a size that the file leaves open is its name, or None.
         self.input_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])
         self.output_shape: tuple[int | str | None, ...] = tuple(outputs[0].shape[1:])
         self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
-        self.provider: str = self._session.get_providers()[0]
+        self.provider: str = session.get_providers()[0]
+
+    def _session(self, size: int) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._plan.intra_op_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if self._plan.fixed_sizes:
+            options.add_free_dimension_override_by_name(_BATCH, size)
+        try:
+            return self._runtime.InferenceSession(
+                self._model,
+                sess_options=options,
+                providers=[provider for provider, _ in self._plan.providers],
+                provider_options=[dict(settings) for _, settings in self._plan.providers],
+                enable_fallback=0,  # it would print to standard output, lose the reason and open the model on another provider
+            )
+        except Exception as error:
+            raise ModelError(f"{self._name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+
+    def open(self, size: int) -> bool:
+        """From now on run batches of `size` as wholes; False: the file takes single items only.
+
+        Raises:
+            ModelError: as the first time.
+        """
+        session = self._session(size) if self._plan.fixed_sizes else self._sessions[1]
+        takes = session.get_inputs()[0].shape[0]
+        if isinstance(takes, int) and takes != size:
+            return False
+        self._sessions = self._sessions | {size: session}
+        return True
+
+    def close(self, size: int) -> None:
+        """No longer run batches of `size` as wholes."""
+        self._sessions = {known: session for known, session in self._sessions.items() if known != size}
 
     def run(self, batch: FloatArray | UInt8Array) -> FloatArray:
-        """The model's output for a batch, (N, …) float32 each; one by one where the file or the plan says so."""
-        if len(batch) == 1 or not self._one_by_one:
-            return self._run(batch)
-        return np.concatenate([self._run(batch[i : i + 1]) for i in range(len(batch))])
+        """The model's output for a batch, (N, …) float32 each.
 
-    def _run(self, batch: FloatArray | UInt8Array) -> FloatArray:
+        As a whole where the size is open. The next size that is open takes it with padding, unless half of it would be
+        padding; else it is cut.
+        """
+        sessions = self._sessions
+        if session := sessions.get(len(batch)):
+            return self._run(session, batch)
+        whole = min((size for size in sessions if len(batch) < size < 2 * len(batch)), default=None)
+        if whole is not None:
+            padding = np.zeros((whole - len(batch), *batch.shape[1:]), batch.dtype)
+            return self._run(sessions[whole], np.concatenate([batch, padding]))[: len(batch)]
+        part = max(size for size in sessions if size < len(batch))
+        return np.concatenate([self.run(batch[:part]), self.run(batch[part:])])
+
+    def _run(self, session: Any, batch: FloatArray | UInt8Array) -> FloatArray:
         if self.provider == CPU_PROVIDER:
-            output = self._session.run([self._output], {self._input: batch})[0]
+            output = session.run([self._output], {self._input: batch})[0]
         else:
             # Bound by hand, the copies to and from the device go through the arena once, with no hidden extra ones.
-            binding = self._session.io_binding()
+            binding = session.io_binding()
             binding.bind_cpu_input(self._input, batch)
             binding.bind_output(self._output)
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
             output = binding.copy_outputs_to_cpu()[0]
         return np.asarray(output, np.float32)

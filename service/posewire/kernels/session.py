@@ -44,6 +44,13 @@ class KernelSession:
         self._free: deque[FloatArray] = deque()
         self.provider = f"PosewireKernels ({self._kernels.level})"
 
+    def open(self, size: int) -> bool:  # noqa: ARG002 - as an ONNX Runtime session
+        """Whether batches of `size` run as wholes: never, the kernels take one picture after the other."""
+        return False
+
+    def close(self, size: int) -> None:
+        """Nothing is open."""
+
     def run(self, batch: UInt8Array | FloatArray) -> FloatArray:
         """Heatmaps (N, K, height / 4, width / 4) float32 of pictures (N, height, width, 3) uint8 RGB, one after the other.
 

@@ -1,7 +1,7 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, get_args
 
@@ -69,6 +69,7 @@ class Metrics:
         )
         self._batches = self._histogram("posewire_batch_size", "Items of one model run.", _BATCH_SIZES, "model", values=tasks)
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
+        self._costs = self._gauge("posewire_run_cost_seconds", "One model run of so many items, as measured at start.", "model", "size")
         self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
@@ -112,6 +113,11 @@ class Metrics:
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
         return BatchMetrics(self._batches.labels(model), self._waits.labels(model), self._failures.labels(model))
+
+    def set_run_costs(self, model: Task, seconds: Mapping[int, float]) -> None:
+        """Tell what a run of each size costs."""
+        for size, cost in seconds.items():
+            self._costs.labels(model, str(size)).set(cost)
 
     def observe_people(self, people: int) -> None:
         """How many people one picture showed."""

@@ -90,6 +90,16 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
         BadPicture: not a still JPEG, PNG, WebP or BMP, or damaged.
     """
     view = memoryview(data)
+    return Frame(_decode_pixels(view, _checked_header(view, max_bytes, max_pixels)))
+
+
+def count_pixels(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> int:
+    """How many pixels `decode` will make of a picture, by its header alone; raises as it does."""
+    header = _checked_header(memoryview(data), max_bytes, max_pixels)
+    return header.width * header.height
+
+
+def _checked_header(view: memoryview, max_bytes: int, max_pixels: int) -> _Header:
     if view.nbytes > max_bytes:
         raise TooLarge(f"the picture has {view.nbytes:,} bytes; at most {max_bytes:,} are taken")
     header = _read_header(view)
@@ -99,7 +109,7 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
         raise TooLarge(f"the picture has {header.width} x {header.height} px; at most {max_pixels:,} pixels are taken")
     if header.problem is not None:
         raise BadPicture(header.problem)
-    return Frame(_decode_pixels(view, header))
+    return header
 
 
 def _decode_pixels(view: memoryview, header: _Header) -> UInt8Array:

@@ -1,0 +1,76 @@
+"""The first runs of a model: they warm it up, and measure what each batch size costs on this machine."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from posewire.inference.costs import WORTH, CostTable, buckets
+from posewire.inference.pool import ComputePool
+
+# Runs of one size on each worker: the least of a few, which other programs disturb least, for as long as is bearable at start.
+_LEAST_RUNS = 3
+_MOST_RUNS = 9
+_SECONDS_A_SIZE = 0.15
+
+
+class Sizes(Protocol):
+    """What runs batches of certain sizes as wholes, and cuts others into pieces: an `OnnxSession`."""
+
+    def open(self, size: int) -> bool:
+        """Run that size as a whole; False: it cannot."""
+
+    def close(self, size: int) -> None:
+        """Run that size in pieces."""
+
+
+async def measure(
+    run: Callable[[int], object], sizes: Sizes, pool: ComputePool, most: int, clock: Callable[[], float] = time.perf_counter
+) -> CostTable:
+    """Run each size with every worker busy; leaves those open that are faster as wholes than in pieces.
+
+    Ends early where two sizes in a row gained nothing: larger ones are not run at all then.
+
+    Args:
+        run: the model on so many items, on a thread of the pool.
+        sizes: of the model.
+        pool: nothing else runs on it.
+        most: items of the largest size.
+        clock: seconds.
+    """
+    costs: dict[int, float] = {}
+    least, in_vain = float("inf"), 0
+    for size in buckets(most):
+        if size > 1:
+            sizes.close(size)
+        cost = await _cost(run, size, pool, clock)
+        if size > 1 and sizes.open(size):
+            whole = await _cost(run, size, pool, clock)
+            if whole > cost * (1 - WORTH):
+                sizes.close(size)
+            cost = min(cost, whole)
+        in_vain = in_vain + 1 if cost / size > least * (1 - WORTH) else 0
+        if in_vain == 2:
+            sizes.close(size)
+            break
+        costs[size] = cost
+        least = min(least, cost / size)
+    return CostTable(costs)
+
+
+async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:
+    """Least seconds of a run, hand-over to the thread and back included; one run before is not counted."""
+    times: list[float] = []
+
+    async def worker() -> None:
+        await pool.run(run, size)
+        begun = clock()
+        for done in range(_MOST_RUNS):
+            started = clock()
+            if done >= _LEAST_RUNS and started - begun > _SECONDS_A_SIZE:
+                break
+            await pool.run(run, size)
+            times.append(clock() - started)
+
+    await asyncio.gather(*[worker() for _ in range(pool.workers)])
+    return min(times)
