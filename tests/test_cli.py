@@ -22,11 +22,13 @@ def posewire(*arguments: str | Path, **settings: str) -> subprocess.CompletedPro
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures, a text file, and a picture that is none."""
-    (tmp_path / "a.jpg").write_bytes(ASTRONAUT.read_bytes())
-    (tmp_path / "b.png").write_bytes(encode(landscape(), ".png"))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    return tmp_path
+    """Two pictures and a text file; the folder above is the test's own too, for patterns that look there."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.jpg").write_bytes(ASTRONAUT.read_bytes())
+    (pictures / "b.png").write_bytes(encode(landscape(), ".png"))
+    (pictures / "notes.txt").write_text("not a picture")
+    return pictures
 
 
 def test_predict_prints_a_line_a_picture(folder: Path) -> None:
