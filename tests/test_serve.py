@@ -1,5 +1,6 @@
 """What `posewire serve` does about who may reach it."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_an_ops_port_that_is_taken_is_said_and_ends_it() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        environment = {"POSEWIRE_OPS_PORT": str(taken.getsockname()[1]), "PATH": ""}
+        environment = os.environ | {"POSEWIRE_OPS_PORT": str(taken.getsockname()[1])}
         command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
         done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
