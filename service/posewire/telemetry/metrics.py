@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from posewire import __version__
-from posewire.errors import ServiceError
+from posewire.errors import ServiceError, service_errors
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
@@ -59,7 +59,7 @@ class Metrics:
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
         self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
         self._rejections = self._counter(
-            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=_slugs(ServiceError)
+            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=(e.slug for e in service_errors())
         )
         self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
 
@@ -212,10 +212,3 @@ def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
     """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
     for value in values:
         metric.labels(value)
-
-
-def _slugs(error: type[ServiceError]) -> Iterator[str]:
-    """The slugs of an error class and of all below it."""
-    yield error.slug
-    for child in error.__subclasses__():
-        yield from _slugs(child)
