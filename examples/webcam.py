@@ -8,17 +8,18 @@ The camera is read as fast as it gives pictures; the client sends the newest whe
 
 import argparse
 from collections.abc import Iterator
+from itertools import count
 
 import cv2
+from cv2.typing import MatLike
 
 from posewire.client import PoseClient, PoseStream, StreamResult
-from posewire.types import UInt8Array
 
 MIN_SCORE = 0.2
 GREEN, WHITE = (180, 234, 94), (255, 255, 255)  # BGR
 
 
-def draw(picture: UInt8Array, result: StreamResult, stream: PoseStream) -> None:
+def draw(picture: MatLike, result: StreamResult, stream: PoseStream) -> None:
     """Draw everyone on a BGR picture."""
     names, font = stream.started.keypoints, cv2.FONT_HERSHEY_SIMPLEX
     for person in result.people:
@@ -40,22 +41,21 @@ def main() -> None:
     camera = cv2.VideoCapture(options.camera)
     if not camera.isOpened():
         parser.error(f"camera {options.camera} cannot be opened")
-    pictures: list[UInt8Array | None] = []  # by number of the frame, until it is answered
+    pictures: dict[int, MatLike] = {}  # by number of the frame, until it or a later one is answered
 
     def frames() -> Iterator[bytes]:
-        while True:
+        for number in count():
             read, picture = camera.read()
             if not read:
                 return
-            pictures.append(picture)
+            pictures[number] = picture
             yield cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
-    answered = 0
     with PoseClient(options.url) as client, client.stream() as stream:
         for result in stream.results(frames()):
             picture = pictures[result.frame]
-            pictures[answered : result.frame + 1] = [None] * (result.frame + 1 - answered)
-            answered = result.frame + 1
+            for number in [number for number in pictures if number <= result.frame]:
+                del pictures[number]
             draw(picture, result, stream)
             cv2.imshow("Posewire", picture)
             if cv2.waitKey(1) in (ord("q"), 27):

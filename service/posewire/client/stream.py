@@ -52,11 +52,7 @@ class AsyncPoseStream:
         self._runner: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect.
-
-        Raises:
-            ServiceError, ConnectionLost, UnexpectedAnswer: as `__anext__`.
-        """
+        """Connect; raises as `__anext__`."""
         self._runner = asyncio.create_task(self._run(), name="pose-stream")
         self._runner.add_done_callback(lambda _: self._notify())
         try:
