@@ -25,7 +25,7 @@ from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, UInt8Array
+from posewire.types import Detections, FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import decode
 from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
 
@@ -176,6 +176,21 @@ class Engine:
         with self._counted():
             async with _until(deadline):
                 return await self._run(frame, options, deadline, priority)
+
+    async def detect(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> tuple[Detections, Timings]:
+        """The people that the detector finds, without keypoints: the first half of a frame whose boxes are then chosen.
+
+        Raises:
+            DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
+        """
+        started = time.perf_counter()
+        async with _until(deadline):
+            found, waited = await self._pipeline.detect(frame, options, deadline=deadline, priority=priority)
+        total = time.perf_counter() - started
+        self.metrics.observe_stage("detect", total - waited)
+        return found, Timings(queue=waited, detect=total - waited, total=total)
 
     async def _run(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> PoseResult:
         _check_boxes(options, frame)

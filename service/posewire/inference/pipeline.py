@@ -63,7 +63,7 @@ class Pipeline:
         """
         started = time.perf_counter()
         if options.boxes_xywh is None:
-            found, detect_wait = await self._detect(frame, options, deadline, priority)
+            found, detect_wait = await self.detect(frame, options, deadline=deadline, priority=priority)
         else:
             found = Detections(xywh_to_xyxy(options.boxes_xywh), np.ones(len(options.boxes_xywh), np.float32))
             detect_wait = 0.0
@@ -88,7 +88,14 @@ class Pipeline:
         self._observe(timings, people, options)
         return PoseResult(frame.width, frame.height, tuple(people), timings)
 
-    async def _detect(self, frame: Frame, options: PoseOptions, deadline: float | None, priority: Priority) -> tuple[Detections, float]:
+    async def detect(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> tuple[Detections, float]:
+        """The people that the detector finds, and the seconds that the picture waited for it.
+
+        Raises:
+            DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `run`.
+        """
         prepared = await run_on(self._threads, self._detector.prepare, frame)
         [raw] = await self._detections.submit([prepared.pixels], deadline=deadline, priority=priority)
         found = await run_on(
