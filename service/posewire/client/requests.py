@@ -11,8 +11,8 @@ import httpx
 from pydantic import ValidationError
 
 from posewire.client.stream import AsyncPoseStream
-from posewire.errors import ConnectionLost, UnexpectedAnswer, error_of
-from posewire.schemas import Box, PoseResponse
+from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer, error_of
+from posewire.schemas import Box, PoseResponse, describe
 from posewire.stream_schemas import StartMessage
 from posewire.vision.decode import sniff
 
@@ -102,15 +102,17 @@ class AsyncPoseClient:
         min_detection_score: float | None = None,
         min_keypoint_score: float = 0.0,
     ) -> AsyncPoseStream:
-        """A stream of frames, to be entered with `async with`; the arguments are those of the start message."""
-        start = StartMessage(
-            type="start",
-            track=track,
-            smooth=smooth,
-            max_people=max_people,
-            min_detection_score=min_detection_score,
-            min_keypoint_score=min_keypoint_score,
-        )
+        """A stream of frames, to be entered with `async with`; the arguments are those of the start message.
+
+        Raises:
+            BadParameter: an argument is not valid.
+        """
+        given = {"type": "start", "track": track, "smooth": smooth, "max_people": max_people}
+        given |= {"min_detection_score": min_detection_score, "min_keypoint_score": min_keypoint_score}
+        try:
+            start = StartMessage.model_validate(given)
+        except ValidationError as error:
+            raise BadParameter(describe(error)) from None
         parts = urlsplit(f"{self._url}/v1/stream")
         url = urlunsplit(parts._replace(scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)))
         return AsyncPoseStream(url, start, self._headers, self._patience_s)
