@@ -82,6 +82,8 @@ async def video(url: str, path: Path) -> None:
     people = [len(r.people) for r in results]
     ids = {person.track_id for r in results for person in r.people}
     print(f"{path.name}: {describe(results, len(frames))}; {statistics.mean(people):.1f} people a frame, {len(ids)} track ids")
+    timings = [r.answer.timings_ms.model_dump() for r in results if r.answer]
+    print("mean ms:", {stage: round(statistics.mean(t[stage] for t in timings), 1) for stage in timings[0]})
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,10 @@ EXPECTED = {
     "posewire_pictures": "counter",
     "posewire_rejections": "counter",
     "posewire_inference_failures": "counter",
+    "posewire_streams_active": "gauge",
+    "posewire_frames_received": "counter",
+    "posewire_frames_dropped": "counter",
+    "posewire_frame_age_seconds": "histogram",
     "posewire_model_info": "gauge",
     "posewire_build_info": "gauge",
     "posewire_ready": "gauge",
@@ -67,7 +71,22 @@ def test_names_follow_the_rules_of_prometheus(busy: Metrics) -> None:
 def test_no_label_or_name_carries_a_client_or_a_model(busy: Metrics) -> None:
     ours = [f for f in families(busy).values() if f.name.startswith("posewire_")]
     labels = {label for f in ours for s in f.samples for label in s.labels}
-    allowed = {"route", "method", "status", "stage", "model", "outcome", "reason", "task", "name", "sha256", "provider", "version", "le"}
+    allowed = {
+        "route",
+        "method",
+        "status",
+        "stage",
+        "model",
+        "outcome",
+        "reason",
+        "cause",
+        "task",
+        "name",
+        "sha256",
+        "provider",
+        "version",
+        "le",
+    }
     assert labels == allowed
     assert not [f.name for f in ours if "litehrnet" in f.name]
 

@@ -53,7 +53,7 @@ async def open_page(tmp_path: Path) -> AsyncIterator[OpenPage]:
             stack.push_async_callback(browser.close)
             page = await browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(30_000)
-            page.on("console", lambda entry: complaints.append(entry.text) if entry.type in ("error", "warning") else None)
+            page.on("console", lambda entry: complaints.append(entry.text) if entry.type == "error" else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             await page.goto(url)
             return page
