@@ -10,10 +10,11 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
-from posewire.api import images, ops, problems
+from posewire.api import images, ops, pages, problems, stream
 from posewire.api.admission import Admission
 from posewire.api.middleware import RequestContext
 from posewire.api.services import Services
+from posewire.api.streams import Streams
 from posewire.config import Settings
 from posewire.inference.engine import Engine, load_engine
 from posewire.telemetry.metrics import Metrics
@@ -30,7 +31,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), engine)
+    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), Streams(settings.max_streams, metrics), engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +56,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
     app.include_router(images.router)
+    app.include_router(stream.router)
     app.include_router(ops.router)
+    pages.install(app)
     _add_docs(app)
     return app
 

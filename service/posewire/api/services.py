@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from posewire.api.admission import Admission
+from posewire.api.streams import Streams
 from posewire.config import Settings
 from posewire.inference.engine import Engine
 from posewire.telemetry.metrics import Metrics
@@ -17,6 +18,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     admission: Admission
+    streams: Streams
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
 

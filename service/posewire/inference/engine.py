@@ -79,12 +79,13 @@ class Engine:
         window = settings.batch_window_ms / 1000
         max_batch = settings.max_batch or plan.max_batch
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
+        most = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
         self._detections = DynamicBatcher[UInt8Array, FloatArray](
             "detector",
             detector.infer,
             self._pool,
             max_batch=max_batch,
-            max_queue=settings.max_in_flight,
+            max_queue=most,
             max_wait=window,
             observer=metrics.batches("detector"),
         )
@@ -93,7 +94,7 @@ class Engine:
             pose.infer,
             self._pool,
             max_batch=max_batch,
-            max_queue=settings.max_in_flight * settings.max_people,
+            max_queue=most * settings.max_people,
             max_wait=window,
             observer=metrics.batches("pose"),
         )

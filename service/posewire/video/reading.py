@@ -126,7 +126,7 @@ class VideoReader:
             raise BadVideo(f"the video has no picture: only {others}")
         stream = streams[0]
         if stream.codec_context is None:
-            raise BadVideo(f"the video is in a code that this build of FFmpeg cannot decode")
+            raise BadVideo("the video is in a code that this build of FFmpeg cannot decode")
         self._check_size(stream.width, stream.height)
         stream.codec_context.thread_count = 1  # a frame is decoded much faster than it is looked at
         stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
