@@ -4,21 +4,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from posewire.schemas import ModelNames, PersonOut, TimingsOut
-from posewire.types import Pose, PoseResult
-
-
-class VideoPerson(PersonOut):
-    """One person of a frame."""
-
-    track_id: int | None = Field(None, description="The same number from frame to frame; null: not tracked.")
-
-    @classmethod
-    def from_pose(cls, pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """A person as it is sent: keypoints below `min_keypoint_score` are left out."""
-        person = super().from_pose(pose, names, min_keypoint_score)
-        person.track_id = pose.track_id
-        return person
+from posewire.schemas import ModelNames, TimingsOut
+from posewire.stream_schemas import StreamProblem, TrackedPerson
+from posewire.types import PoseResult
 
 
 class FrameLine(BaseModel):
@@ -29,22 +17,20 @@ class FrameLine(BaseModel):
     pts_s: float = Field(description="Seconds from the first frame, by the video's own clock.")
     width: int
     height: int
-    people: list[VideoPerson]
+    people: list[TrackedPerson]
     timings_ms: TimingsOut
 
     @classmethod
     def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float) -> Self:
-        """A frame as it is sent; cutting the crops counts as pose."""
-        t = result.timings
-        stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
+        """A frame as it is sent."""
         return cls.model_construct(
             type="frame",
             frame=frame,
             pts_s=round(pts_s, 6),
             width=result.width,
             height=result.height,
-            people=[VideoPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-            timings_ms=TimingsOut(**{k: round(v * 1000, 2) for k, v in stages.items()}),
+            people=[TrackedPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
+            timings_ms=TimingsOut.from_timings(result.timings),
         )
 
 
@@ -73,4 +59,4 @@ class ErrorLine(BaseModel):
     """The last line of an answer that was cut short: what RFC 9457 says of the error."""
 
     type: Literal["error"] = "error"
-    problem: dict[str, object]
+    problem: StreamProblem
