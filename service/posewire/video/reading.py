@@ -1,5 +1,6 @@
 """Videos and cameras into upright RGB frames with their times."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,11 +112,13 @@ class VideoReader:
             options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
         try:
             container: InputContainer = self._av.open(str(source), options=options, timeout=timeout_s)
-        except self._av.error.InvalidDataError:
+        except (self._av.error.InvalidDataError, self._av.error.EOFError):
             raise BadVideo(f"the video is damaged, cut short or no video; {KINDS} can be read") from None
         except self._av.error.ArgumentError:  # what `format_whitelist` answers
             raise BadVideo(f"the video is of no kind that is taken: send {KINDS}") from None
         except (OSError, self._av.FFmpegError) as error:
+            if error.errno == errno.EIO and not camera:  # the header says that there is more than there is
+                raise BadVideo(f"the video is damaged or cut short; {KINDS} can be read") from None
             raise BadVideo(f"the video cannot be opened: {error.strerror or error}") from None
         return container
 
