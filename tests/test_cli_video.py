@@ -97,8 +97,8 @@ def test_ctrl_c_leaves_whole_files_of_a_name_of_their_own(tmp_path: Path) -> Non
     assert "stopped after" in err
     assert names(out) == {"walk.partial.pose.mp4", "walk.partial.pose.jsonl"}
     frames = len(times_of(out / "walk.partial.pose.mp4"))
-    assert 5 <= frames < 1200
-    assert abs(len(lines_of(out / "walk.partial.pose.jsonl")) - frames) == 0
+    assert 0 < frames < 1200
+    assert len(lines_of(out / "walk.partial.pose.jsonl")) == frames
 
 
 def test_damage_in_the_middle_leaves_what_was_before_it(tmp_path: Path) -> None:

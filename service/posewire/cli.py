@@ -84,6 +84,28 @@ def predict(
 
 
 @app.command()
+def watch(
+    source: Annotated[str, typer.Argument(help="An rtsp:// or http:// address of a camera, or a video that plays like one.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the video with the skeletons drawn, and JSON Lines.", file_okay=False)
+    ] = None,
+    min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
+    min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each frame.")] = None,
+    track: TrackOption = True,
+    smooth: SmoothOption = True,
+    detect_every: DetectEveryOption = 5,
+    device: DeviceOption = None,
+) -> None:
+    """Follow everyone before a camera: JSON Lines on standard output until Ctrl-C; connects again when the camera goes away."""
+    from posewire.commands.predict_video import Tracking
+    from posewire.commands.watch import watch as run
+
+    settings = load_settings(device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning")
+    raise typer.Exit(run(source, out, min_keypoint_score, Tracking(track, smooth, detect_every), settings))
+
+
+@app.command()
 def evaluate(
     images: Annotated[Path, typer.Option(help="Folder of the pictures.", exists=True, file_okay=False)],
     annotations: Annotated[Path, typer.Option(help="COCO person keypoints (JSON).", exists=True, dir_okay=False)],

@@ -21,8 +21,10 @@ class FrameLine(BaseModel):
     timings_ms: TimingsOut
 
     @classmethod
-    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float) -> Self:
-        """A frame as it is sent."""
+    def from_result(
+        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: object
+    ) -> Self:
+        """A frame as it is sent; `more` are the fields of a subclass."""
         return cls.model_construct(
             type="frame",
             frame=frame,
@@ -31,7 +33,15 @@ class FrameLine(BaseModel):
             height=result.height,
             people=[TrackedPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
             timings_ms=TimingsOut.from_timings(result.timings),
+            **more,
         )
+
+
+class WatchLine(FrameLine):
+    """Everyone in one frame of a camera; `pts_s` is by our clock."""
+
+    time: str = Field(description="When the answer was there, UTC.")
+    dropped: int = Field(description="Frames passed over since the line before this one.")
 
 
 class VideoLine(BaseModel):

@@ -7,7 +7,7 @@ import pytest
 
 from posewire.errors import BadVideo, TooLarge
 from posewire.types import UInt8Array
-from posewire.video.reading import VideoReader
+from posewire.video.reading import VideoFrame, VideoReader
 from tests.pictures import ASTRONAUT
 from tests.videos import empty_video, walk, write_sound, write_video
 
@@ -78,7 +78,7 @@ def test_what_is_no_video_is_refused_in_words(tmp_path: Path, kind: str) -> None
 def test_damage_in_the_middle_is_told_with_its_place(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", walk(12))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    read = []
+    read: list[VideoFrame] = []
     with VideoReader(path, max_pixels=PIXELS) as reader, pytest.raises(BadVideo, match=r"damaged after \d+ frames, at"):
         read.extend(reader)
     assert 0 < len(read) < 12

@@ -1,6 +1,7 @@
 """What the smoothing does to steps, noise, speed, gaps and doubtful keypoints."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from posewire.types import FloatArray, Keypoints
@@ -10,7 +11,12 @@ STILL = SmoothPolicy(beta=0.0)
 
 
 def through(
-    times: list[float], xy: FloatArray, policy: SmoothPolicy | None = None, *, size: float = 100, scores: FloatArray | None = None
+    times: list[float],
+    xy: npt.NDArray[np.floating],
+    policy: SmoothPolicy | None = None,
+    *,
+    size: float = 100,
+    scores: FloatArray | None = None,
 ) -> FloatArray:
     """One keypoint's places, (N, 2), smoothed."""
     smoother = KeypointSmoother(1, policy)

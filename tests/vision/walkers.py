@@ -81,10 +81,12 @@ class Film:
         centre = box[:2] + box[2:] / 2
         there = [w for w in visible if np.linalg.norm(centre - w.at(t)) < 0.6 * w.size[0]]
         if not there:
-            return Pose(box, 0.0, Keypoints(centre + self.rng.normal(0, 20, (17, 2)).astype(np.float32), np.full(17, 0.05, np.float32)))
+            rubbish = (centre + self.rng.normal(0, 20, (17, 2))).astype(np.float32)
+            return Pose(box, 0.0, Keypoints(rubbish, np.full(17, 0.05, np.float32)))
         best = min(there, key=lambda w: float(np.linalg.norm(centre - w.at(t))))
         exact = best.keypoints(t)
-        return Pose(box, 0.8, Keypoints(exact.xy + self.rng.normal(0, 1, (17, 2)).astype(np.float32), exact.scores))
+        shaken = (exact.xy + self.rng.normal(0, 1, (17, 2))).astype(np.float32)
+        return Pose(box, 0.8, Keypoints(shaken, exact.scores))
 
 
 def frames_at(rate: float, seconds: float) -> list[float]:

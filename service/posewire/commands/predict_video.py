@@ -121,10 +121,9 @@ class _Run:
 
     def end(self, *, partial: bool) -> None:
         """Name the files and say what was done."""
-        if not self._frames:
-            self.discard()
-            return
         files = self._output.finish(partial=partial) if self._output is not None else ()
+        if not self._frames:
+            return
         if self._options.as_json and not partial:
             return
         seconds = time.perf_counter() - self._started

@@ -33,6 +33,7 @@ class VideoOutput:
         self._min_keypoint_score = min_keypoint_score
         self._lock = threading.Lock()
         self._open = True
+        self._frames = 0
         self._writer = VideoWriter(target, rate)
         try:
             handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".jsonl", dir=target.parent)
@@ -57,15 +58,17 @@ class VideoOutput:
             except BaseException:
                 self._discard()
                 raise
+            self._frames += 1
 
-    def finish(self, *, partial: bool) -> tuple[Path, Path]:
-        """End both files and name them, `NAME.partial.pose.…` where the video was not seen to its end."""
+    def finish(self, *, partial: bool) -> tuple[Path, ...]:
+        """End both files and name them, `NAME.partial.pose.…` where the video was not seen to its end; without a frame there are none."""
         with self._lock:
+            if not self._open or not self._frames:
+                self._discard()
+                return ()
             self._open = False
             name = self._target.name
-            if partial:
-                name = name.removesuffix(".pose.mp4") + ".partial.pose.mp4"
-            video = self._target.with_name(name)
+            video = self._target.with_name(name.removesuffix(".pose.mp4") + ".partial.pose.mp4" if partial else name)
             lines = video.with_suffix(".jsonl")
             try:
                 self._lines.close()
