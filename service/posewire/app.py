@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
-from posewire.api import images, ops, pages, problems, stream
+from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.admission import Admission
 from posewire.api.middleware import RequestContext
 from posewire.api.services import Services
@@ -56,6 +56,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
     app.include_router(images.router)
+    app.include_router(videos.router)
     app.include_router(stream.router)
     app.include_router(ops.router)
     pages.install(app)

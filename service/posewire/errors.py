@@ -73,6 +73,24 @@ class UnsupportedMediaType(ServiceError):
     status, slug, title = 415, "unsupported-media-type", "The media type is not supported"
 
 
+class BadVideo(ServiceError):
+    """Not a video that can be decoded, or damaged in the middle."""
+
+    status, slug, title = 400, "bad-video", "The video cannot be decoded"
+
+
+class NotInstalled(ServiceError):
+    """This installation lacks the extra that the request needs."""
+
+    status, slug, title = 501, "not-installed", "This is not installed here"
+
+
+class NoSpace(ServiceError):
+    """An upload cannot be kept while it is worked on."""
+
+    status, slug, title = 507, "no-space", "There is no room for the upload"
+
+
 class BadParameter(ServiceError):
     """A query parameter, header or JSON field has a bad value."""
 

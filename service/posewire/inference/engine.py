@@ -27,7 +27,7 @@ from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Detections, FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import decode
-from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
+from posewire.vision.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -217,11 +217,15 @@ class Engine:
         Raises:
             TooLarge: the picture has more pixels a side than the media type can carry.
         """
+        return encode(self.draw_pixels(estimate.frame, estimate.result, min_keypoint_score), media_type)
+
+    def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
+        """A frame with everyone drawn on it and their identities, if they have any; (H, W, 3) uint8 RGB."""
         names, skeleton = self.pose.spec.keypoints.names, self.pose.spec.keypoints.skeleton
         threshold = _DRAWN_KEYPOINT_SCORE if min_keypoint_score is None else min_keypoint_score
-        people = estimate.result.people
-        pixels = draw_poses(estimate.frame.pixels, people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
-        return encode(pixels, media_type)
+        pixels = draw_poses(frame.pixels, result.people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
+        draw_track_ids(pixels, result.people)
+        return pixels
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that takes milliseconds on the picture threads."""
