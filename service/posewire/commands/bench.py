@@ -46,20 +46,32 @@ def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Se
     Raises:
         ModelError: a file cannot be opened, or the two take inputs of different shapes.
     """
-    shape = _item_shape(model)
-    if against is not None and (other := _item_shape(against)) != shape:
-        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
-    rows: list[Row] = []
     with progress(len(batches) * len(threads) * rounds, "rounds") as advance:
-        for count in threads:
-            candidates = _candidates(model, against, count)
-            for batch in batches:
-                rows += _compare(candidates, _input(shape, batch), count, rounds, advance)
+        rows = measure(model, against, batches, threads, rounds, advance)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _print(rows, model)
     return 0
+
+
+def measure(
+    model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, advance: Callable[[], None]
+) -> list[Row]:
+    """The rows of `bench`: of every number of threads and batch, the comparison with `against` one by one is the last.
+
+    Raises:
+        ModelError: as `bench`.
+    """
+    shape = item_shape(model)
+    if against is not None and (other := item_shape(against)) != shape:
+        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
+    rows: list[Row] = []
+    for count in threads:
+        candidates = _candidates(model, against, count)
+        for batch in batches:
+            rows += _compare(candidates, _input(shape, batch), count, rounds, advance)
+    return rows
 
 
 def model_file(settings: Settings, name: str | None) -> Path:
@@ -139,10 +151,15 @@ def _input(shape: tuple[int, ...], batch: int) -> FloatArray:
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
-def _item_shape(path: Path) -> tuple[int, ...]:
+def item_shape(path: Path) -> tuple[int, ...]:
+    """Shape of one item of a model's input.
+
+    Raises:
+        ModelError: the file cannot be opened, or the shape is not fixed.
+    """
     shape = _open(path, 1).get_inputs()[0].shape[1:]
     if not all(isinstance(size, int) for size in shape):
-        raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed to time it")
+        raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed")
     return tuple(shape)
 
 
