@@ -72,7 +72,8 @@ async def rates(url: str) -> None:
 
 async def video(url: str, path: Path) -> None:
     """A video at 10 frames/s, 400 frames at most."""
-    capture, frames = cv2.VideoCapture(str(path)), []
+    capture = cv2.VideoCapture(str(path))
+    frames: list[bytes] = []
     while len(frames) < 400:
         read, picture = capture.read()
         if not read:
