@@ -12,7 +12,7 @@ import numpy as np
 
 from posewire.types import Detections, FloatArray, Pose
 from posewire.vision.geometry import xyxy_to_xywh
-from posewire.vision.similarity import assign, box_iou, extent, oks
+from posewire.vision.similarity import assign, box_iou, covered, extent, oks
 from posewire.vision.track import Phase, Track
 
 
@@ -23,7 +23,7 @@ class TrackPolicy:
     min_detection_score: float = 0.4  # from which a new person is begun
     max_people: int = 50
     detect_every: int = 5  # frames
-    soon: int = 2  # frames to the next look after someone was lost, came in or overlaps another
+    soon: int = 3  # frames to the next look after someone was lost, came in or overlaps another
     detect_every_s: float = 1.0  # where frames come slowly
     lost_s: float = 2.0  # a person who is not seen for longer is gone
     most_misses: int = 4  # looks without a find, after which a person whom the pose model still follows counts as lost
@@ -45,6 +45,7 @@ class Candidates:
 _LEAST_IOU = 0.3  # of a detection and a prediction of the same person
 _LEAST_SIMILARITY = 0.2  # of a pose and a track of the same person
 _SAME = 0.6  # similarity above which two poses are one person seen twice
+_COVERED = 0.5  # share of the smaller box within the other above which a prediction follows somebody else
 _OVERLAP = 0.3  # IoU above which two people may be taken for one another
 _USUAL_SHARE = 0.7  # a pose of less than this share of a person's usual keypoint score shows something else
 _PREDICTED_MARGIN = 1.05  # a predicted box is a little larger than the last
@@ -87,6 +88,7 @@ class Tracker:
         matched: set[int] = set()
         fresh: list[tuple[FloatArray, float]] = []
         if found is not None:
+            found = self._without_faint_parts(found)
             detected = xyxy_to_xywh(found.boxes_xyxy)
             pairs = dict(assign(_iou(detected, predicted), _LEAST_IOU))
             for row, (box, score) in enumerate(zip(detected, found.scores.tolist(), strict=True)):
@@ -132,15 +134,29 @@ class Tracker:
         seen: list[Track] = []
         for row, column in sorted(pairs, key=lambda pair: scores[pair[0]] is None):  # the detector's word before a prediction
             track = self.tracks[column]
-            if self._shows(track, poses[row], scores[row]) and not self._duplicate(poses[row], seen):
+            if self._shows(track, poses[row], scores[row]) and not self._duplicate(
+                poses[row], seen, sure=track.misses == 0 or scores[row] is not None
+            ):
                 track.see(poses[row], scores[row], t)
                 seen.append(track)
         taken = {row for row, _ in pairs}
         for row, (pose, score) in enumerate(zip(poses, scores, strict=True)):
-            if row not in taken and score is not None and score >= self.policy.min_detection_score and not self._duplicate(pose, seen):
+            if (
+                row not in taken
+                and score is not None
+                and score >= self.policy.min_detection_score
+                and not self._duplicate(pose, seen, sure=True)
+            ):
                 seen.append(self._begin(pose, score, t))
         self._end_of_frame(t, seen, size, detected=detected)
-        return sorted((t for t in self.tracks if t.phase is not Phase.LOST), key=lambda track: track.track_id)
+        return sorted((t for t in seen if any(t is kept for kept in self.tracks)), key=lambda track: track.track_id)
+
+    def _without_faint_parts(self, found: Detections) -> Detections:
+        """Less those faint detections that lie in a better one: parts of a person, or the person with what they stand at."""
+        boxes, scores = xyxy_to_xywh(found.boxes_xyxy), found.scores
+        faint = scores < self.policy.min_detection_score
+        kept = [i for i in range(len(boxes)) if not (faint[i] and any(covered(boxes[i], better) > _COVERED for better in boxes[~faint]))]
+        return Detections(found.boxes_xyxy[kept], scores[kept])
 
     def _unsettled(self) -> bool:
         if any(track.phase is not Phase.TRACKED for track in self.tracks):
@@ -175,11 +191,13 @@ class Tracker:
             return True
         return track.misses <= self.policy.most_misses and float(pose.keypoints.scores.mean()) >= _USUAL_SHARE * track.confidence
 
-    def _duplicate(self, pose: Pose, seen: Sequence[Track]) -> bool:
-        """Whether someone who was seen already has this pose."""
+    def _duplicate(self, pose: Pose, seen: Sequence[Track], *, sure: bool) -> bool:
+        """Whether someone who was seen already has this pose; or their box, unless the detector was `sure` that there are two."""
         for track in seen:
             alike = oks(pose.keypoints, track.pose.keypoints, track.area, self._sigmas)
             if alike is not None and alike > _SAME:
+                return True
+            if not sure and covered(pose.box_xywh, track.pose.box_xywh) > _COVERED:
                 return True
         return False
 
@@ -193,9 +211,10 @@ class Tracker:
         staying = []
         for track in self.tracks:
             if not any(track is s for s in seen):
-                if track.phase is Phase.TENTATIVE:
+                if track.phase is Phase.TENTATIVE and detected:
                     continue
-                track.phase = Phase.LOST
+                if track.phase is Phase.TRACKED:
+                    track.phase = Phase.LOST
             elif track.phase is Phase.TENTATIVE and detected and track.misses:
                 continue
             if t - track.seen_at <= self.policy.lost_s and _inside(track.predict(t).box_xywh, size):
