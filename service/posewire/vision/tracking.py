@@ -5,7 +5,7 @@ looks every few frames, sooner where something changes, and in between the boxes
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,8 @@ class Candidates:
     boxes_xywh: FloatArray  # (N, 4) float32, pixels
     detection_scores: tuple[float | None, ...]  # None: the box is a track's prediction
 
+
+_NOBODY = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 _LEAST_IOU = 0.3  # of a detection and a prediction of the same person
 _LEAST_SIMILARITY = 0.2  # of a pose and a track of the same person
@@ -83,30 +85,21 @@ class Tracker:
             size: width and height of the frame, pixels.
         """
         predicted = [track.predict(t).box_xywh for track in self.tracks]
-        boxes: list[FloatArray] = []
-        scores: list[float | None] = []
-        matched: set[int] = set()
-        fresh: list[tuple[FloatArray, float]] = []
-        if found is not None:
-            found = self._without_faint_parts(found)
-            detected = xyxy_to_xywh(found.boxes_xyxy)
-            pairs = dict(assign(_iou(detected, predicted), _LEAST_IOU))
-            for row, (box, score) in enumerate(zip(detected, found.scores.tolist(), strict=True)):
-                if row in pairs:
-                    boxes.append(box)
-                    scores.append(score)
-                    matched.add(pairs[row])
-                elif score >= self.policy.min_detection_score or self._near_lost(box, t):
-                    fresh.append((box, score))
+        found = self._without_faint_parts(found) if found is not None else _NOBODY
+        detected = xyxy_to_xywh(found.boxes_xyxy)
+        pairs = dict(assign(box_iou(detected, np.array(predicted, np.float32).reshape(-1, 4)), _LEAST_IOU))
+        followed: list[tuple[FloatArray, float | None]] = []
+        fresh: list[tuple[FloatArray, float | None]] = []
+        for row, (box, score) in enumerate(zip(detected, found.scores.tolist(), strict=True)):
+            if row in pairs:
+                followed.append((box, score))
+            elif score >= self.policy.min_detection_score or self._near_lost(box, t):
+                fresh.append((box, score))
         for i, track in enumerate(self.tracks):
-            if i not in matched and track.phase is not Phase.LOST and _inside(predicted[i], size):
-                boxes.append(_widen(predicted[i]))
-                scores.append(None)
-        for box, score in fresh:
-            boxes.append(box)
-            scores.append(score)
-        most = self.policy.max_people
-        return Candidates(np.array(boxes[:most], np.float32).reshape(-1, 4), tuple(scores[:most]))
+            if i not in pairs.values() and track.phase is not Phase.LOST and _inside(predicted[i], size):
+                followed.append((_widen(predicted[i]), None))
+        chosen = (followed + fresh)[: self.policy.max_people]  # who is followed already comes first
+        return Candidates(np.array([box for box, _ in chosen], np.float32).reshape(-1, 4), tuple(score for _, score in chosen))
 
     def update(self, t: float, poses: Sequence[Pose], looked_at: Candidates, size: tuple[int, int], *, detected: bool) -> list[Track]:
         """Take in one frame.
@@ -133,23 +126,14 @@ class Tracker:
         pairs = assign(similarity.reshape(len(poses), len(self.tracks)), _LEAST_SIMILARITY)
         seen: list[Track] = []
         for row, column in sorted(pairs, key=lambda pair: scores[pair[0]] is None):  # the detector's word before a prediction
-            track = self.tracks[column]
-            if self._shows(track, poses[row], scores[row]) and not self._duplicate(
-                poses[row], seen, sure=track.misses == 0 or scores[row] is not None
-            ):
-                track.see(poses[row], scores[row], t)
+            track, pose, score = self.tracks[column], poses[row], scores[row]
+            sure = score is not None or track.misses == 0
+            if self._shows(track, pose, score) and not self._duplicate(pose, seen, sure=sure):
+                track.see(pose, score, t)
                 seen.append(track)
-        taken = {row for row, _ in pairs}
-        for row, (pose, score) in enumerate(zip(poses, scores, strict=True)):
-            if (
-                row not in taken
-                and score is not None
-                and score >= self.policy.min_detection_score
-                and not self._duplicate(pose, seen, sure=True)
-            ):
-                seen.append(self._begin(pose, score, t))
+        self._begin(t, {row: pose for row, pose in enumerate(poses) if row not in dict(pairs)}, scores, seen)
         self._end_of_frame(t, seen, size, detected=detected)
-        return sorted((t for t in seen if any(t is kept for kept in self.tracks)), key=lambda track: track.track_id)
+        return sorted((track for track in seen if track in self.tracks), key=lambda track: track.track_id)
 
     def _without_faint_parts(self, found: Detections) -> Detections:
         """Less those faint detections that lie in a better one: parts of a person, or the person with what they stand at."""
@@ -201,16 +185,20 @@ class Tracker:
                 return True
         return False
 
-    def _begin(self, pose: Pose, score: float, t: float) -> Track:
-        track = Track(self._next_id, pose, score, t)
-        self._next_id += 1
-        self.tracks.append(track)
-        return track
+    def _begin(self, t: float, poses: Mapping[int, Pose], scores: Sequence[float | None], seen: list[Track]) -> None:
+        """Begin tracks for the poses, by index, of detections that are nobody's, and add them to `seen`."""
+        for row, pose in poses.items():
+            score = scores[row]
+            if score is not None and score >= self.policy.min_detection_score and not self._duplicate(pose, seen, sure=True):
+                track = Track(self._next_id, pose, score, t)
+                self._next_id += 1
+                self.tracks.append(track)
+                seen.append(track)
 
     def _end_of_frame(self, t: float, seen: Sequence[Track], size: tuple[int, int], *, detected: bool) -> None:
         staying = []
         for track in self.tracks:
-            if not any(track is s for s in seen):
+            if track not in seen:
                 if track.phase is Phase.TENTATIVE and detected:
                     continue
                 if track.phase is Phase.TRACKED:
@@ -225,10 +213,6 @@ class Tracker:
 def person_of(track: Track) -> Pose:
     """The track as it is answered: its score is the detector's last times the keypoints', as for a picture."""
     return replace(track.pose, score=track.detection_score * track.pose.score, track_id=track.track_id)
-
-
-def _iou(boxes: FloatArray, predicted: Sequence[FloatArray]) -> FloatArray:
-    return box_iou(boxes, np.array(predicted, np.float32).reshape(-1, 4))
 
 
 def _widen(box: FloatArray) -> FloatArray:
