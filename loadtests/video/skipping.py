@@ -18,7 +18,7 @@ _SAME_IOU = 0.5
 
 async def measure(video: Path) -> None:
     """Print ratios over blocks of frames, all sessions side by side in one run, in a random order in every block."""
-    film = read(video, 200)
+    film = read(video, 160)
     every = {"every frame": 1, "every frame again (noise)": 1, "at most 5 apart": 5, "at most 10 apart": 10}
     wall: dict[str, list[float]] = {name: [] for name in every}
     looks: dict[str, int] = dict.fromkeys(every, 0)

@@ -1,6 +1,6 @@
 """The JSON of videos: one line a frame. Coordinates are pixels of the upright frame."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -22,7 +22,7 @@ class FrameLine(BaseModel):
 
     @classmethod
     def from_result(
-        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: object
+        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: Any
     ) -> Self:
         """A frame as it is sent; `more` are the fields of a subclass."""
         return cls.model_construct(

@@ -38,7 +38,7 @@ def test_someone_who_is_hidden_for_some_frames_comes_back_with_the_same_identity
     walker = Walker(lambda t: (150 + 50 * t, 240.0), seen=lambda t: not 2 <= t < hidden_until - 0.01)
     answers = Film([walker, walking(500, 0)]).run(frames_at(10, 5))
     assert [0 in answer for answer in answers[20 : 20 + frames]] == [False] * frames
-    assert 0 in answers[20 + frames + 1]  # the detector is asked soon, though not on every frame
+    assert 0 in answers[20 + frames + 2]  # the detector is asked soon, though not on every frame
     assert len(identities(answers, 0)) == 1
 
 

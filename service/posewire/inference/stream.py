@@ -42,7 +42,7 @@ class PoseSession:
             min_detection_score=options.min_detection_score,
             max_people=options.max_people,
             detect_every=detect_every,
-            soon=min(2, detect_every),
+            soon=min(3, detect_every),
         )
         self._size: tuple[int, int] | None = None  # width and height of the frames, pixels
         self._restart()

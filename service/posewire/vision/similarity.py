@@ -24,6 +24,13 @@ def box_iou(a_xywh: FloatArray, b_xywh: FloatArray) -> FloatArray:
     return np.asarray(shared / np.maximum(union, 1e-9), np.float32)
 
 
+def covered(a_xywh: FloatArray, b_xywh: FloatArray) -> float:
+    """The share of the smaller of two boxes (4,) that lies within the other, 0..1."""
+    sides = np.minimum(a_xywh[:2] + a_xywh[2:], b_xywh[:2] + b_xywh[2:]) - np.maximum(a_xywh[:2], b_xywh[:2])
+    smaller = min(float(a_xywh[2:].prod()), float(b_xywh[2:].prod()))
+    return float(np.maximum(sides, 0).prod()) / max(smaller, 1e-9)
+
+
 def oks(a: Keypoints, b: Keypoints, area: float, sigmas: FloatArray, doubt: float = 0.0) -> float | None:
     """Object keypoint similarity of two poses, over the keypoints that both show.
 

@@ -19,10 +19,10 @@ _Array = npt.NDArray[np.float64]
 class SmoothPolicy:
     """The filter's parameters, by the names of the paper."""
 
-    min_cutoff: float = 1.0  # hertz: of a person who stands
-    beta: float = 1.0  # hertz for a speed of one size a second
-    d_cutoff: float = 1.0  # hertz: of the speed itself
-    trusted_score: float = 0.5  # a keypoint of this score or more moves the state in full; a lesser one in proportion
+    min_cutoff: float = 0.8  # hertz: of a person who stands
+    beta: float = 2.0  # hertz for a speed of one size a second
+    d_cutoff: float = 0.3  # hertz: of the speed itself
+    trusted_score: float = 0.7  # a keypoint of this score or more moves the state in full; a lesser one in proportion
     unseen_score: float = 0.1  # a keypoint below is not seen
     restart_s: float = 0.5  # a keypoint that was not seen for longer starts anew
 

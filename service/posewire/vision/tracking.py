@@ -5,14 +5,14 @@ looks every few frames, sooner where something changes, and in between the boxes
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from posewire.types import Detections, FloatArray, Pose
 from posewire.vision.geometry import xyxy_to_xywh
-from posewire.vision.similarity import assign, box_iou, extent, oks
+from posewire.vision.similarity import assign, box_iou, covered, extent, oks
 from posewire.vision.track import Phase, Track
 
 
@@ -23,7 +23,7 @@ class TrackPolicy:
     min_detection_score: float = 0.4  # from which a new person is begun
     max_people: int = 50
     detect_every: int = 5  # frames
-    soon: int = 2  # frames to the next look after someone was lost, came in or overlaps another
+    soon: int = 3  # frames to the next look after someone was lost, came in or overlaps another
     detect_every_s: float = 1.0  # where frames come slowly
     lost_s: float = 2.0  # a person who is not seen for longer is gone
     most_misses: int = 4  # looks without a find, after which a person whom the pose model still follows counts as lost
@@ -42,9 +42,12 @@ class Candidates:
     detection_scores: tuple[float | None, ...]  # None: the box is a track's prediction
 
 
+_NOBODY = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
 _LEAST_IOU = 0.3  # of a detection and a prediction of the same person
 _LEAST_SIMILARITY = 0.2  # of a pose and a track of the same person
 _SAME = 0.6  # similarity above which two poses are one person seen twice
+_COVERED = 0.5  # share of the smaller box within the other above which a prediction follows somebody else
 _OVERLAP = 0.3  # IoU above which two people may be taken for one another
 _USUAL_SHARE = 0.7  # a pose of less than this share of a person's usual keypoint score shows something else
 _PREDICTED_MARGIN = 1.05  # a predicted box is a little larger than the last
@@ -82,29 +85,21 @@ class Tracker:
             size: width and height of the frame, pixels.
         """
         predicted = [track.predict(t).box_xywh for track in self.tracks]
-        boxes: list[FloatArray] = []
-        scores: list[float | None] = []
-        matched: set[int] = set()
-        fresh: list[tuple[FloatArray, float]] = []
-        if found is not None:
-            detected = xyxy_to_xywh(found.boxes_xyxy)
-            pairs = dict(assign(_iou(detected, predicted), _LEAST_IOU))
-            for row, (box, score) in enumerate(zip(detected, found.scores.tolist(), strict=True)):
-                if row in pairs:
-                    boxes.append(box)
-                    scores.append(score)
-                    matched.add(pairs[row])
-                elif score >= self.policy.min_detection_score or self._near_lost(box, t):
-                    fresh.append((box, score))
+        found = self._without_faint_parts(found) if found is not None else _NOBODY
+        detected = xyxy_to_xywh(found.boxes_xyxy)
+        pairs = dict(assign(box_iou(detected, np.array(predicted, np.float32).reshape(-1, 4)), _LEAST_IOU))
+        followed: list[tuple[FloatArray, float | None]] = []
+        fresh: list[tuple[FloatArray, float | None]] = []
+        for row, (box, score) in enumerate(zip(detected, found.scores.tolist(), strict=True)):
+            if row in pairs:
+                followed.append((box, score))
+            elif score >= self.policy.min_detection_score or self._near_lost(box, t):
+                fresh.append((box, score))
         for i, track in enumerate(self.tracks):
-            if i not in matched and track.phase is not Phase.LOST and _inside(predicted[i], size):
-                boxes.append(_widen(predicted[i]))
-                scores.append(None)
-        for box, score in fresh:
-            boxes.append(box)
-            scores.append(score)
-        most = self.policy.max_people
-        return Candidates(np.array(boxes[:most], np.float32).reshape(-1, 4), tuple(scores[:most]))
+            if i not in pairs.values() and track.phase is not Phase.LOST and _inside(predicted[i], size):
+                followed.append((_widen(predicted[i]), None))
+        chosen = (followed + fresh)[: self.policy.max_people]  # who is followed already comes first
+        return Candidates(np.array([box for box, _ in chosen], np.float32).reshape(-1, 4), tuple(score for _, score in chosen))
 
     def update(self, t: float, poses: Sequence[Pose], looked_at: Candidates, size: tuple[int, int], *, detected: bool) -> list[Track]:
         """Take in one frame.
@@ -131,16 +126,21 @@ class Tracker:
         pairs = assign(similarity.reshape(len(poses), len(self.tracks)), _LEAST_SIMILARITY)
         seen: list[Track] = []
         for row, column in sorted(pairs, key=lambda pair: scores[pair[0]] is None):  # the detector's word before a prediction
-            track = self.tracks[column]
-            if self._shows(track, poses[row], scores[row]) and not self._duplicate(poses[row], seen):
-                track.see(poses[row], scores[row], t)
+            track, pose, score = self.tracks[column], poses[row], scores[row]
+            sure = score is not None or track.misses == 0
+            if self._shows(track, pose, score) and not self._duplicate(pose, seen, sure=sure):
+                track.see(pose, score, t)
                 seen.append(track)
-        taken = {row for row, _ in pairs}
-        for row, (pose, score) in enumerate(zip(poses, scores, strict=True)):
-            if row not in taken and score is not None and score >= self.policy.min_detection_score and not self._duplicate(pose, seen):
-                seen.append(self._begin(pose, score, t))
+        self._begin(t, {row: pose for row, pose in enumerate(poses) if row not in dict(pairs)}, scores, seen)
         self._end_of_frame(t, seen, size, detected=detected)
-        return sorted((t for t in self.tracks if t.phase is not Phase.LOST), key=lambda track: track.track_id)
+        return sorted((track for track in seen if track in self.tracks), key=lambda track: track.track_id)
+
+    def _without_faint_parts(self, found: Detections) -> Detections:
+        """Less those faint detections that lie in a better one: parts of a person, or the person with what they stand at."""
+        boxes, scores = xyxy_to_xywh(found.boxes_xyxy), found.scores
+        faint = scores < self.policy.min_detection_score
+        kept = [i for i in range(len(boxes)) if not (faint[i] and any(covered(boxes[i], better) > _COVERED for better in boxes[~faint]))]
+        return Detections(found.boxes_xyxy[kept], scores[kept])
 
     def _unsettled(self) -> bool:
         if any(track.phase is not Phase.TRACKED for track in self.tracks):
@@ -175,27 +175,34 @@ class Tracker:
             return True
         return track.misses <= self.policy.most_misses and float(pose.keypoints.scores.mean()) >= _USUAL_SHARE * track.confidence
 
-    def _duplicate(self, pose: Pose, seen: Sequence[Track]) -> bool:
-        """Whether someone who was seen already has this pose."""
+    def _duplicate(self, pose: Pose, seen: Sequence[Track], *, sure: bool) -> bool:
+        """Whether someone who was seen already has this pose; or their box, unless the detector was `sure` that there are two."""
         for track in seen:
             alike = oks(pose.keypoints, track.pose.keypoints, track.area, self._sigmas)
             if alike is not None and alike > _SAME:
                 return True
+            if not sure and covered(pose.box_xywh, track.pose.box_xywh) > _COVERED:
+                return True
         return False
 
-    def _begin(self, pose: Pose, score: float, t: float) -> Track:
-        track = Track(self._next_id, pose, score, t)
-        self._next_id += 1
-        self.tracks.append(track)
-        return track
+    def _begin(self, t: float, poses: Mapping[int, Pose], scores: Sequence[float | None], seen: list[Track]) -> None:
+        """Begin tracks for the poses, by index, of detections that are nobody's, and add them to `seen`."""
+        for row, pose in poses.items():
+            score = scores[row]
+            if score is not None and score >= self.policy.min_detection_score and not self._duplicate(pose, seen, sure=True):
+                track = Track(self._next_id, pose, score, t)
+                self._next_id += 1
+                self.tracks.append(track)
+                seen.append(track)
 
     def _end_of_frame(self, t: float, seen: Sequence[Track], size: tuple[int, int], *, detected: bool) -> None:
         staying = []
         for track in self.tracks:
-            if not any(track is s for s in seen):
-                if track.phase is Phase.TENTATIVE:
+            if track not in seen:
+                if track.phase is Phase.TENTATIVE and detected:
                     continue
-                track.phase = Phase.LOST
+                if track.phase is Phase.TRACKED:
+                    track.phase = Phase.LOST
             elif track.phase is Phase.TENTATIVE and detected and track.misses:
                 continue
             if t - track.seen_at <= self.policy.lost_s and _inside(track.predict(t).box_xywh, size):
@@ -206,10 +213,6 @@ class Tracker:
 def person_of(track: Track) -> Pose:
     """The track as it is answered: its score is the detector's last times the keypoints', as for a picture."""
     return replace(track.pose, score=track.detection_score * track.pose.score, track_id=track.track_id)
-
-
-def _iou(boxes: FloatArray, predicted: Sequence[FloatArray]) -> FloatArray:
-    return box_iou(boxes, np.array(predicted, np.float32).reshape(-1, 4))
 
 
 def _widen(box: FloatArray) -> FloatArray:
