@@ -4,7 +4,7 @@
     python loadtests/streams/measure.py hostile        bad clients beside a good one; the server's memory
     python loadtests/streams/measure.py video FILE     a video at 10 frames/s
 
-Each takes well under two minutes.
+Each takes two minutes or less.
 """
 
 import argparse
