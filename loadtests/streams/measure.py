@@ -60,14 +60,14 @@ def jain(shares: list[int]) -> float:
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
-async def rates(url: str) -> None:
-    """1 to 32 streams at 5 frames/s for 10 s each."""
+async def rates(url: str, rate: float) -> None:
+    """1 to 32 streams for 10 s each."""
     for count in (1, 2, 4, 8, 16, 32):
-        each = [PICTURE] * 50
-        found = await asyncio.gather(*(stream(url, each, 5, i / count / 5) for i in range(count)))
+        each = [PICTURE] * round(rate * 10)
+        found = await asyncio.gather(*(stream(url, each, rate, i / count / rate) for i in range(count)))
         shares = [sum(r.answer is not None for r in results) for results in found]
         together = [r for results in found for r in results]
-        print(f"{count:2} streams: Jain {jain(shares):.4f}, {describe(together, 50 * count)}", flush=True)
+        print(f"{count:2} streams: Jain {jain(shares):.4f}, {describe(together, len(each) * count)}", flush=True)
 
 
 async def video(url: str, path: Path) -> None:
@@ -187,10 +187,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["rates", "hostile", "video"])
     parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--rate", type=float, default=5.0, help="frames/s of each of the streams of `rates`")
     options = parser.parse_args()
     with serve(stream_idle_s="10") as server:
         if options.what == "rates":
-            asyncio.run(rates(server.url))
+            asyncio.run(rates(server.url, options.rate))
         elif options.what == "hostile":
             asyncio.run(hostile(server.url, psutil.Process(server.process.pid)))
         elif options.file is None or not options.file.exists():
