@@ -10,11 +10,12 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
-from posewire.api import images, ops, problems
+from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.admission import Admission
 from posewire.api.middleware import RequestContext
 from posewire.api.rate_limit import RateLimit
 from posewire.api.services import Services
+from posewire.api.streams import Streams
 from posewire.config import Settings
 from posewire.inference.engine import Engine, load_engine
 from posewire.telemetry.metrics import Metrics
@@ -31,8 +32,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    limit = RateLimit(settings.rate_limit, settings.rate_burst)
-    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), limit, engine)
+    services = Services(
+        settings,
+        metrics,
+        Admission(settings.max_in_flight, metrics),
+        RateLimit(settings.rate_limit, settings.rate_burst),
+        Streams(settings.max_streams, metrics),
+        engine,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +64,10 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
     app.include_router(images.router)
+    app.include_router(videos.router)
+    app.include_router(stream.router)
     app.include_router(ops.router)
+    pages.install(app)
     _add_docs(app)
     return app
 

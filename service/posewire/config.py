@@ -70,6 +70,17 @@ class Settings(BaseSettings):
         50_000_000, description="Pixels of one picture, read from its header before it is decoded."
     )
     max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Pictures of one request.")
+    max_videos: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="Videos that are uploaded or worked on at a time; above that, 503."
+    )
+    video_max_bytes: Annotated[int, Field(ge=1)] = Field(
+        200_000_000, description="Bytes of one video; it lies in the temporary folder meanwhile."
+    )
+    video_max_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="Length of one video.")
+    video_max_frames: Annotated[int, Field(ge=1)] = Field(18_000, description="Frames of one video.")
+    video_max_pixels: Annotated[int, Field(ge=1)] = Field(
+        8_300_000, description="Pixels of one frame of a video, known before it is decoded."
+    )
     max_people: Annotated[int, Field(ge=1, le=1000)] = Field(
         50, description="People of one picture: the cap, and the default of max_people."
     )
@@ -97,6 +108,23 @@ class Settings(BaseSettings):
         description="Folder for what is costly to make again: models that were pulled, TensorRT's engines.",
     )
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Bytes of one request's body, all pictures together.")
+    max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(32, description="WebSocket streams at a time; above that, close code 1013.")
+    stream_max_bytes: Annotated[int, Field(ge=1)] = Field(2_000_000, description="Bytes of one frame or message of a stream.")
+    stream_max_pixels: Annotated[int, Field(ge=1)] = Field(
+        8_300_000, description="Pixels of one frame of a stream, read from its header before it is decoded."
+    )
+    stream_deadline_ms: Annotated[int, Field(ge=1)] = Field(
+        1000, description="Age that a frame may reach before its result is sent; an older one is answered with an error."
+    )
+    stream_credits: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="Results of a stream that may be unacknowledged; then its work stops until the client acknowledges."
+    )
+    stream_start_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        5.0, description="Seconds within which a stream's start message must come."
+    )
+    stream_idle_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        30.0, description="Seconds without a message, an acknowledgement or a sign of life after which a stream is closed."
+    )
     drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
         1.0, description="Seconds between SIGTERM (readyz turns 503) and the closing of the port."
     )

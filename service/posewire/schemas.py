@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadParameter
-from posewire.types import Pose, PoseResult
+from posewire.types import Pose, PoseResult, Timings
 
 # A thousandth of a pixel: finer is noise, and it keeps the answer short.
 _DECIMALS = 3
@@ -124,6 +124,12 @@ class TimingsOut(BaseModel):
     pose: float
     total: float
 
+    @classmethod
+    def from_timings(cls, t: Timings) -> Self:
+        """Timings as they are sent; cutting the crops counts as pose."""
+        stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
+        return cls(**{k: round(v * 1000, 2) for k, v in stages.items()})
+
 
 class ImageOut(BaseModel):
     """Everyone in one picture: best first, or in the order of the caller's boxes."""
@@ -135,14 +141,12 @@ class ImageOut(BaseModel):
 
     @classmethod
     def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """A picture as it is sent; cutting the crops counts as pose."""
-        t = result.timings
-        stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
+        """A picture as it is sent."""
         return cls.model_construct(
             width=result.width,
             height=result.height,
             people=[PersonOut.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-            timings_ms=TimingsOut(**{k: round(v * 1000, 2) for k, v in stages.items()}),
+            timings_ms=TimingsOut.from_timings(result.timings),
         )
 
 

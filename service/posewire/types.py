@@ -72,6 +72,7 @@ class Pose:
     box_xywh: FloatArray  # (4,) float32, x y w h, pixels of the upright picture
     score: float  # 0..1: the box's score times the mean of the keypoint scores above 0.2, as COCO's evaluation of top-down networks does
     keypoints: Keypoints  # pixels of the upright picture
+    track_id: int | None = None  # of a video: the same person has the same number from frame to frame; None: not tracked
 
 
 @dataclass(frozen=True, slots=True)

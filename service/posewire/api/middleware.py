@@ -21,7 +21,7 @@ log = logging.getLogger("posewire.access")
 
 
 class RequestContext:
-    """Gives every request its id (the caller's, where it is a sane one), and measures and logs it."""
+    """Gives every request and stream its id (the caller's, where it is a sane one); measures and logs requests."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -37,6 +37,13 @@ class RequestContext:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
+        try:
+            await (self._serve if scope["type"] == "http" else self._app)(scope, receive, send)
+        finally:
+            request_id_var.reset(tokens[0])
+            trace_id_var.reset(tokens[1])
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         status = 0
 
@@ -45,7 +52,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 out = MutableHeaders(scope=message)
-                out["X-Request-Id"] = request_id
+                out["X-Request-Id"] = request_id_var.get() or ""
                 if self._services.draining:
                     # The client must open its next connection elsewhere, before this one is closed under it.
                     out["Connection"] = "close"
@@ -60,8 +67,6 @@ class RequestContext:
                 await internal_problem()(scope, receive, send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - started)
-            request_id_var.reset(tokens[0])
-            trace_id_var.reset(tokens[1])
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, never the raw path: a scanner must not make series without end.

@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection
 
 from posewire.api.admission import Admission
 from posewire.api.rate_limit import RateLimit
+from posewire.api.streams import Streams
 from posewire.config import Settings
 from posewire.inference.engine import Engine
 from posewire.telemetry.metrics import Metrics
@@ -13,14 +14,16 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service; `draining` is the only thing in it that changes."""
+    """The running service; `draining` and `videos` are all that changes in it."""
 
     settings: Settings
     metrics: Metrics
     admission: Admission
     rate_limit: RateLimit
+    streams: Streams
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
+    videos: int = 0  # that are uploaded or worked on
 
     @property
     def ready(self) -> bool:

@@ -8,8 +8,10 @@ import time
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from posewire.api.services import Services
+from posewire.api.websocket_guard import GuardedWebSocket
 from posewire.app import create_app
 from posewire.config import Settings
 from posewire.inference.engine import load_engine
@@ -58,12 +60,33 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, hear out the connections that were just accepted, then stop as uvicorn does.
 
-        uvicorn alone closes every connection on which no request has arrived yet, with the request perhaps on its way.
+        uvicorn alone closes every connection on which no request has arrived yet, with the request perhaps on its way, and
+        streams in the middle of a frame.
         """
         for listener in self.servers:
             listener.close()
         await asyncio.sleep(_LAST_REQUESTS_S)
+        await self._services.streams.close(within_s=self._services.settings.stream_deadline_ms / 1000 + _LAST_REQUESTS_S)
         await super().shutdown(sockets)
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        ws=GuardedWebSocket,
+        ws_max_size=settings.stream_max_bytes,
+        ws_per_message_deflate=False,  # pictures are compressed
+        # Together no more than the idle time: a peer that has vanished is found out within it.
+        ws_ping_interval=settings.stream_idle_s / 2,
+        ws_ping_timeout=settings.stream_idle_s / 2,
+    )
 
 
 def serve(settings: Settings) -> int:
@@ -76,15 +99,6 @@ def serve(settings: Settings) -> int:
     configure_logging(settings.log_level, sys.stdout)
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings, load_engine(settings, Metrics()))
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    server = DrainingServer(config, app.state.services)
+    server = DrainingServer(server_config(app, settings), app.state.services)
     server.run()
     return 0 if server.started else 1

@@ -20,10 +20,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from posewire import __version__
-from posewire.errors import ServiceError
+from posewire.errors import ServiceError, service_errors
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
+# Why a frame of a stream has no result: a newer one came, it got too old, it is no picture, the model failed or was
+# overloaded, the stream ended.
+FrameLoss: TypeAlias = Literal["newer", "late", "bad", "failed", "closed"]
 
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -45,6 +48,7 @@ class Metrics:
         GCCollector(registry=self._registry)
         self._add_request_metrics()
         self._add_model_metrics()
+        self._add_stream_metrics()
         self._gauge("posewire_build_info", "The Posewire that runs.", "version").labels(version).set(1)
 
     def _add_request_metrics(self) -> None:
@@ -55,7 +59,7 @@ class Metrics:
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
         self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
         self._rejections = self._counter(
-            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=_slugs(ServiceError)
+            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=(e.slug for e in service_errors())
         )
         self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
 
@@ -71,6 +75,16 @@ class Metrics:
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
         self._costs = self._gauge("posewire_run_cost_seconds", "One model run of so many items, as measured at start.", "model", "size")
         self._models = self._gauge("posewire_model_info", "A model that is loaded.", "task", "name", "sha256", "provider")
+
+    def _add_stream_metrics(self) -> None:
+        self._streams = self._gauge("posewire_streams_active", "WebSocket streams that are open.")
+        self._frames_received = self._counter("posewire_frames_received_total", "Frames that came on streams.")
+        self._frames_dropped = self._counter(
+            "posewire_frames_dropped_total", "Frames of streams without a result, by cause.", "cause", values=get_args(FrameLoss)
+        )
+        self._frame_age = self._histogram(
+            "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", _LATENCY_S
+        )
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
         metric = Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
@@ -140,6 +154,22 @@ class Metrics:
         """One request that was answered with a problem; the reason is the error's slug."""
         self._rejections.labels(error.slug).inc()
 
+    def set_streams(self, streams: int) -> None:
+        """Tell how many streams are open."""
+        self._streams.set(streams)
+
+    def count_received_frame(self) -> None:
+        """One frame of a stream."""
+        self._frames_received.inc()
+
+    def count_dropped_frame(self, cause: FrameLoss) -> None:
+        """One frame of a stream that gets no result."""
+        self._frames_dropped.labels(cause).inc()
+
+    def observe_answered_frame(self, age_s: float) -> None:
+        """One frame of a stream whose result is sent at this age."""
+        self._frame_age.observe(age_s)
+
     def set_model(self, task: Task, name: str, sha256: str, provider: str) -> None:
         """Tell which model is loaded for a task; the digest is cut to twelve digits."""
         self._models.labels(task, name, sha256[:12], provider).set(1)
@@ -188,10 +218,3 @@ def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
     """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
     for value in values:
         metric.labels(value)
-
-
-def _slugs(error: type[ServiceError]) -> Iterator[str]:
-    """The slugs of an error class and of all below it."""
-    yield error.slug
-    for child in error.__subclasses__():
-        yield from _slugs(child)

@@ -1,0 +1,121 @@
+"""The frames of one stream, answered one by one."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from posewire.api.inbox import Arrival, Inbox
+from posewire.errors import BadPicture, DeadlineExceeded, ServiceError, TimedOut, TooLarge
+from posewire.inference.engine import Engine
+from posewire.inference.stream import PoseSession
+from posewire.stream_schemas import ErrorMessage, ResultMessage, StartMessage, StreamProblem
+from posewire.telemetry.metrics import FrameLoss
+from posewire.types import PoseOptions, PoseResult, Priority
+from posewire.vision.decode import decode
+
+# A camera has no such run of bad luck: what is sent is no picture.
+_MOST_BAD_FRAMES = 10
+
+
+class StreamWorker:
+    """Takes frames out of an inbox, one at a time, and sends an answer for each: a result, or an error.
+
+    Args:
+        engine: started.
+        inbox: of this stream.
+        start: what the client asked for.
+    """
+
+    def __init__(self, engine: Engine, inbox: Inbox, start: StartMessage) -> None:
+        settings = engine.settings
+        self._engine = engine
+        self._inbox = inbox
+        self._start = start
+        self._deadline_s = settings.stream_deadline_ms / 1000
+        options = PoseOptions(
+            min_detection_score=settings.min_detection_score if start.min_detection_score is None else start.min_detection_score,
+            max_people=min(start.max_people or settings.max_people, settings.max_people),
+        )
+        self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
+        self._bad_frames = 0  # one after the other
+
+    async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """Until the inbox ends, or the stream must.
+
+        Args:
+            send: a message to the client; waits while the network takes no more.
+
+        Raises:
+            TimedOut: the client does not read, or does not acknowledge.
+            TooLarge: a frame has too many pixels.
+            BadPicture: too many frames in a row cannot be decoded.
+            ServiceError: the inbox's end.
+        """
+        patience_s = self._engine.settings.stream_idle_s
+        while True:
+            frame = await self._inbox.take()
+            answer = await self._answer(frame)
+            try:
+                async with asyncio.timeout(patience_s):
+                    await send(answer)
+            except TimeoutError:
+                raise TimedOut(f"nothing was read for {patience_s:g} seconds") from None
+
+    async def _answer(self, frame: Arrival) -> str:
+        """The message for one frame; what ends the stream is raised."""
+        metrics = self._engine.metrics
+        try:
+            result = await self._estimate(frame)
+        except ServiceError as error:
+            metrics.count_dropped_frame(_cause(error))
+            self._tolerate(error)
+            dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+            problem = StreamProblem.from_error(error)
+            return ErrorMessage(seq=frame.seq, dropped=dropped, age_ms=_ms(age_s), problem=problem).model_dump_json()
+        self._bad_frames = 0
+        dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+        metrics.observe_answered_frame(age_s)
+        names = self._engine.pose.spec.keypoints.names
+        with metrics.time_stage("encode"):
+            return ResultMessage.from_result(
+                result, names, self._start.min_keypoint_score, seq=frame.seq, dropped=dropped, age_ms=_ms(age_s)
+            ).model_dump_json()
+
+    async def _estimate(self, frame: Arrival) -> PoseResult:
+        engine, settings = self._engine, self._engine.settings
+        deadline = asyncio.get_running_loop().time() + self._deadline_s - _age(frame)
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout_at(deadline):
+                with engine.metrics.time_stage("decode"):
+                    picture = await engine.offload(
+                        decode, frame.data, max_bytes=settings.stream_max_bytes, max_pixels=settings.stream_max_pixels
+                    )
+        except TimeoutError:
+            raise DeadlineExceeded("the frame was too old before it was decoded") from None
+        decoded = time.perf_counter() - started
+        result = await self._session.step(picture, frame.at, deadline=deadline)
+        return replace(result, timings=replace(result.timings, decode=decoded, total=time.perf_counter() - started))
+
+    def _tolerate(self, error: ServiceError) -> None:
+        """Raise what must end the stream: too large a frame, or too many in a row that are no pictures."""
+        if isinstance(error, TooLarge):
+            raise error
+        self._bad_frames = self._bad_frames + 1 if isinstance(error, BadPicture) else 0
+        if self._bad_frames == _MOST_BAD_FRAMES:
+            raise BadPicture(f"{_MOST_BAD_FRAMES} frames in a row cannot be decoded; the last: {error.detail}")
+
+
+def _age(frame: Arrival) -> float:
+    return time.monotonic() - frame.at  # uvloop's own time stands still within a turn of its loop
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
+
+
+def _cause(error: ServiceError) -> FrameLoss:
+    if isinstance(error, BadPicture | TooLarge):
+        return "bad"
+    return "late" if isinstance(error, DeadlineExceeded) else "failed"

@@ -1,0 +1,96 @@
+// Skeletons on a canvas that lies over the picture.
+
+const GOLDEN_ANGLE = 137.508;
+const OUTLINE = 'rgb(5 8 14 / .65)';
+
+/** A colour that stays with a track; neighbours in number are far apart in hue. */
+export function trackColor(id) {
+  return `hsl(${(168 + id * GOLDEN_ANGLE) % 360} 85% 66%)`;
+}
+
+/**
+ * Draw everyone.
+ *
+ * @param {HTMLCanvasElement} canvas over the picture, of any size in CSS pixels.
+ * @param {{width: number, height: number, people: object[]}} result as the server sent it, in pixels of the picture.
+ * @param {{names: string[], skeleton: number[][], confidence: number, labels: boolean, mirrored: boolean}} look
+ */
+export function draw(canvas, result, look) {
+  const context = fit(canvas);
+  const scale = canvas.width / result.width;
+  const place = (x, y) => [look.mirrored ? canvas.width - x * scale : x * scale, y * scale];
+  [...result.people].reverse().forEach((person, fromLast) => {
+    const color = trackColor(person.track_id ?? result.people.length - 1 - fromLast);
+    const [, , width, height] = person.box;
+    const line = devicePixelRatio * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / devicePixelRatio));
+    const points = new Map();
+    for (const { name, x, y, score } of person.keypoints) if (score >= look.confidence) points.set(name, place(x, y));
+    drawBones(context, points, look, line, color);
+    drawJoints(context, points, line, color);
+    if (look.labels && person.track_id != null) drawLabel(context, person, place, canvas, color);
+  });
+}
+
+/** Empty the canvas. */
+export function clear(canvas) {
+  fit(canvas);
+}
+
+function fit(canvas) {
+  const { clientWidth, clientHeight } = canvas;
+  const width = Math.round(clientWidth * devicePixelRatio);
+  const height = Math.round(clientHeight * devicePixelRatio);
+  const context = canvas.getContext('2d');
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  else context.clearRect(0, 0, width, height);
+  context.lineCap = context.lineJoin = 'round';
+  return context;
+}
+
+function drawBones(context, points, look, line, color) {
+  const bones = new Path2D();
+  for (const [a, b] of look.skeleton) {
+    const from = points.get(look.names[a]);
+    const to = points.get(look.names[b]);
+    if (!from || !to) continue;
+    bones.moveTo(...from);
+    bones.lineTo(...to);
+  }
+  for (const [style, width] of [[OUTLINE, line * 1.9], [color, line]]) {
+    context.strokeStyle = style;
+    context.lineWidth = width;
+    context.stroke(bones);
+  }
+}
+
+function drawJoints(context, points, line, color) {
+  const joints = new Path2D();
+  for (const [x, y] of points.values()) {
+    joints.moveTo(x + line, y);
+    joints.arc(x, y, line, 0, 2 * Math.PI);
+  }
+  context.fillStyle = '#fff';
+  context.strokeStyle = color;
+  context.lineWidth = line * 0.7;
+  context.fill(joints);
+  context.stroke(joints);
+}
+
+function drawLabel(context, person, place, canvas, color) {
+  const [left, top, width] = person.box;
+  const text = `${person.track_id}`;
+  const size = 13 * devicePixelRatio;
+  context.font = `650 ${size}px system-ui, sans-serif`;
+  const half = context.measureText(text).width / 2 + size * 0.6;
+  const [x, y] = place(left + width / 2, top);
+  const middle = Math.min(Math.max(x, half), canvas.width - half);
+  const above = Math.max(y - size * 1.2, size);
+  context.fillStyle = color;
+  context.beginPath();
+  context.roundRect(middle - half, above - size * 0.8, half * 2, size * 1.6, size * 0.8);
+  context.fill();
+  context.fillStyle = '#05080e';
+  context.textAlign = 'center';
+  context.textBaseline = 'middle';
+  context.fillText(text, middle, above + size * 0.06);
+}
