@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from posewire import __version__
+from posewire.kernels.library import FILE
 from tests.pictures import ASTRONAUT, encode, landscape
 
 
@@ -127,7 +128,10 @@ def test_doctor_tells_the_device_and_the_models() -> None:
     found = json.loads(posewire("doctor", "--json").stdout)
     assert found["ok"] is True
     assert found["posewire"] == __version__
-    assert "CPUExecutionProvider" in found["pose"]
+    assert "CPUExecutionProvider" in found["detector"]
+    built = FILE.is_file()
+    assert ("PosewireKernels" if built else "CPUExecutionProvider") in found["pose"]
+    assert built or "not built" in found["kernels"]
     sick = posewire("doctor", "--device", "cuda")
     assert sick.returncode == 1
     assert "CUDAExecutionProvider" in sick.stdout

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from posewire.kernels.library import FILE
 from posewire.models.store import ModelStore
 from tests.test_cli import posewire
 
@@ -28,6 +29,14 @@ def test_a_detector_by_name_against_nothing_shows_the_noise() -> None:
     done = posewire("bench", "--model", name, "--batch", "1", "--rounds", "5")
     assert done.returncode == 0, done.stderr
     assert "itself (noise)" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(not FILE.is_file(), reason="the kernels are not built: no C++ compiler was here")
+def test_the_kernels_run_beside_a_graph_at_its_size() -> None:
+    done = posewire("bench", "--model", POSE.with_suffix(".safetensors"), "--against", POSE, "--batch", "2", "--rounds", "5", "--json")
+    assert [row["against"] for row in json.loads(done.stdout)][-1] == f"{POSE.name}, one by one"
+    alone = posewire("bench", "--model", POSE.with_suffix(".safetensors"), "--rounds", "5")
+    assert (alone.returncode, "give the ONNX file to compare with" in alone.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

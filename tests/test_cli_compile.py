@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import onnx
 import pytest
 
 from posewire.models.litehrnet.graph import compile_graph
+from posewire.models.litehrnet.options import GraphOptions
+from posewire.models.litehrnet.passes import Passes
 from posewire.models.litehrnet.spec import get_variant
 from posewire.types import FloatArray
 from tests.models.checkpoint_files import entry, safetensors_file
 from tests.models.test_graph import HEIGHT, WIDTH, pictures, random_state, run
+from tests.models.test_graph_options import output
 from tests.test_cli import posewire
 
 OPTIONS = ("--variant", "litehrnet-18", "--height", str(HEIGHT), "--width", str(WIDTH))
@@ -37,9 +41,52 @@ def test_a_checkpoint_becomes_a_graph_that_computes_the_same(tmp_path: Path) -> 
         'file = "net.onnx"',
         f'sha256 = "{hashlib.sha256(content).hexdigest()}"',
         f"bytes = {len(content)}",
+        'input.format = "float32-nchw"',
+        'output.layout = "heatmaps"',
     ]
     expected = run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2))
     np.testing.assert_array_equal(run(onnx.load_from_string(content), pictures(2)), expected)
+
+
+def test_options_reach_the_graph(tmp_path: Path) -> None:
+    variant = get_variant("litehrnet-18")
+    state = random_state(variant)
+    write_checkpoint(tmp_path / "net.safetensors", state)
+    asked = "--input uint8-nhwc --mean 10 20 30 --std 40 50 60 --output keypoints --sigma 1.5 --sigmoid --precision fp16"
+    without = "--without upsample-weights --without defer-spatial-weight"
+    done = posewire(
+        "models", "compile", tmp_path / "net.safetensors", *OPTIONS, *asked.split(), *without.split(), "--out", tmp_path / "net.onnx"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[3:] == ['input.format = "uint8-nhwc"', 'output.layout = "keypoints"']
+    options = GraphOptions(
+        "uint8-nhwc",
+        mean=(10, 20, 30),
+        std=(40, 50, 60),
+        output="keypoints",
+        sigma=1.5,
+        sigmoid=True,
+        precision="fp16",
+        passes=replace(Passes(), upsample_weights=False, defer_spatial_weight=False),
+    )
+    expected = compile_graph(variant, state, HEIGHT, WIDTH, options)
+    assert (tmp_path / "net.onnx").read_bytes() == expected.SerializeToString()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
+    assert output(expected, pixels).shape == (2, 17, 3)
+
+
+@pytest.mark.parametrize("option", [["--input", "uint8"], ["--output", "boxes"], ["--precision", "int8"]])
+def test_a_choice_that_is_not_known_is_refused(tmp_path: Path, option: list[str]) -> None:
+    write_checkpoint(tmp_path / "net.safetensors", {})
+    done = posewire("models", "compile", tmp_path / "net.safetensors", *OPTIONS, *option, "--out", tmp_path / "net.onnx")
+    assert done.returncode == 2
+    assert option[1] in done.stderr
+
+
+def test_the_help_tells_every_option() -> None:
+    told = posewire("models", "compile", "--help").stdout
+    for option in ("--input", "--mean", "--std", "--output", "--sigma", "--precision", "--without"):
+        assert option in told
 
 
 @pytest.mark.parametrize(
@@ -49,6 +96,12 @@ def test_a_checkpoint_becomes_a_graph_that_computes_the_same(tmp_path: Path) -> 
         (["--variant", "hrnet"], ["hrnet", "litehrnet-18"]),
         ([*OPTIONS[:2], "--height", "100"], ["multiples of 32"]),
         ([*OPTIONS, "--keypoints", "16"], ["final_layer.weight"]),
+        ([*OPTIONS, "--output", "keypoints"], ["needs sigma"]),
+        ([*OPTIONS, "--sigma", "2"], ["sigma is for the output keypoints"]),
+        ([*OPTIONS, "--mean", "1", "2", "3"], ["mean is for uint8"]),
+        ([*OPTIONS, "--input", "uint8-nhwc", "--std", "1", "0", "1"], ["std must be above 0"]),
+        ([*OPTIONS, "--without", "fold"], ["'fold' is not a pass", "fold-batch-norm"]),
+        ([*OPTIONS, "--without", "track-channels"], ["defer-spatial-weight", "do without both"]),
     ],
 )
 def test_what_cannot_be_compiled_leaves_no_file(tmp_path: Path, options: list[str], words: list[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from posewire.models.litehrnet.spec import get_variant
+from tests.models.archives import ENTRY, INNER, end2end_model, member, zip_of
 from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
 from tests.models.file_server import FileServer, file_server
 from tests.models.test_graph import random_state
@@ -65,6 +66,19 @@ def test_another_folder_is_served_from_by_its_name(tmp_path: Path, settings: dic
     assert done.stdout.splitlines()[1] == f"serve it with POSEWIRE_MODEL_STORE={other} POSEWIRE_DETECTOR=box"
     verified = posewire("models", "verify", "box", model_store=str(other), cache_dir=settings["cache_dir"])
     assert verified.stdout == "box: ok\n"
+
+
+def test_a_detector_out_of_a_zip_archive_finds_people(tmp_path: Path, server: FileServer) -> None:
+    server.content = zip_of((INNER, end2end_model()))
+    people = ENTRY.format(address=f"{server.base}/people-05d8511e.zip", proof=member(end2end_model()))
+    settings = {"model_store": str(make_store(tmp_path / "zipped", people)), "cache_dir": str(tmp_path / "cache")}
+    shown = posewire("models", "show", "people", **settings).stdout
+    assert all(word in shown for word in ("member", "end2end.onnx", hashlib.sha256(end2end_model()).hexdigest(), "can be pulled"))
+    done = posewire("models", "pull", "people", **settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_DETECTOR=people"
+    found = json.loads(posewire("predict", ASTRONAUT, "--json", detector="people", min_detection_score="0.2", **settings).stdout)
+    assert found["people"][0]["box"] == pytest.approx([x * 512 / 320 for x in (96, 0, 160, 320)])
 
 
 def test_what_is_listed_is_shown(settings: dict[str, str]) -> None:

@@ -127,7 +127,7 @@ def evaluate(
 
 @app.command()
 def bench(
-    model: Annotated[str | None, typer.Option(help="A model's name or an ONNX file; the default pose model.")] = None,
+    model: Annotated[str | None, typer.Option(help="A name, an ONNX file or the kernels' .safetensors; the default pose model.")] = None,
     against: Annotated[Path | None, typer.Option(help="The ONNX file to compare with.", exists=True, dir_okay=False)] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Items of a run; may be repeated [default: 1 and 8].")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Intra-op threads; may be repeated [default: 1].")] = None,
@@ -189,17 +189,64 @@ def models_verify(
 @models_app.command("compile")
 def models_compile(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth or .safetensors file.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.safetensors for Posewire's kernels.", dir_okay=False)],
     variant: Annotated[str, typer.Option(help="litehrnet-18, litehrnet-30, naive-litehrnet-18 or wider-naive-litehrnet-18.")],
     height: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 256,
     width: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 192,
     keypoints: Annotated[int, typer.Option(min=1, help="COCO has 17, MPII 16.")] = 17,
+    input_format: Annotated[
+        Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"],
+        typer.Option("--input", help="Normalised pictures, or pixels as they are."),
+    ] = "float32-nchw",
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+    ] = None,
+    output: Annotated[
+        Literal["heatmaps", "keypoints"], typer.Option(help="heatmaps, or keypoints: decoded by DARK in the graph.")
+    ] = "heatmaps",
+    sigma: Annotated[float | None, typer.Option(help="Of the training's Gaussians, heatmap pixels; for keypoints.")] = None,
     sigmoid: Annotated[bool, typer.Option("--sigmoid", help="The checkpoint gives logits: its heatmaps are their sigmoids.")] = False,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="fp32, or fp16: float16 inside, for GPUs.")] = "fp32",
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="PASS", help="A pass of the compiler to leave out (docs/compiler.md); may be repeated.")
+    ] = None,
 ) -> None:
-    """Compile a checkpoint into a lean ONNX graph; prints what its manifest entry needs."""
-    from posewire.commands.compile import CompileOptions, compile_checkpoint
+    """Compile a checkpoint into a lean ONNX graph, or weights for Posewire's kernels; prints what its manifest entry needs."""
+    from posewire.commands.compile import compile_checkpoint
+    from posewire.models.litehrnet.options import GraphOptions
+    from posewire.models.litehrnet.passes import Passes
+    from posewire.models.litehrnet.spec import get_variant
 
-    raise typer.Exit(compile_checkpoint(checkpoint, out, CompileOptions(variant, height, width, keypoints, sigmoid)))
+    options = GraphOptions(input_format, mean, std, output, sigma, sigmoid, precision, Passes.without(without or []))
+    raise typer.Exit(compile_checkpoint(checkpoint, out, get_variant(variant, keypoints), height, width, options))
+
+
+@models_app.command("quantize")
+def models_quantize(
+    model: Annotated[str, typer.Argument(help="An ONNX file of a pose model, or a pose model's name.")],
+    images: Annotated[Path, typer.Option(help="Folder of pictures to calibrate on.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="COCO person keypoints of --images; none: the detector finds the people.", exists=True, dir_okay=False),
+    ] = None,
+    validate_images: Annotated[Path | None, typer.Option(help="Folder of pictures to measure AP on.", exists=True, file_okay=False)] = None,
+    validate_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
+    people: Annotated[int, typer.Option(min=16, help="To calibrate on.")] = 128,
+    coverage: Annotated[
+        Literal["pointwise", "all"], typer.Option(help="What becomes INT8: 1x1 convolutions, or all there is.")
+    ] = "pointwise",
+    rounds: Annotated[int, typer.Option(min=5, help="Times that both files run.")] = 50,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the file also if it loses.")] = False,
+) -> None:
+    """Make a static INT8 file (QDQ), measure it, and keep it only where it is faster here and loses less than 0.5 AP."""
+    from posewire.commands.quantize import QuantizeOptions, quantize_model
+
+    options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
+    raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))
 
 
 def main() -> None:

@@ -34,6 +34,14 @@ class Decoding(StrEnum):
     QUARTER = "quarter"
 
 
+class PoseRuntime(StrEnum):
+    """What runs the pose model."""
+
+    AUTO = "auto"
+    KERNELS = "kernels"
+    ONNXRUNTIME = "onnxruntime"
+
+
 class Settings(BaseSettings):
     """What an operator may choose. The descriptions are the README's settings table."""
 
@@ -47,6 +55,10 @@ class Settings(BaseSettings):
     pose: str | None = Field(None, description="Name of the pose model in the manifest; empty: the manifest's default.")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
+    )
+    pose_runtime: PoseRuntime = Field(
+        PoseRuntime.AUTO,
+        description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
     flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")

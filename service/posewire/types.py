@@ -5,13 +5,16 @@ Coordinates are pixels of the upright picture (after EXIF orientation): x to the
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+# How a network takes a batch of pictures: (N, 3, h, w) float32, normalised; or pixels as they are, (N, h, w, 3) or (N, 3, h, w).
+InputFormat: TypeAlias = Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"]
 
 
 class Priority(IntEnum):

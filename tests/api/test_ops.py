@@ -92,12 +92,13 @@ async def test_the_models_are_those_of_the_manifest(api: Api) -> None:
     assert (answer["device"], answer["workers"]) == (api.engine.plan.device.value, api.engine.plan.workers)
     assert answer["device_reason"]
     assert [(m["task"], m["name"]) for m in answer["models"]] == [(task, manifest["defaults"][task]) for task in ("detector", "pose")]
+    providers = {model.spec.name: model.provider for model in api.engine.models}
     for model in answer["models"]:
         entry = entries[model["name"]]
         for key in ("sha256", "title", "licence", "task"):
             assert model[key] == entry[key]
         assert (model["input_height"], model["input_width"]) == (entry["input"]["height"], entry["input"]["width"])
-        assert model["provider"] == api.engine.plan.providers[0][0]
+        assert model["provider"] == providers[model["name"]]
     detector, pose = answer["models"]
     assert detector["keypoints"] is detector["skeleton"] is None
     assert len(pose["keypoints"]) == 17

@@ -5,13 +5,17 @@ from posewire.config import Decoding
 from posewire.inference.device import cpu_plan
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
+from posewire.models.specs import HeatmapOutput
 from posewire.models.store import ModelStore
 from posewire.types import Crop, FloatArray, Frame, Keypoints, UInt8Array
 from tests.pictures import astronaut
 
 STORE = ModelStore()
 SPEC = STORE.manifest.default("pose")
-HEIGHT, WIDTH, STRIDE = SPEC.input.height, SPEC.input.width, SPEC.output.stride
+OUTPUT = SPEC.output
+assert isinstance(OUTPUT, HeatmapOutput)
+FLIP_SHIFT = OUTPUT.flip_shift
+HEIGHT, WIDTH, STRIDE = SPEC.input.height, SPEC.input.width, OUTPUT.stride
 PERSON = np.array([30, 0, 400, 512], np.float32)  # x y w h of the astronaut
 CONFIDENT = 0.3
 
@@ -87,7 +91,7 @@ def test_with_the_flip_test_a_mirrored_crop_has_mirrored_keypoints(session: Onnx
     seen = 0
     for straight, mirrored in zip(model.infer(crops), model.infer([crop[:, ::-1] for crop in crops]), strict=True):
         # The mirrored heatmaps are moved by the protocol's shift, so the middle of the symmetry is moved by half of it.
-        expected = straight.xy * [-1, 1] + [WIDTH - STRIDE + STRIDE * SPEC.output.flip_shift, 0]
+        expected = straight.xy * [-1, 1] + [WIDTH - STRIDE + STRIDE * FLIP_SHIFT, 0]
         sure = (straight.scores > CONFIDENT) & (np.abs(straight.xy[:, 0] - WIDTH / 2) < WIDTH / 2 - 3 * STRIDE)
         seen += int(sure.sum())
         assert np.abs(swapped(mirrored.xy) - expected)[sure].max(initial=0) < STRIDE / 4

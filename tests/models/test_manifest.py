@@ -4,7 +4,7 @@ import pytest
 
 from posewire.errors import ModelError
 from posewire.models.manifest import load_manifest
-from posewire.models.specs import DetectorSpec, PoseSpec
+from posewire.models.specs import DetectorSpec, HeatmapOutput, PoseSpec
 
 
 def refusal(root: Path, old: str, new: str) -> str:
@@ -28,6 +28,7 @@ def test_every_value_is_the_files(store_root: Path) -> None:
     assert (pose.name, pose.file, pose.card, pose.accuracy) == ("dot", "dot.onnx", "dot.md", ())
     assert (pose.input.height, pose.input.width, pose.input.colour) == (64, 48, "RGB")
     assert (pose.input.mean, pose.input.std) == ((1, 2, 3), (4, 5, 6))
+    assert isinstance(pose.output, HeatmapOutput)
     assert (pose.output.stride, pose.output.sigma, pose.output.flip_shift) == (2, 1.5, 1)
     assert isinstance(detector, DetectorSpec)
     assert (detector.input.height, detector.input.width, detector.input.colour) == (96, 160, "BGR")

@@ -11,6 +11,7 @@ from posewire.models.manifest import Manifest, load_additions, load_manifest
 from posewire.models.pulled import manifest_text, toml
 from posewire.models.specs import Download, ModelSpec
 from posewire.models.store import ModelStore, default_root, open_store
+from tests.models.archives import member
 from tests.models.conftest import WEIGHTS
 from tests.models.downloads import DETECTOR, FILE, make_store, prefix
 
@@ -119,6 +120,9 @@ def test_a_model_that_can_be_pulled_says_so(tmp_path: Path) -> None:
         (prefix(FILE), 'sha256_prefix = "0123456"', "downloads[0].sha256_prefix", "match pattern"),
         (prefix(FILE), prefix(FILE) + '\nvariant = "hrnet"', "downloads[0]", "'hrnet' is not of Lite-HRNet; known: litehrnet-18"),
         (prefix(FILE), prefix(FILE) + '\nvariant = "litehrnet-18"', "downloads[0]", "for pose models"),
+        (prefix(FILE), prefix(FILE) + '\nvariant = "litehrnet-18"\n' + member(FILE), "downloads[0]", "do not come in zip archives"),
+        (prefix(FILE), member(FILE, name="../box.onnx"), "downloads[0].member.name", "without .."),
+        (prefix(FILE), prefix(FILE) + '\nmember = { name = "a.onnx" }', "downloads[0].member.sha256", "required"),
         ("https://host", "ftp://host", "downloads[0].address", "match pattern"),
         ("box.onnx", "box.onnx?x=1", "downloads[0].address", "match pattern"),
         ("host/box.onnx", "host/..", "downloads[0].address", "match pattern"),
@@ -148,6 +152,6 @@ def test_the_downloads_of_the_manifest_are_as_their_publishers_name_them(downloa
         assert download.file_name.startswith(f"litehrnet{layers}_")
         assert f"_{size}-{download.sha256_prefix}_" in download.file_name
         assert model.name.endswith(size)
-    else:
+    elif download.member is None:
         assert download.sha256
         assert download.bytes

@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 
 from posewire.errors import ModelError
-from posewire.models.specs import DetectorSpec, ModelSpec, PoseSpec
+from posewire.models.specs import DetectorSpec, HeatmapOutput, ModelSpec, PoseSpec
 from posewire.models.store import ModelStore, default_root
 
 SHIPPED = ModelStore()
@@ -42,6 +42,7 @@ def test_shipped_graphs_have_the_manifests_shapes(spec: ModelSpec) -> None:
     assert (taken.type, given.type) == ("tensor(float)", "tensor(float)")
     assert taken.shape[1:] == [3, height, width]
     if isinstance(spec, PoseSpec):
+        assert isinstance(spec.output, HeatmapOutput)
         assert given.shape[1:] == [len(spec.keypoints.names), height // spec.output.stride, width // spec.output.stride]
     if isinstance(spec, DetectorSpec):
         assert given.shape[1:] == [sum((height // s) * (width // s) for s in spec.output.strides), 5]

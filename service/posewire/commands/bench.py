@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,9 @@ import onnxruntime
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import ModelError
+from posewire.kernels.folded import read
+from posewire.kernels.session import KernelSession
+from posewire.models.litehrnet.options import MEAN, STD
 from posewire.models.store import open_store
 from posewire.types import FloatArray
 
@@ -21,6 +25,7 @@ from posewire.types import FloatArray
 Run: TypeAlias = Callable[[FloatArray], None]
 
 _WARM_UP = 3
+_KERNELS = ".safetensors"  # the kernels' weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +45,39 @@ class Row:
 def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, *, as_json: bool) -> int:
     """Time a model file against another and against itself, which shows the noise.
 
+    The kernels' weights (FILE.safetensors) run on one thread at the size of the other file, whatever number of threads that has.
     Every round runs all candidates once, in a random order, on the same input; a ratio is made within a round. The model runs
     item by item, as Posewire runs it on a CPU; a file of any batch that it is compared with runs both so and as a whole batch.
 
     Raises:
         ModelError: a file cannot be opened, or the two take inputs of different shapes.
     """
-    shape = _item_shape(model)
-    if against is not None and (other := _item_shape(against)) != shape:
-        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
-    rows: list[Row] = []
     with progress(len(batches) * len(threads) * rounds, "rounds") as advance:
-        for count in threads:
-            candidates = _candidates(model, against, count)
-            for batch in batches:
-                rows += _compare(candidates, _input(shape, batch), count, rounds, advance)
+        rows = measure(model, against, batches, threads, rounds, advance)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _print(rows, model)
     return 0
+
+
+def measure(
+    model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, advance: Callable[[], None]
+) -> list[Row]:
+    """The rows of `bench`: of every number of threads and batch, the comparison with `against` one by one is the last.
+
+    Raises:
+        ModelError: as `bench`.
+    """
+    shape = _item_shape_of(model, against)
+    if against is not None and (other := item_shape(against)) != shape:
+        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
+    rows: list[Row] = []
+    for count in threads:
+        candidates = _candidates(model, against, count, shape)
+        for batch in batches:
+            rows += _compare(candidates, _input(shape, batch), count, rounds, advance)
+    return rows
 
 
 def model_file(settings: Settings, name: str | None) -> Path:
@@ -74,8 +92,9 @@ def model_file(settings: Settings, name: str | None) -> Path:
     return store.path(store.manifest.get(name) if name else store.manifest.default("pose"))
 
 
-def _candidates(model: Path, against: Path | None, threads: int) -> dict[str, Run]:
-    candidates = {"model": _one_by_one(model, threads), "itself (noise)": _one_by_one(model, threads)}
+def _candidates(model: Path, against: Path | None, threads: int, shape: Sequence[int]) -> dict[str, Run]:
+    run = partial(_on_kernels, model, shape) if model.suffix == _KERNELS else partial(_one_by_one, model, threads)
+    candidates = {"model": run(), "itself (noise)": run()}
     if against is not None:
         if _open(against, threads).get_inputs()[0].shape[0] != 1:
             candidates[f"{against.name}, whole batch"] = _whole(against, threads)
@@ -135,14 +154,38 @@ def _one_by_one(path: Path, threads: int) -> Run:
     return run
 
 
+def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
+    session = KernelSession(read(path.read_bytes(), path.name), shape[1], shape[2], MEAN, STD)
+    pictures = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
+
+    def run(batch: FloatArray) -> None:
+        for _ in range(len(batch)):  # it takes pixels and normalises them; the time does not depend on them
+            session.run(pictures)
+
+    return run
+
+
+def _item_shape_of(model: Path, against: Path | None) -> tuple[int, ...]:
+    if model.suffix != _KERNELS:
+        return item_shape(model)
+    if against is None:
+        raise ModelError(f"{model.name} is for pictures of any size: give the ONNX file to compare with, which has one")
+    return item_shape(against)
+
+
 def _input(shape: tuple[int, ...], batch: int) -> FloatArray:
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
-def _item_shape(path: Path) -> tuple[int, ...]:
+def item_shape(path: Path) -> tuple[int, ...]:
+    """Shape of one item of a model's input.
+
+    Raises:
+        ModelError: the file cannot be opened, or the shape is not fixed.
+    """
     shape = _open(path, 1).get_inputs()[0].shape[1:]
     if not all(isinstance(size, int) for size in shape):
-        raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed to time it")
+        raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed")
     return tuple(shape)
 
 

@@ -1,35 +1,43 @@
-"""`posewire models compile`: a checkpoint into the ONNX file that is served."""
+"""`posewire models compile`: a checkpoint into a file that is served."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from posewire.errors import ModelError
 from posewire.files import write_atomically
 from posewire.models.compiling import compile_checkpoint as compiled
-from posewire.models.litehrnet.spec import get_variant
+from posewire.models.compiling import kernel_weights
+from posewire.models.litehrnet.options import GraphOptions
+from posewire.models.litehrnet.spec import Variant
 
 
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """What the command line asked for."""
+def compile_checkpoint(checkpoint: Path, out: Path, variant: Variant, height: int, width: int, options: GraphOptions) -> int:
+    """Write what is served, and print what its manifest entry needs.
 
-    variant: str
-    height: int  # pixels
-    width: int  # pixels
-    keypoints: int
-    sigmoid: bool
-
-
-def compile_checkpoint(checkpoint: Path, out: Path, options: CompileOptions) -> int:
-    """Write the graph and print what its manifest entry needs.
+    Args:
+        checkpoint: of the variant.
+        out: FILE.onnx for a graph of pictures of `height` x `width` pixels, FILE.safetensors for the kernels' weights.
+        variant: of the checkpoint.
+        height: pixels.
+        width: pixels.
+        options: of the graph; the kernels' weights have only `sigmoid`.
 
     Raises:
         PosewireError: the checkpoint is not of the variant, the file cannot be written, or onnx is not installed.
     """
-    variant = get_variant(options.variant, options.keypoints)
-    content = compiled(checkpoint, variant, options.height, options.width, sigmoid=options.sigmoid)
+    if out.suffix == ".safetensors":
+        if options != GraphOptions(sigmoid=options.sigmoid):
+            raise ModelError("weights for Posewire's kernels take --sigmoid only; the other options are an ONNX graph's")
+        weights = kernel_weights(checkpoint, variant, sigmoid=options.sigmoid)
+        if weights is None:
+            raise ModelError(f"{variant.name} cannot run on Posewire's kernels; compile it to an .onnx file")
+        content = weights
+    else:
+        content = compiled(checkpoint, variant, height, width, options)
     write_atomically(out, content)
     print(f'file = "{out.name}"')
     print(f'sha256 = "{hashlib.sha256(content).hexdigest()}"')
     print(f"bytes = {len(content)}")
+    print(f'input.format = "{options.input}"')
+    print(f'output.layout = "{options.output}"')
     return 0

@@ -14,6 +14,7 @@ from posewire.config import Settings
 from posewire.errors import PosewireError
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.engine import Engine, load_engine
+from posewire.kernels.library import load_kernels
 from posewire.telemetry.metrics import Metrics
 
 
@@ -26,6 +27,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu"),
         "opencv": cv2.__version__,
         "providers": ", ".join(onnxruntime.get_available_providers()),
+        "kernels": _kernels(),
         "cores": cpu_limit(),
     }
     fault = _try(lambda: _check_engine(settings, findings))
@@ -50,6 +52,13 @@ def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
 def _run_once(engine: Engine) -> None:
     for model in (engine.detector, engine.pose):
         model.infer([np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)])
+
+
+def _kernels() -> str:
+    try:
+        return f"built, {load_kernels().level} is used on a CPU"
+    except PosewireError as error:
+        return str(error)
 
 
 def _try(check: Callable[[], None]) -> str | None:

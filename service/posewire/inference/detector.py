@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import DetectorSpec
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
-from posewire.vision.tensor import network_input
 
 # Suppression compares pairs: a noisy picture at a low threshold must not make it slow.
 _MOST_CANDIDATES = 1000
@@ -63,6 +63,7 @@ def yolox_layout(raw: FloatArray, spec: DetectorSpec) -> tuple[FloatArray, Float
 LAYOUTS: dict[str, Callable[[FloatArray, DetectorSpec], tuple[FloatArray, FloatArray]]] = {
     "boxes_scores": boxes_scores_layout,
     "yolox": yolox_layout,
+    "end2end": boxes_scores_layout,
 }
 
 
@@ -73,8 +74,7 @@ class Detector:
         self.spec = spec
         self.session = session
         self._layout = LAYOUTS[spec.output.layout]
-        self._mean = np.array(spec.input.mean, np.float32)
-        self._std = np.array(spec.input.std, np.float32)
+        self._input = ModelFeed(spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
         """Scale the picture into the model's input."""
@@ -82,8 +82,10 @@ class Detector:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[FloatArray]:
         """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture."""
-        raw = self.session.run(network_input(batch, self.spec.input.colour, self._mean, self._std))
-        return list(raw)
+        tensor = self._input(batch)
+        if self.spec.output.layout == "end2end":  # every picture has its own number of rows
+            return [self.session.run(tensor[i : i + 1])[0] for i in range(len(tensor))]
+        return list(self.session.run(tensor))
 
     def finish(self, raw: FloatArray, scale: float, frame: Frame, min_score: float, most: int) -> Detections:
         """The best `most` people of at least `min_score`, after suppression, in pixels of the upright picture."""

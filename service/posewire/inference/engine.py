@@ -18,9 +18,11 @@ from posewire.inference.batcher import DynamicBatcher
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
+from posewire.inference.feed import ModelFeed, require_fit
 from posewire.inference.pipeline import Pipeline
 from posewire.inference.pool import ComputePool, run_on
 from posewire.inference.pose import PoseEstimator
+from posewire.inference.runtime import kernel_session
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
@@ -43,7 +45,7 @@ class LoadedModel:
     """A model as it is served."""
 
     spec: ModelSpec
-    provider: str  # ONNX Runtime's name of what it really runs on
+    provider: str  # what it really runs on: ONNX Runtime's name of it, or Posewire's kernels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,9 +243,15 @@ async def _until(deadline: float | None) -> AsyncIterator[None]:
         raise DeadlineExceeded("the deadline passed before the picture was done") from None
 
 
+def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:
+    session = OnnxSession(model, spec.name, plan, runtime)
+    require_fit(spec, session)
+    return session
+
+
 def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
     """Run a model once, so that a device that opens it and then fails is found out; the provider that it ran on."""
-    session.run(np.zeros((1, 3, spec.input.height, spec.input.width), np.float32))
+    session.run(ModelFeed(spec.input)([np.zeros((spec.input.height, spec.input.width, 3), np.uint8)]))
     return session.provider
 
 
@@ -266,6 +274,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
         DeviceError: the device that was asked for does not load.
+        ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
     store = open_store(settings)
     manifest = store.manifest
@@ -275,19 +284,15 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxrun
     plan = choose_device(
         settings.device,
         runtime,
-        lambda plan: _first_run(OnnxSession(pose_model, pose_spec.name, plan, runtime), pose_spec),
+        lambda plan: _first_run(_opened(pose_model, pose_spec, plan, runtime), pose_spec),
         workers=settings.threads or cpu_limit(),
         memory_bytes=settings.gpu_memory_mb * 1024 * 1024,
         cache=settings.cache_dir,
     )
     log.info("device chosen", extra={"device": plan.device.value, "reason": plan.reason})
-    detector = Detector(detector_spec, OnnxSession(detector_model, detector_spec.name, plan, runtime))
-    pose = PoseEstimator(
-        pose_spec,
-        OnnxSession(pose_model, pose_spec.name, plan, runtime),
-        decoding=settings.decoding,
-        flip_test=settings.flip_test,
-    )
+    detector = Detector(detector_spec, _opened(detector_model, detector_spec, plan, runtime))
+    session = kernel_session(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
+    pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
     engine = Engine(detector, pose, plan, settings, metrics)
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.spec.sha256, model.provider)

@@ -1,17 +1,19 @@
 """The pose model: prepare, infer, finish."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from posewire.config import Decoding
+from posewire.errors import ConfigError
+from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
-from posewire.models.specs import PoseSpec
+from posewire.kernels.session import KernelSession
+from posewire.models.specs import HeatmapOutput, PoseSpec
 from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
 from posewire.vision.geometry import apply_affine, cut_crops
 from posewire.vision.keypoints import Decode, decode_dark, decode_quarter, flip_heatmaps
-from posewire.vision.tensor import network_input
 
 # A person's box is shown with a quarter more around it, as in the original's training and evaluation.
 PADDING = 1.25
@@ -21,16 +23,25 @@ _COUNTED_SCORE = 0.2
 
 
 class PoseEstimator:
-    """Places keypoints. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread."""
+    """Places keypoints. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread.
 
-    def __init__(self, spec: PoseSpec, session: OnnxSession, *, decoding: Decoding = Decoding.DARK, flip_test: bool = False) -> None:
+    Raises:
+        ConfigError: the model decodes its heatmaps itself, and a flip test or another decoding is asked for.
+    """
+
+    def __init__(
+        self, spec: PoseSpec, session: OnnxSession | KernelSession, *, decoding: Decoding = Decoding.DARK, flip_test: bool = False
+    ) -> None:
         self.spec = spec
         self.session = session
-        self._flip_test = flip_test
-        self._mean = np.array(spec.input.mean, np.float32)
-        self._std = np.array(spec.input.std, np.float32)
-        # DARK smooths with the Gaussian that the targets were drawn with.
-        self._decode: Decode = decode_quarter if decoding is Decoding.QUARTER else partial(decode_dark, blur_sigma=spec.output.sigma)
+        on_kernels = isinstance(session, KernelSession)
+        self._input = ModelFeed(spec.input.model_copy(update={"format": KernelSession.input_format}) if on_kernels else spec.input)
+        self._keypoints_of: Callable[[FloatArray | UInt8Array], tuple[FloatArray, FloatArray]]
+        if isinstance(spec.output, HeatmapOutput):
+            self._keypoints_of = partial(self._decoded, spec.output, decoder(decoding, spec.output.sigma), flip_test)
+            return
+        _refuse(spec.name, decoding, flip_test)
+        self._keypoints_of = self._given
 
     def prepare(self, frame: Frame, boxes_xywh: FloatArray) -> list[Crop]:
         """Cut the people out: boxes (N, 4) float32 in pixels of the upright picture."""
@@ -38,13 +49,22 @@ class PoseEstimator:
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[Keypoints]:
         """Crops (h, w, 3) uint8 RGB to keypoints in crop pixels, one a crop."""
-        crops = network_input(batch, self.spec.input.colour, self._mean, self._std)
+        xy, scores = self._keypoints_of(self._input(batch))
+        return [Keypoints(points, s) for points, s in zip(xy, scores, strict=True)]
+
+    def _decoded(
+        self, output: HeatmapOutput, decode: Decode, flip_test: bool, crops: FloatArray | UInt8Array
+    ) -> tuple[FloatArray, FloatArray]:
         heatmaps = self.session.run(crops)
-        if self._flip_test:
-            mirrored = self.session.run(np.ascontiguousarray(crops[..., ::-1]))
-            heatmaps = (heatmaps + flip_heatmaps(mirrored, self.spec.keypoints.flip_pairs, self.spec.output.flip_shift)) * np.float32(0.5)
-        xy, scores = self._decode(heatmaps)
-        return [Keypoints(points * np.float32(self.spec.output.stride), s) for points, s in zip(xy, scores, strict=True)]
+        if flip_test:
+            mirrored = self.session.run(self._input.mirrored(crops))
+            heatmaps = (heatmaps + flip_heatmaps(mirrored, self.spec.keypoints.flip_pairs, output.flip_shift)) * np.float32(0.5)
+        xy, scores = decode(heatmaps)
+        return xy * np.float32(output.stride), scores
+
+    def _given(self, crops: FloatArray | UInt8Array) -> tuple[FloatArray, FloatArray]:
+        keypoints = self.session.run(crops)
+        return keypoints[..., :2], keypoints[..., 2]
 
     def finish(self, box_xywh: FloatArray, box_score: float, crop: Crop, found: Keypoints) -> Pose:
         """Keypoints in crop pixels to a person in pixels of the upright picture."""
@@ -52,3 +72,17 @@ class PoseEstimator:
         counted = found.scores[found.scores > _COUNTED_SCORE]
         score = box_score * float(counted.mean()) if len(counted) else 0.0
         return Pose(box_xywh, score, keypoints)
+
+
+def decoder(decoding: Decoding, sigma: float) -> Decode:
+    """What finds the places in heatmaps; DARK smooths with the Gaussian that the targets were drawn with."""
+    return decode_quarter if decoding is Decoding.QUARTER else partial(decode_dark, blur_sigma=sigma)
+
+
+def _refuse(name: str, decoding: Decoding, flip_test: bool) -> None:
+    for wanted, what in (
+        (flip_test, "a flip test averages heatmaps"),
+        (decoding is not Decoding.DARK, f"decoding {decoding} needs heatmaps"),
+    ):
+        if wanted:
+            raise ConfigError(f"{what}, but {name} decodes its own, by DARK, and gives keypoints only: choose a model of heatmaps")

@@ -7,14 +7,16 @@ import onnxruntime
 
 from posewire.errors import ModelError
 from posewire.inference.device import CPU_PROVIDER, DevicePlan, Runtime
-from posewire.types import FloatArray
+from posewire.types import FloatArray, UInt8Array
 
 # What a model of any batch calls its first dimension.
 _BATCH = "batch"
 
 
 class OnnxSession:
-    """A model with one input and one output, both float32; `run` may be called from several threads at once.
+    """A model with one input, float32 or uint8, and one output of floats; `run` may be called from several threads at once.
+
+    Outputs of another kind, such as class numbers, are never asked for.
 
     Args:
         model: the ONNX file's bytes.
@@ -23,7 +25,7 @@ class OnnxSession:
         runtime: ONNX Runtime.
 
     Raises:
-        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one input and one output, or it takes batches of
+        ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one such input and output, or it takes batches of
             a fixed size other than 1.
     """
 
@@ -45,23 +47,28 @@ class OnnxSession:
             )
         except Exception as error:
             raise ModelError(f"{name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs = self._session.get_inputs()
+        outputs = [output for output in self._session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs of floats; one of each is needed")
         self._input, self._output = inputs[0].name, outputs[0].name
         batch = inputs[0].shape[0]
         if isinstance(batch, int) and batch != 1:
             raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
         self._one_by_one = batch == 1
+        # Of an item; a size that the file leaves open is its name, or None.
+        self.input_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])
+        self.output_shape: tuple[int | str | None, ...] = tuple(outputs[0].shape[1:])
+        self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
         self.provider: str = self._session.get_providers()[0]
 
-    def run(self, batch: FloatArray) -> FloatArray:
+    def run(self, batch: FloatArray | UInt8Array) -> FloatArray:
         """The model's output for a batch, (N, …) float32 each; one by one where the file or the plan says so."""
         if len(batch) == 1 or not self._one_by_one:
             return self._run(batch)
         return np.concatenate([self._run(batch[i : i + 1]) for i in range(len(batch))])
 
-    def _run(self, batch: FloatArray) -> FloatArray:
+    def _run(self, batch: FloatArray | UInt8Array) -> FloatArray:
         if self.provider == CPU_PROVIDER:
             output = self._session.run([self._output], {self._input: batch})[0]
         else:

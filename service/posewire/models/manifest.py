@@ -138,8 +138,8 @@ def _read(path: Path) -> dict[str, object]:
 
 
 Kind = TypeVar("Kind", Manifest, Additions)
-# Where pydantic puts the task that chose the class into the place of a fault.
-_TASK_AT = {"models": 2, "downloads": 3}
+# The layouts that pydantic puts behind an output into the place of a fault.
+_LAYOUTS = {"heatmaps", "keypoints"}
 
 
 def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
@@ -152,11 +152,19 @@ def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
 def _first_fault(error: ValidationError) -> str:
     # A mistyped key is both missing and unknown; the unknown one is what the reader has to look for.
     fault = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = ""
+    key, task_at = "", _task_at(fault["loc"])
     for position, part in enumerate(fault["loc"]):
+        chose = position == task_at or (part in _LAYOUTS and fault["loc"][position - 1] == "output")
         if isinstance(part, int):
             key += f"[{part}]"
-        elif position != _TASK_AT.get(str(fault["loc"][0])):
+        elif not chose:
             key += f".{part}" if key else part
     said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
     return f"{key}: {said}" if key else said
+
+
+def _task_at(place: tuple[int | str, ...]) -> int | None:
+    """Where pydantic put the task that chose the class into the place of a fault."""
+    if place[:1] == ("models",):
+        return 2
+    return 3 if place[2:3] == ("model",) else None

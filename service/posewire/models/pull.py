@@ -8,14 +8,16 @@ from pathlib import Path
 
 from posewire.errors import ModelError, PosewireError
 from posewire.files import make_folder
-from posewire.models.compiling import compile_checkpoint, require_compiler
+from posewire.models.compiling import compile_checkpoint, kernel_weights, require_compiler
 from posewire.models.fetch import Part, Report, fetch
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest
 from posewire.models.pulled import keep
-from posewire.models.sources import source_of
-from posewire.models.specs import Download, ModelSpec, PoseModel
+from posewire.models.sources import Source, shown, source_of
+from posewire.models.specs import Download, KernelWeights, ModelSpec, PoseModel, PoseSpec
 from posewire.models.store import pulled_models
+from posewire.models.unpack import unpack
 
 
 def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
@@ -46,9 +48,9 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         part = Part(root / f"{name}.part")
         fetch(download, source, part, report)
         try:
-            spec = keep(root, download, source, _weights(download, part.path))
+            spec = keep(root, download, source, *_weights(download, source, part.path))
         except PosewireError:
-            part.discard()  # it is the right file: to fetch it again would not help
+            part.discard()  # to go on with it would not help: it is the right file, or one that nobody can tell from it
             raise
         part.discard()
         return spec
@@ -57,20 +59,37 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
 def _whole(name: str, root: Path) -> ModelSpec | None:
     for spec in pulled_models(root):
         if spec.name == name:
-            try:
-                found = hashlib.sha256((root / spec.file).read_bytes()).hexdigest()
-            except OSError:
-                return None
-            return spec if found == spec.sha256 else None
+            files: list[ModelSpec | KernelWeights] = [spec]
+            if isinstance(spec, PoseSpec) and spec.kernels:
+                files.append(spec.kernels)
+            return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in files) else None
     return None
 
 
-def _weights(download: Download, file: Path) -> bytes:
+def _is_whole(file: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _weights(download: Download, source: Source, file: Path) -> tuple[bytes, bytes | None]:
+    """The ONNX file to serve, and the weights for Posewire's kernels where it has them."""
+    if download.member is not None:
+        return unpack(file.read_bytes(), download.member, shown(source)), None
     model = download.model
     if download.variant is None or not isinstance(model, PoseModel):
-        return file.read_bytes()
+        return file.read_bytes(), None
     variant = get_variant(download.variant, len(model.keypoints.names))
-    return compile_checkpoint(file, variant, model.input.height, model.input.width)
+    raw = model.input.format != "float32-nchw"
+    options = GraphOptions(
+        model.input.format,
+        mean=model.input.mean if raw else None,
+        std=model.input.std if raw else None,
+        output=model.output.layout,
+        sigma=model.output.sigma if model.output.layout == "keypoints" else None,
+    )
+    return compile_checkpoint(file, variant, model.input.height, model.input.width, options), kernel_weights(file, variant)
 
 
 @contextmanager

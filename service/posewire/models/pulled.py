@@ -25,14 +25,14 @@ _CARD: Final = """# {name}
 - Made by: {made_by}
 - Data: {data}
 - Recipe: {recipe}
-- Pulled {date} from {source}; {address} in the manifest, SHA-256 {digest}
+- Pulled {date} from {source}; {address} in the manifest, {proof}
 - {done}
 
 Its input, output and published accuracy: `posewire models show {name}`.
 """
 
 
-def keep(root: Path, download: Download, source: Source, weights: bytes) -> ModelSpec:
+def keep(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
     """Add a model to the folder, or put it in the place of the one of its name.
 
     Args:
@@ -40,26 +40,30 @@ def keep(root: Path, download: Download, source: Source, weights: bytes) -> Mode
         download: what was pulled.
         source: where it came from.
         weights: the ONNX file to serve.
+        kernels: the same for Posewire's kernels, where they can run it.
 
     Raises:
         PosewireError: the folder cannot be written; the manifest in it is as it was.
     """
     name = download.model.name
-    files = {
-        "file": f"weights/{name}.onnx",
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "bytes": len(weights),
-        "card": f"cards/{name}.md",
-    }
+    files: dict[str, object] = {**_stored(f"weights/{name}.onnx", weights), "card": f"cards/{name}.md"}
+    contents = {f"weights/{name}.onnx": weights, f"cards/{name}.md": _card(download, source).encode()}
+    if kernels is not None:
+        files["kernels"] = _stored(f"weights/{name}.safetensors", kernels)
+        contents[f"weights/{name}.safetensors"] = kernels
     model = download.model.model_dump(mode="json")
     if isinstance(download.model, PoseModel):
         model["keypoints"] = _keypoints(download.model)
     (spec,) = Additions.model_validate({"models": [model | files]}).models
     manifest = manifest_text((*(other for other in pulled_models(root) if other.name != name), spec))
-    for path, content in ((spec.file, weights), (spec.card, _card(download, source).encode()), (MANIFEST, manifest.encode())):
+    for path, content in (*contents.items(), (MANIFEST, manifest.encode())):
         make_folder((root / path).parent)
         write_atomically(root / path, content)
     return spec
+
+
+def _stored(path: str, content: bytes) -> dict[str, object]:
+    return {"file": path, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def manifest_text(specs: tuple[ModelSpec, ...]) -> str:
@@ -70,7 +74,7 @@ def manifest_text(specs: tuple[ModelSpec, ...]) -> str:
     """
     text = _HEADER
     for spec in specs:
-        facts = spec.model_dump(mode="json")
+        facts = spec.model_dump(mode="json", exclude_none=True)
         if isinstance(spec, PoseModel):
             facts["keypoints"] = _keypoints(spec)
         text += "\n[[models]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in facts.items())
@@ -105,7 +109,13 @@ def _card(download: Download, source: Source) -> str:
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         source=shown(source),
         address=download.address,
-        digest=download.digest,
+        proof=_proof(download),
         done=served,
         **model.provenance.model_dump(),
     )
+
+
+def _proof(download: Download) -> str:
+    archive = f"SHA-256 {download.digest}" if download.digest else ""
+    member = f"of it {download.member.name}, SHA-256 {download.member.sha256}" if download.member else ""
+    return "; ".join(filter(None, (archive, member)))

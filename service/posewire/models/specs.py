@@ -16,6 +16,7 @@ from pydantic import (
 
 from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.models.litehrnet.spec import VARIANTS
+from posewire.types import InputFormat
 
 Task: TypeAlias = Literal["pose", "detector"]
 
@@ -68,8 +69,9 @@ class Provenance(Entry):
 
 
 class ModelInput(Entry):
-    """What the network takes: (batch, 3, height, width) float32, (channel - mean) / std."""
+    """What the network takes: float32-nchw is (channel - mean) / std; a network of uint8 does that inside."""
 
+    format: InputFormat = "float32-nchw"
     height: Count  # pixels
     width: Count  # pixels
     colour: Literal["RGB", "BGR"]  # order of the channels; mean and std are in the same order
@@ -86,14 +88,23 @@ class HeatmapOutput(Entry):
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
 
 
+class KeypointOutput(Entry):
+    """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph by DARK."""
+
+    layout: Literal["keypoints"]
+    sigma: Positive  # heatmap pixels: of the Gaussian that the graph smooths with
+
+
 class DetectorOutput(Entry):
-    """(batch, N, …) float32 candidates before non-maximum suppression.
+    """(batch, N, …) float32 candidates.
 
     `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
-    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class.
+    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `end2end` is what
+    mmdeploy exports for a detector of people alone: rows as in `boxes_scores`, after suppression, so that N is another for
+    every picture; the labels beside them are of no use.
     """
 
-    layout: Literal["boxes_scores", "yolox"]
+    layout: Literal["boxes_scores", "yolox", "end2end"]
     strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)  # input pixels a grid cell, in the order of the candidates
     person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person" in the yolox layout
 
@@ -110,10 +121,10 @@ class _Described(Entry):
 
 
 class PoseModel(_Described):
-    """A top-down pose model: one crop of one person in, one heatmap a keypoint out."""
+    """A top-down pose model: one crop of one person in, one heatmap or place a keypoint out."""
 
     task: Literal["pose"]
-    output: HeatmapOutput
+    output: Annotated[HeatmapOutput | KeypointOutput, Field(discriminator="layout")]
     keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
 
 
@@ -135,8 +146,18 @@ class _Stored(Entry):
     card: RelativePath  # the model card, relative to the manifest
 
 
+class KernelWeights(Entry):
+    """The same network's weights for Posewire's own kernels."""
+
+    file: RelativePath  # safetensors, relative to the manifest
+    sha256: Sha256  # of the file, lower-case hexadecimal
+    bytes: Count  # size of the file
+
+
 class PoseSpec(_Stored, PoseModel):
     """A pose model that can be served."""
+
+    kernels: KernelWeights | None = None  # none: it runs on ONNX Runtime only
 
 
 class DetectorSpec(_Stored, DetectorModel):
@@ -146,6 +167,14 @@ class DetectorSpec(_Stored, DetectorModel):
 ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]
 
 
+class Member(Entry):
+    """The one file of a zip archive that is wanted."""
+
+    name: RelativePath  # its path in the archive, or how that ends; exactly one file must fit
+    sha256: Sha256  # of the file, unpacked
+    bytes: Count | None = None  # size of the file, unpacked, where known
+
+
 class Download(Entry):
     """A model that does not ship: where a file is, how to know that it is the right one, and the model it becomes."""
 
@@ -153,6 +182,7 @@ class Download(Entry):
     sha256: Sha256 | None = None  # of the file at the address
     sha256_prefix: Sha256Prefix | None = None  # what its publisher states where no whole sum is known
     bytes: Count | None = None  # size of that file, where known
+    member: Member | None = None  # the file at the address is a zip archive, and this of it is the model
     variant: str | None = None  # of Lite-HRNet: the file is a checkpoint to compile; none: it is served as it is
     model: Annotated[PoseModel | DetectorModel, Field(discriminator="task")]
 
@@ -163,15 +193,18 @@ class Download(Entry):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the file, or how it begins."""
+        """The SHA-256 of the file, or how it begins; empty: only that of its member is known."""
         return self.sha256 or self.sha256_prefix or ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.sha256 is None) == (self.sha256_prefix is None):
+        sums = [self.sha256, self.sha256_prefix].count(None)
+        if sums == 0 or (sums == 2 and self.member is None):
             raise ValueError("one of sha256 and sha256_prefix is needed, and not both")
         if self.variant is not None and self.variant not in VARIANTS:
             raise ValueError(f"variant {self.variant!r} is not of Lite-HRNet; known: {', '.join(VARIANTS)}")
+        if self.variant is not None and self.member is not None:
+            raise ValueError("variant is for checkpoints, which do not come in zip archives")
         if self.variant is not None and self.model.task != "pose":
             raise ValueError("variant is for pose models")
         return self

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.models.manifest import load_additions, load_manifest
-from posewire.models.specs import ModelSpec
+from posewire.models.specs import KernelWeights, ModelSpec, PoseSpec
 
 MANIFEST: Final = "manifest.toml"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -72,6 +72,8 @@ class ModelStore:
             ModelError: as `verified_bytes`.
         """
         self.verified_bytes(spec)
+        if isinstance(spec, PoseSpec):
+            self.verified_kernels(spec)
 
     def verified_bytes(self, spec: ModelSpec) -> bytes:
         """The weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
@@ -80,11 +82,22 @@ class ModelStore:
             ModelError: the file is missing, unreadable, a Git LFS pointer, or its size or SHA-256 is not the
                 manifest's; the message names the file, what was expected and found, and what to do.
         """
-        path = self.path(spec)
+        return self._verified(spec, spec)
+
+    def verified_kernels(self, spec: PoseSpec) -> bytes | None:
+        """The weights of `spec` for Posewire's kernels; None: it has none.
+
+        Raises:
+            ModelError: as `verified_bytes`.
+        """
+        return self._verified(spec, spec.kernels) if spec.kernels else None
+
+    def _verified(self, spec: ModelSpec, stored: ModelSpec | KernelWeights) -> bytes:
+        path = self._pulled.get(spec.name, self.root) / stored.file
         remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_pulled(spec) else _remedy(path)
         try:
             with path.open("rb") as handle:
-                return _checked(handle, path, spec, remedy)
+                return _checked(handle, path, spec.name, stored, remedy)
         except FileNotFoundError:
             raise ModelError(f"{path}: the weights of {spec.name} are missing; {remedy}") from None
         except OSError as error:
@@ -117,17 +130,17 @@ def pulled_models(root: Path) -> tuple[ModelSpec, ...]:
     return additions.models
 
 
-def _checked(handle: BinaryIO, path: Path, spec: ModelSpec, remedy: str) -> bytes:
+def _checked(handle: BinaryIO, path: Path, name: str, stored: ModelSpec | KernelWeights, remedy: str) -> bytes:
     # The size first: it is cheap, and keeps a file that is far too big out of memory.
     size = os.fstat(handle.fileno()).st_size
-    if size != spec.bytes:
+    if size != stored.bytes:
         if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise ModelError(f"{path}: a Git LFS pointer, not the weights of {spec.name}; run `git lfs pull` in the checkout")
-        raise ModelError(f"{path}: expected {spec.bytes} bytes, found {size}; {remedy}")
+            raise ModelError(f"{path}: a Git LFS pointer, not the weights of {name}; run `git lfs pull` in the checkout")
+        raise ModelError(f"{path}: expected {stored.bytes} bytes, found {size}; {remedy}")
     content = handle.read()
     digest = hashlib.sha256(content).hexdigest()
-    if digest != spec.sha256:
-        raise ModelError(f"{path}: expected SHA-256 {spec.sha256}, found {digest}; {remedy}")
+    if digest != stored.sha256:
+        raise ModelError(f"{path}: expected SHA-256 {stored.sha256}, found {digest}; {remedy}")
     return content
 
 

@@ -10,7 +10,9 @@ from posewire.types import FloatArray
 Decode: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 # Below this a heatmap's value counts as nothing: the logarithm needs a floor.
-_FLOOR = 1e-10
+FLOOR = 1e-10
+# At this determinant of the second derivatives and below a surface counts as flat.
+PEAKED = 1e-9
 
 
 def _peaks(heatmaps: FloatArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.intp]], FloatArray]:
@@ -67,15 +69,21 @@ def decode_dark(heatmaps: FloatArray, blur_sigma: float) -> tuple[FloatArray, Fl
     """
     _, _, h, w = heatmaps.shape
     peaks, scores = _peaks(heatmaps)
+    blur = smoothing(blur_sigma)
+    smooth = blur @ _patches(heatmaps, peaks, blur.shape[1] // 2).astype(np.float64) @ blur.T  # (N, K, 5, 5) about the peak
+    step = _newton_step(np.log(np.maximum(smooth, FLOOR)))
+    inside = ((peaks > 1) & (peaks < np.array([w, h]) - 2)).all(-1, keepdims=True)
+    return (peaks + np.where(inside, step, 0)).astype(np.float32), np.clip(scores, 0, 1)
+
+
+def smoothing(blur_sigma: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """A Gaussian at five places, (5, 2r + 5) float64: what smooths 2r + 5 pixels into the five in the middle."""
     radius = max(1, round(2.5 * blur_sigma))
     kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * blur_sigma**2))
     blur = np.zeros((5, 2 * radius + 5))
     for row in range(5):
         blur[row, row : row + 2 * radius + 1] = kernel / kernel.sum()
-    smooth = blur @ _patches(heatmaps, peaks, radius + 2).astype(np.float64) @ blur.T  # (N, K, 5, 5) about the peak
-    step = _newton_step(np.log(np.maximum(smooth, _FLOOR)))
-    inside = ((peaks > 1) & (peaks < np.array([w, h]) - 2)).all(-1, keepdims=True)
-    return (peaks + np.where(inside, step, 0)).astype(np.float32), np.clip(scores, 0, 1)
+    return blur
 
 
 def _newton_step(surface: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -87,7 +95,7 @@ def _newton_step(surface: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> 
     dyy = (s[..., 4, 2] - 2 * middle + s[..., 0, 2]) / 4
     dxy = (s[..., 3, 3] - s[..., 1, 3] - s[..., 3, 1] + s[..., 1, 1]) / 4
     determinant = dxx * dyy - dxy**2
-    peaked = (determinant > 1e-9) & (dxx < 0)
+    peaked = (determinant > PEAKED) & (dxx < 0)
     safe = np.where(peaked, determinant, 1)
     step = np.stack([-(dyy * dx - dxy * dy) / safe, -(dxx * dy - dxy * dx) / safe], -1)
     return np.where(peaked[..., None], np.clip(step, -1, 1), 0)

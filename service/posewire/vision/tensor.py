@@ -27,3 +27,18 @@ def network_input(batch: Sequence[UInt8Array], colour: str, mean: FloatArray, st
             np.subtract(source, mean[channel], out=out[i, channel])
             out[i, channel] /= std[channel]
     return out
+
+
+def raw_input(batch: Sequence[UInt8Array], colour: str, *, channels_first: bool) -> UInt8Array:
+    """Pictures as a network takes them that normalises by itself.
+
+    Args:
+        batch: N pictures (h, w, 3) uint8, RGB.
+        colour: "RGB" or "BGR", the network's order.
+        channels_first: (N, 3, h, w), not (N, h, w, 3).
+
+    Returns:
+        uint8, C-contiguous.
+    """
+    pixels = np.stack([picture if colour == "RGB" else picture[..., ::-1] for picture in batch])
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if channels_first else pixels

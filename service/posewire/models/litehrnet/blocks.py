@@ -40,10 +40,12 @@ def lite_block(ops: MapOperations, key: str, maps: Sequence[FeatureMap]) -> list
 def naive_block(ops: MapOperations, key: str, source: FeatureMap) -> FeatureMap:
     """ShuffleNetV2's block (arXiv 1807.11164): 1x1, depthwise 3x3, 1x1 on half of the channels, then the shuffle."""
     work = _worked(ops, source)
-    slots = ops.straight(work.half)
-    inner = ops.pointwise([work.map], ops.conv_bn(f"{key}.branch2.0"), slots, relu=True)
+    inner = ops.pointwise([work.map.renamed(work.own)], ops.conv_bn(f"{key}.branch2.0"), ops.straight(work.half), relu=True)
     inner = ops.depthwise(inner, ops.conv_bn(f"{key}.branch2.1"))
-    return _merged(ops, replace(work, map=ops.pointwise([inner], ops.conv_bn(f"{key}.branch2.2"), slots, relu=True, gain=source.gain)))
+    # What only passes is added before the rectifier, which leaves it alone: a block's input was rectified too.
+    passing = [] if work.passed else [ops.masked(source, work.own < 0)]
+    result = ops.pointwise([inner], ops.conv_bn(f"{key}.branch2.2"), work.own, relu=True, gain=source.gain, add=passing)
+    return _merged(ops, replace(work, map=result.renamed(work.map.slots)))
 
 
 def _worked(ops: MapOperations, source: FeatureMap) -> _Worked:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+from posewire.errors import ModelError
 
 OPSET = 17
 IR_VERSION = 9  # of ONNX 1.14: every ONNX Runtime since 1.15 reads it
@@ -15,18 +17,40 @@ Array = npt.NDArray[np.float64]
 
 
 class OnnxBuilder:
-    """Collects nodes and constants; every method that adds a node returns the name of its output."""
+    """Collects nodes and constants; every method that adds a node returns the name of its output.
 
-    def __init__(self) -> None:
+    Args:
+        half: maps and weights are float16, not float32.
+    """
+
+    def __init__(self, *, half: bool = False) -> None:
+        self.half = half
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
         self._count = 0
 
-    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """A constant tensor."""
+    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
+        """A constant tensor; None: of the type of the maps.
+
+        Raises:
+            ModelError: a value is too large for float16.
+        """
+        dtype = dtype or (np.float16 if self.half else np.float32)
+        with np.errstate(over="ignore"):
+            stored = np.array(values, dtype, order="C")
+        if dtype is np.float16 and not np.isfinite(stored).all():
+            raise ModelError("a weight of this checkpoint is too large for float16: compile it with precision fp32")
         name = self._name("constant")
-        self._constants[name] = np.ascontiguousarray(values, dtype)
+        self._constants[name] = stored
         return name
+
+    def maps(self, x: str) -> str:
+        """A float32 tensor as one of the type of the maps."""
+        return self.node("Cast", x, to=TensorProto.FLOAT16) if self.half else x
+
+    def float32(self, x: str) -> str:
+        """A map as float32."""
+        return self.node("Cast", x, to=TensorProto.FLOAT) if self.half else x
 
     def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """A node with one output; an empty input name leaves an optional input out."""
@@ -34,10 +58,10 @@ class OnnxBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
         return result
 
-    def split(self, x: str, sizes: Sequence[int]) -> list[str]:
-        """A tensor (N, C, …) cut along its channels."""
+    def split(self, x: str, sizes: Sequence[int], *, axis: int = 1) -> list[str]:
+        """A tensor cut along an axis; 1: its channels."""
         results = [self._name("split") for _ in sizes]
-        self._nodes.append(helper.make_node("Split", [x, self.constant(sizes, np.int64)], results, axis=1))
+        self._nodes.append(helper.make_node("Split", [x, self.constant(sizes, np.int64)], results, axis=axis))
         return results
 
     def conv(self, x: str, weight: Array, bias: Array | None, *, stride: int = 1, groups: int = 1) -> str:
@@ -50,7 +74,7 @@ class OnnxBuilder:
         """Every pixel repeated `rows` times down and `columns` times across."""
         if rows == columns == 1:
             return x
-        scales = self.constant([1, 1, rows, columns])
+        scales = self.constant([1, 1, rows, columns], np.float32)
         return self.node("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
     def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
 
 from posewire.models.litehrnet.blocks import lite_block, naive_block
 from posewire.models.litehrnet.builder import OnnxBuilder
 from posewire.models.litehrnet.channels import FeatureMap, Slots, shuffled
+from posewire.models.litehrnet.ends import GraphEnds
 from posewire.models.litehrnet.operations import MapOperations
-from posewire.models.litehrnet.passes import Passes
+from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import Variant, check_size
 from posewire.types import FloatArray
 
@@ -21,12 +21,15 @@ def compile_graph(
     state: Mapping[str, FloatArray],
     height: int,
     width: int,
+    options: GraphOptions | None = None,
     *,
-    sigmoid: bool = False,
-    passes: Passes | None = None,
     batch: int | str = "batch",
 ) -> onnx.ModelProto:
-    """The network as an ONNX graph: `input` (N, 3, height, width) float32 to `heatmaps` (N, K, height / 4, width / 4) float32.
+    """The network as an ONNX graph from `input`, pictures, to `heatmaps` or `keypoints`.
+
+    `input` is (N, 3, height, width) float32, normalised, or pixels 0..255 as they are: (N, 3, height, width) or (N, height,
+    width, 3) uint8, in the network's order of colours. `heatmaps` are (N, K, height / 4, width / 4) float32, `keypoints`
+    (N, K, 3) float32: x y in pixels of the input, where heatmap pixel i is at 4i, and the score 0..1.
 
     The graph is made for one picture at a time on a CPU: where the batch has a name, ONNX Runtime should be told that it is 1
     (`add_free_dimension_override_by_name`), or it changes the layout of maps back and forth; on a GPU it may stay open.
@@ -36,30 +39,28 @@ def compile_graph(
         state: its tensors, as `checkpoint.require` returns them.
         height: of the input, pixels, a multiple of 32.
         width: of the input, pixels, a multiple of 32.
-        sigmoid: for checkpoints that were trained to give logits: the heatmaps are their sigmoids.
-        passes: None: all.
+        options: None: from float32 to heatmaps, with all passes.
         batch: N, or a name: then any.
 
     Raises:
-        ModelError: a size is not a multiple of 32.
+        ModelError: a size is not a multiple of 32, or a weight is too large for float16.
     """
     check_size(height, width)
-    passes = Passes() if passes is None else passes
-    if variant.block == "naive":
-        passes = replace(passes, track_channels=False, defer_spatial_weight=False)
-    return _Compiler(variant, state, height, width, passes).compile(batch, sigmoid=sigmoid)
+    return _Compiler(variant, state, height, width, options or GraphOptions()).compile(batch)
 
 
 class _Compiler:
-    def __init__(self, variant: Variant, state: Mapping[str, FloatArray], height: int, width: int, passes: Passes) -> None:
+    def __init__(self, variant: Variant, state: Mapping[str, FloatArray], height: int, width: int, options: GraphOptions) -> None:
         self._variant = variant
         self._height, self._width = height, width
-        self._passes = passes
-        self._builder = OnnxBuilder()
-        self._ops = MapOperations(self._builder, state, passes)
+        self._options = options
+        self._passes = options.passes
+        self._builder = OnnxBuilder(half=options.precision == "fp16")
+        self._ops = MapOperations(self._builder, state, options.passes)
 
-    def compile(self, batch: int | str, *, sigmoid: bool) -> onnx.ModelProto:
-        sources: list[list[FeatureMap]] = [self._stem("input")]
+    def compile(self, batch: int | str) -> onnx.ModelProto:
+        ends = GraphEnds(self._builder, self._options, self._variant.keypoints, self._height, self._width)
+        sources: list[list[FeatureMap]] = [self._stem(*ends.picture())]
         previous: tuple[int, ...] = (self._variant.stem_channels,)
         for stage, modules in enumerate(self._variant.modules):
             channels = self._variant.channels[: stage + 2]
@@ -68,18 +69,18 @@ class _Compiler:
                 key = f"backbone.stage{stage}.{module}"
                 maps = self._fuse(f"{key}.fuse_layers", self._blocks(f"{key}.layers", maps))
             sources, previous = [[m] for m in maps], channels
-        self._finish(self._head([source[0] for source in sources]), sigmoid=sigmoid)
-        shape = [batch, self._variant.keypoints, self._height // 4, self._width // 4]
-        return self._builder.model(
-            self._variant.name,
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, self._height, self._width])],
-            [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, shape)],
-        )
+        features = self._head([source[0] for source in sources])
+        heatmaps = self._ops.pointwise([features], self._ops.affine("final_layer", ""), np.arange(self._variant.keypoints))
+        ends.finish(heatmaps.tensor)
+        return self._builder.model(self._variant.name, [ends.input_info(batch)], [ends.output_info(batch)])
 
-    def _stem(self, picture: str) -> list[FeatureMap]:
-        """From the picture to a quarter of its size; two maps that hold half of the channels each where they are tracked."""
+    def _stem(self, picture: str, std: Sequence[float]) -> list[FeatureMap]:
+        """From the picture, `std` times too large, to a quarter of its size.
+
+        Two maps that hold half of the channels each where they are tracked.
+        """
         ops, key, half = self._ops, "backbone.stem", self._variant.stem_channels // 2
-        first = ops.conv_bn(f"{key}.conv1")
+        first = ops.conv_bn(f"{key}.conv1").of_multiples(std)
         size = self._height // 2, self._width // 2
         if self._passes.track_channels:
             halves = [ops.entry(picture, first.part(part), *size) for part in (slice(0, half), slice(half, None))]
@@ -196,7 +197,7 @@ class _Compiler:
         for step, branch in enumerate(reversed(range(len(maps)))):
             source = maps[branch]
             if result is not None:
-                scales = self._builder.constant([1, 1, 2, 2])
+                scales = self._builder.constant([1, 1, 2, 2], np.float32)
                 larger = self._builder.node(
                     "Resize", result.tensor, "", scales, mode="linear", coordinate_transformation_mode="align_corners"
                 )
@@ -206,8 +207,3 @@ class _Compiler:
             result = ops.pointwise([source], ops.conv_bn(f"{key}.{step}.pointwise_conv"), finer.slots, gain=finer.gain, relu=True)
         assert result is not None
         return result
-
-    def _finish(self, features: FeatureMap, *, sigmoid: bool) -> None:
-        weights = self._ops.affine("final_layer", "")
-        heatmaps = self._ops.pointwise([features], weights, np.arange(self._variant.keypoints))
-        self._builder.node("Sigmoid" if sigmoid else "Identity", heatmaps.tensor, output="heatmaps")

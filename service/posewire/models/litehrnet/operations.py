@@ -34,6 +34,10 @@ class Affine:
         """The same, with `factor` times the output."""
         return replace(self, scale=self.scale * factor, shift=self.shift * factor)
 
+    def of_multiples(self, factors: Sequence[float]) -> "Affine":
+        """The same of an input whose channels are (I / groups,) `factors` times too large."""
+        return replace(self, weight=self.weight / np.reshape(factors, (1, -1, 1, 1)))
+
     def part(self, channels: slice) -> "Affine":
         """Some of the outputs."""
         return Affine(self.weight[channels], self.scale[channels], self.shift[channels])
@@ -123,6 +127,11 @@ class MapOperations:
         stored = Affine(kernel, scale, spread(weights.shift, own) * source.gain)
         result = self._filtered(source.tensor, stored, stride=stride, groups=len(source.slots))
         return replace(source, tensor=result, height=source.height // stride, width=source.width // stride, scale=None)
+
+    def masked(self, source: FeatureMap, kept: npt.NDArray[np.bool_]) -> str:
+        """The stored channels that are `kept` (S,), zeros in the place of the others."""
+        # A depthwise convolution, as ONNX Runtime has no product in its NCHWc layout that broadcasts.
+        return self.builder.conv(source.tensor, kept[:, None, None, None].astype(np.float64), None, groups=len(kept))
 
     def separable(
         self,

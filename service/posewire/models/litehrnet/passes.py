@@ -3,8 +3,11 @@
 None of them changes what the network computes: with all of them off the graph is the plain transcription.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
+
+from posewire.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,29 @@ class Passes:
 
     def __post_init__(self) -> None:
         if self.defer_spatial_weight and not self.track_channels:
-            raise ValueError("a spatial weight can only be deferred where channels are tracked: a shuffle would have to move it")
+            raise ModelError(
+                "without track-channels there is no defer-spatial-weight: a shuffle would have to move the weight; do without both"
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Every pass, in the order of the gain table, as the command line spells it."""
+        return tuple(f.name.replace("_", "-") for f in fields(cls))
+
+    @classmethod
+    def without(cls, names: Iterable[str]) -> Self:
+        """All passes but these.
+
+        Raises:
+            ModelError: a name is not a pass, or one that is left needs another that is not.
+        """
+        off = dict.fromkeys(names, False)
+        for name in off:
+            if name not in cls.names():
+                raise ModelError(f"{name!r} is not a pass; known: {', '.join(cls.names())}")
+        return cls(**{name.replace("-", "_"): value for name, value in off.items()})
 
     @classmethod
     def none(cls) -> Self:
         """All passes off."""
-        return cls(**dict.fromkeys((f.name for f in fields(cls)), False))
+        return cls.without(cls.names())

@@ -35,6 +35,17 @@ def read_safetensors(data: bytes) -> Contents:
     return Contents(tensors, lambda storage: held[slice(*spans[storage.key])])
 
 
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The `__metadata__` of a file that `read_safetensors` reads: names and texts; empty where there are none.
+
+    Raises:
+        MalformedError: the header is not valid.
+    """
+    length = int.from_bytes(data[:8], "little")
+    found = _header(data[8 : 8 + length]).get("__metadata__", {})
+    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+
 def _header(text: bytes) -> dict[str, Any]:
     try:
         header = json.loads(text.decode(), object_pairs_hook=_unique)

@@ -1,0 +1,1 @@
+"""Load tests: what an operator may expect of the service, measured from outside."""

@@ -1,0 +1,92 @@
+"""The service against the machine: saturation over HTTP and a lone request, each beside the bare pipeline."""
+
+import http.client
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+from loadtests import pictures
+from loadtests.bare import BarePipeline, bare_cores
+from loadtests.generator import in_turn
+from loadtests.outcomes import percentiles_ms, ratio
+from loadtests.report import Result
+from loadtests.scenarios import BUSY_CLIENTS, PATH, Bench, pose_request, settle
+
+# Many short rounds: what else runs on the machine changes within seconds, and a pair must see the same of it.
+_ROUNDS = 20
+_SLICE = 0.2  # of a stretch
+_BLOCK = 10  # requests, then as many bare runs
+_BLOCKS = 40
+
+
+async def saturation(bench: Bench) -> Result:
+    """Pictures a second of the bare pipeline on every core, and of the service over HTTP, in turn."""
+    picture = pictures.single()
+    request_of = in_turn([pose_request(picture, deadline_s=10)])
+    bare, served, generator = [], [], []
+    with bare_cores(len(os.sched_getaffinity(0)), [picture]) as cores:
+        await bench.busy(request_of, seconds=2)
+        for round_number in range(_ROUNDS):
+            for which in ("bare", "served") if round_number % 2 else ("served", "bare"):
+                await settle(0.2)
+                if which == "bare":
+                    bare.append(cores.rate(_SLICE * bench.seconds))
+                else:
+                    figures = await bench.busy(request_of, seconds=_SLICE * bench.seconds)
+                    served.append(figures["summary"]["goodput"])
+                    generator.append(figures["usage"]["generator_share"])
+    found = ratio(served, bare)
+    result = Result("saturation", "Pictures a second of the service over HTTP against the bare pipeline, one process a core, no HTTP.")
+    result.tables["Saturation"] = [
+        {
+            "bare pictures/s": round(statistics.median(bare), 1),
+            f"served pictures/s ({BUSY_CLIENTS} clients)": round(statistics.median(served), 1),
+            "ratio": found["median"],
+            "quartiles": f"{found['low']} to {found['high']}",
+            "generator's share of the machine": round(statistics.median(generator), 4),
+        }
+    ]
+    result.raw = {"bare": bare, "served": served, "ratio": found, "generator_share": generator}
+    result.checks[f"the service reaches 0.90 of the bare pipeline ({found['median']})"] = found["median"] >= 0.9
+    return result
+
+
+async def overhead(bench: Bench) -> Result:
+    """A lone request, and the bare pipeline on the same picture, in blocks of ten in turn."""
+    picture = pictures.single()
+    bare = BarePipeline()
+    connection = http.client.HTTPConnection(bench.target.host, bench.target.port, timeout=30)
+
+    def lone() -> None:
+        connection.request("POST", PATH, picture, {"Content-Type": "image/jpeg"})
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"a lone request was answered with {answer.status}")
+
+    times: dict[str, list[list[float]]] = {"served": [], "bare": []}
+    for block in range(-4, _BLOCKS):
+        for name, run in (("served", lone), ("bare", lambda: bare.run(picture)))[:: 1 if block % 2 else -1]:
+            seconds = _timed(run)
+            if block >= 0:
+                times[name].append(seconds)
+    connection.close()
+    medians = {name: [statistics.median(block) for block in blocks] for name, blocks in times.items()}
+    found = ratio(medians["served"], medians["bare"])
+    result = Result("overhead", "A lone request's time over the bare pipeline's for the same picture, in process and without HTTP.")
+    result.tables["Overhead"] = [{"what": name, **percentiles_ms([s for block in blocks for s in block])} for name, blocks in times.items()]
+    result.tables["Ratio of medians, block by block"] = [{"ratio": found["median"], "quartiles": f"{found['low']} to {found['high']}"}]
+    result.raw = {"ratio": found, "medians_s": medians}
+    result.checks[f"a lone request takes at most 1.15 of the bare pipeline ({found['median']})"] = found["median"] <= 1.15
+    return result
+
+
+def _timed(run: Callable[[], object]) -> list[float]:
+    """Seconds of each of a block's runs; the first, which finds the caches full of the other's data, is left out."""
+    seconds = []
+    for _ in range(_BLOCK + 1):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]

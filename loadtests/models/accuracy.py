@@ -1,0 +1,57 @@
+"""COCO keypoint AP of a network on people whose boxes are given."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from loadtests.models.engines import Run
+from loadtests.models.networks import BlazePose, Network
+from posewire.evaluation import Annotations, Row
+from posewire.types import FloatArray, Frame
+from posewire.vision.geometry import apply_affine, invert_affine
+
+_COUNTED_SCORE = 0.2  # as in the service: keypoints below it say nothing of the person
+
+
+class People:
+    """The annotated people of a folder in COCO's layout: `images/` and `person_keypoints.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = Annotations(folder / "person_keypoints.json", folder / "images")
+        self._all = [
+            (picture.image_id, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8)), box)
+            for picture in self._data.pictures
+            for box in picture.boxes_xywh
+        ]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def first(self) -> tuple[Frame, FloatArray]:
+        """A picture and the box of someone on it."""
+        _, frame, box = self._all[0]
+        return frame, box
+
+    def score(self, network: Network, run: Run, *, looks: int = 1) -> Mapping[str, float]:
+        """AP, AR and the rest; with a second look BlazePose sees what it would see of the next frame."""
+        return self._data.keypoint_ap([_row(network, run, looks, *person) for person in self._all])
+
+
+def _row(network: Network, run: Run, looks: int, image_id: int, frame: Frame, box: FloatArray) -> Row:
+    affine = network.affine(box)
+    outputs = run(network.tensor(frame, affine))
+    for _ in range(looks - 1):
+        assert isinstance(network, BlazePose)
+        affine = network.next_affine(outputs, affine)
+        outputs = run(network.tensor(frame, affine))
+    found = network.keypoints(outputs)
+    xy = apply_affine(invert_affine(affine), found.xy)
+    counted = found.scores[found.scores > _COUNTED_SCORE]
+    return {
+        "image_id": image_id,
+        "category_id": 1,
+        "score": float(counted.mean()) if len(counted) else 0.0,
+        "keypoints": np.concatenate([xy, found.scores[:, None]], 1).reshape(-1).tolist(),
+    }

@@ -1,0 +1,104 @@
+"""Networks as four runtimes run them: one thread, one item."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime
+import openvino
+from ai_edge_litert.interpreter import Interpreter
+
+from posewire.kernels import folded
+from posewire.kernels.session import KernelSession
+from posewire.models.specs import PoseSpec
+from posewire.types import FloatArray
+
+# A tensor in, the outputs that were asked for.
+Run: TypeAlias = Callable[[Any], Sequence[FloatArray]]
+
+
+def onnx_runtime(path: Path) -> Run:
+    """An ONNX file in ONNX Runtime, as Posewire runs it on a CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_free_dimension_override_by_name("batch", 1)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda tensor: session.run(None, {name: tensor})
+
+
+def kernels(spec: PoseSpec, weights: bytes) -> Run:
+    """Our network on Posewire's own kernels, which take pixels."""
+    session = KernelSession(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
+    return lambda pixels: [session.run(pixels)]
+
+
+def open_vino(path: Path, precision: str, outputs: Sequence[int] | None = None) -> Run:
+    """A file that OpenVINO reads.
+
+    Args:
+        path: ONNX, OpenVINO's IR or TensorFlow Lite.
+        precision: "f32" or "bf16".
+        outputs: which; what only the others need is not computed. None: all.
+    """
+    model = read(path)
+    if outputs is not None:
+        model = openvino.Model([model.outputs[i] for i in outputs], model.get_parameters(), "some")
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # else every process sits on the first core
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    request, count = compiled.create_infer_request(), len(compiled.outputs)
+
+    def run(tensor: Any) -> Sequence[FloatArray]:
+        found = request.infer({0: tensor}, share_inputs=True, share_outputs=True)
+        return [found[i] for i in range(count)]
+
+    return run
+
+
+def lite_rt(path: Path, outputs: Sequence[int]) -> Run:
+    """A TensorFlow Lite file in LiteRT with XNNPACK, which computes every output, also those that are not asked for."""
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    wanted = [interpreter.get_output_details()[i]["index"] for i in outputs]
+
+    def run(tensor: Any) -> Sequence[FloatArray]:
+        interpreter.set_tensor(source, tensor)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in wanted]
+
+    return run
+
+
+def read(path: Path) -> Any:
+    """A model as OpenVINO reads it, at a batch of 1."""
+    model = openvino.Core().read_model(path)
+    shape = model.input(0).partial_shape
+    if shape[0].is_dynamic:
+        shape[0] = 1
+        model.reshape(shape)
+    return model
+
+
+def cost(path: Path, outputs: Sequence[int] | None = None) -> tuple[float, float]:
+    """Millions of multiply-accumulates of one run (convolutions and matrix products), and of parameters."""
+    model = read(path)
+    if outputs is not None:
+        model = openvino.Model([model.outputs[i] for i in outputs], model.get_parameters(), "some")
+    macs, parameters = 0, 0
+    for node in model.get_ops():
+        kind = node.get_type_name()
+        if kind == "Constant" and node.get_element_type().is_real():
+            parameters += int(np.prod(node.get_output_shape(0)))
+        elif kind in ("Convolution", "GroupConvolution", "MatMul"):
+            weights = node.input(1).get_shape()
+            per_output = weights[-2] if kind == "MatMul" else int(np.prod(weights[1 if kind == "Convolution" else 2 :]))
+            macs += int(np.prod(node.get_output_shape(0))) * int(per_output)
+    return macs / 1e6, parameters / 1e6

@@ -1,0 +1,216 @@
+"""The plain scenarios: one kind of load at a time against a server with its defaults."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests import pictures, schedule
+from loadtests.generator import RequestOf, closed_loop, in_turn, open_loop
+from loadtests.outcomes import Outcomes, summarise
+from loadtests.processes import Server, metered
+from loadtests.report import Plot, Result, Row, row
+from loadtests.wire import Connection, Target, request_bytes
+
+PATH = "/v1/pose"
+# What a caller waits; goodput counts the answers that came within.
+DEADLINE_S = 2.0
+# Enough callers to keep two cores busy and few enough not to be turned away at the door.
+BUSY_CLIENTS = 16
+# Of the capacity: the load of a machine that is used well.
+_USUAL_LOAD = 0.6
+# The longest that the service lets a caller wait: where the question is what all of them get in the end.
+_PATIENT_S = 10.0
+_CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A server to load, and for how long."""
+
+    server: Server
+    seconds: float  # of one stretch
+    out: Path
+
+    @property
+    def target(self) -> Target:
+        """Where it listens."""
+        return Target.of(self.server.url)
+
+    async def busy(
+        self, request_of: RequestOf, clients: int = BUSY_CLIENTS, seconds: float | None = None, deadline_s: float = DEADLINE_S
+    ) -> dict[str, Any]:
+        """Closed-loop callers; the figures."""
+        async with metered(self.server) as usage:
+            outcomes = await closed_loop(self.target, clients, seconds or self.seconds, request_of)
+        return _figures(outcomes, usage.seconds, usage.figures(), deadline_s)
+
+    async def open(self, offsets: schedule.Offsets, request_of: RequestOf) -> tuple[dict[str, Any], Outcomes]:
+        """Scheduled callers; the figures and what they are drawn from."""
+        async with metered(self.server) as usage:
+            outcomes = await open_loop(self.target, offsets, request_of)
+        return _figures(outcomes, usage.seconds, usage.figures(), DEADLINE_S), outcomes
+
+
+def _figures(outcomes: Outcomes, seconds: float, usage: dict[str, float], deadline_s: float) -> dict[str, Any]:
+    return {"summary": summarise(outcomes, seconds, deadline_s), "usage": usage}
+
+
+def line(label: dict[str, Any], figures: dict[str, Any]) -> Row:
+    """Figures as a row of a table."""
+    return row(label, figures["summary"], figures["usage"])
+
+
+def pose_request(picture: bytes, query: str = "", deadline_s: float = DEADLINE_S) -> bytes:
+    """A request for one picture's people."""
+    return request_bytes(PATH + query, picture, x_request_timeout_ms=str(round(deadline_s * 1000)))
+
+
+async def single(bench: Bench) -> Result:
+    """One picture with one person: capacity, then constant and Poisson arrivals at 60 % of it."""
+    request_of = in_turn([pose_request(pictures.single())])
+    await bench.busy(request_of, seconds=2)
+    peak = await bench.busy(request_of)
+    rate = peak["summary"]["throughput"] * _USUAL_LOAD
+    even, _ = await bench.open(schedule.constant(rate, bench.seconds), request_of)
+    random, outcomes = await bench.open(schedule.poisson(rate, bench.seconds, seed=1), request_of)
+    figures = {f"{BUSY_CLIENTS} clients": peak, f"constant {rate:.0f}/s": even, f"Poisson {rate:.0f}/s": random}
+    result = Result("single", "Pictures of one person: capacity, and latency at 60 % of it.", raw=figures)
+    result.tables["Load"] = [line({"load": name}, f) for name, f in figures.items()]
+    result.plots.append(latency_plot("latency under Poisson arrivals", outcomes))
+    result.checks["every request was answered with 200"] = all(set(f["summary"]["statuses"]) == {"200"} for f in figures.values())
+    return result
+
+
+async def people(bench: Bench) -> Result:
+    """Pictures of 1 to 32 people: the cost of a person."""
+    result = Result("people", "Pictures of 1280 x 960 with 1 to 32 people: cost grows linearly with the people.")
+    counts, cost_ms = [], []
+    rows: list[Row] = []
+    for wanted in pictures.PEOPLE:
+        request = pose_request(pictures.crowd(wanted), f"?max_people={wanted}&min_detection_score={pictures.CROWD_SCORE}", _PATIENT_S)
+        found = await _people_answered(bench.target, request)
+        lone = await bench.busy(in_turn([request]), clients=1)
+        full = await bench.busy(in_turn([request]), clients=8)
+        counts.append(found)
+        cost_ms.append(1000 * full["usage"]["server_cores"] / full["summary"]["throughput"])
+        rows.append(
+            {
+                "people": found,
+                "lone p50 ms": lone["summary"]["ok_ms"]["p50"],
+                "lone p99 ms": lone["summary"]["ok_ms"]["p99"],
+                "pictures/s": full["summary"]["throughput"],
+                "people/s": round(full["summary"]["throughput"] * found, 1),
+                "core ms a picture": round(cost_ms[-1], 2),
+            }
+        )
+        result.raw[str(wanted)] = {"lone": lone, "full": full}
+    slope, base = np.polyfit(counts, cost_ms, 1)
+    fit = np.polyval((slope, base), counts)
+    result.tables["People"] = rows
+    result.raw["fit_core_ms"] = {"picture": float(base), "person": float(slope)}
+    result.plots.append(
+        Plot("cost of people", "people", "core ms a picture", {"measured": (counts, cost_ms), "line": (counts, fit.tolist())})
+    )
+    result.checks["every person was answered"] = tuple(counts) == pictures.PEOPLE
+    result.checks[f"core ms a picture = {base:.1f} + {slope:.2f} a person, each within 15 %"] = bool(
+        (np.abs(fit - cost_ms) <= 0.15 * np.array(cost_ms)).all()
+    )
+    return result
+
+
+async def served_models(target: Target) -> list[Row]:
+    """What runs the models, by the server's own word: Posewire's kernels that were not built are slower by a factor."""
+    connection = await Connection.open(target)
+    answer = await connection.ask(request_bytes("/v1/models"))
+    connection.close()
+    served = json.loads(answer.body)
+    return [{"model": model["name"], "runs on": model["provider"], "side by side": served["workers"]} for model in served["models"]]
+
+
+async def _people_answered(target: Target, request: bytes) -> int:
+    connection = await Connection.open(target)
+    answer = await connection.ask(request)
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"the picture was answered with {answer.status}: {answer.body.decode(errors='replace')}")
+    return len(json.loads(answer.body)["images"][0]["people"])
+
+
+async def clients(bench: Bench) -> Result:
+    """1 to 256 callers that ask again when they are answered."""
+    request_of = in_turn([pose_request(pictures.single(), deadline_s=_PATIENT_S)])
+    result = Result("clients", "1 to 256 closed-loop clients; what is over the service's 64 places is turned away at once and asks again.")
+    rows: list[Row] = []
+    for count in _CLIENTS:
+        figures = await bench.busy(request_of, clients=count, deadline_s=_PATIENT_S)
+        rows.append(line({"clients": count}, figures))
+        result.raw[str(count)] = figures
+    result.tables["Clients"] = rows
+    best = max(row["goodput/s"] for row in rows)
+    result.checks["no request was lost"] = not any(row["lost"] for row in rows)
+    result.checks["from 4 clients on, goodput is at least 90 % of the best"] = all(
+        row["goodput/s"] >= 0.9 * best for row in rows if row["clients"] >= 4
+    )
+    result.plots.append(
+        Plot(
+            "clients",
+            "clients",
+            "answers a second, ms",
+            {
+                "goodput/s": (list(_CLIENTS), [row["goodput/s"] for row in rows]),
+                "p99 ms": (list(_CLIENTS), [row["p99 ms"] for row in rows]),
+            },
+            log=True,
+        )
+    )
+    return result
+
+
+async def mixed(bench: Bench) -> Result:
+    """Small and large pictures in turn at 60 % of their capacity."""
+    request_of = in_turn([pose_request(picture) for picture in pictures.mixed()])
+    peak = await bench.busy(request_of)
+    rate = peak["summary"]["throughput"] * _USUAL_LOAD
+    steady, outcomes = await bench.open(schedule.poisson(rate, 2 * bench.seconds, seed=2), request_of)
+    result = Result("mixed", "Pictures of 256 to 2048 pixels a side and crowds of 2 to 8 in turn.", raw={"peak": peak, "steady": steady})
+    result.tables["Load"] = [line({"load": f"{BUSY_CLIENTS} clients"}, peak), line({"load": f"Poisson {rate:.0f}/s"}, steady)]
+    result.plots.append(latency_plot("latency of mixed sizes", outcomes))
+    result.checks["every request was answered with 200"] = set(steady["summary"]["statuses"]) == {"200"} and not steady["summary"]["lost"]
+    return result
+
+
+async def bursts(bench: Bench) -> Result:
+    """48 requests at once, again when the machine is idle."""
+    size = 48
+    request_of = in_turn([pose_request(pictures.single())])
+    peak = await bench.busy(request_of)
+    drain_s = size / peak["summary"]["throughput"]
+    figures, outcomes = await bench.open(schedule.bursts(size, 2 * drain_s, 2 * bench.seconds), request_of)
+    result = Result("bursts", f"{size} requests at once every {2 * drain_s:.2f} s: each burst is done in the time that its work takes.")
+    result.raw = {"peak": peak, "bursts": figures}
+    result.tables["Load"] = [line({"load": f"{BUSY_CLIENTS} clients"}, peak), line({"load": f"bursts of {size}"}, figures)]
+    result.plots.append(latency_plot("latency of bursts", outcomes))
+    result.checks["every request was answered with 200"] = set(figures["summary"]["statuses"]) == {"200"}
+    result.checks["p99 is at most 1.25 times a burst's work"] = figures["summary"]["ok_ms"]["p99"] <= 1250 * drain_s
+    return result
+
+
+def latency_plot(name: str, outcomes: Outcomes) -> Plot:
+    """Latency by the time at which requests were due, of those with 200 and of those that were turned away."""
+    due, ended, status = (np.array(values) for values in (outcomes.due, outcomes.ended, outcomes.status))
+    lines = {}
+    for label, chosen in (("200", status == 200), ("turned away", np.isin(status, (429, 503)))):
+        if chosen.any():
+            order = np.argsort(due[chosen])
+            times = due[chosen][order]
+            lines[label] = ((times - due.min()).tolist(), (1000 * (ended[chosen][order] - times)).tolist())
+    return Plot(name, "s", "ms", lines)
+
+
+async def settle(seconds: float = 1.0) -> None:
+    """Let the server come to rest between two stretches that are compared."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,73 @@
+"""A network on the kernels, in the place of an ONNX Runtime session."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import numpy as np
+
+from posewire.kernels.folded import Folded
+from posewire.kernels.library import Kernels, load_kernels
+from posewire.kernels.network import plan
+from posewire.types import FloatArray, InputFormat, UInt8Array
+
+_ALIGNMENT: Final = 64  # bytes: of a cache line; a vector across two costs twice
+_STRIDE: Final = 4  # picture pixels of a heatmap pixel
+
+
+class KernelSession:
+    """Lite-HRNet on one core a run; `run` may be called from several threads at once.
+
+    Args:
+        folded: the network.
+        height: of the pictures, pixels.
+        width: of the pictures, pixels.
+        mean: of the channels R, G, B, 0..255.
+        std: of the channels R, G, B, 0..255.
+        kernels: None: those that were built with Posewire.
+
+    Raises:
+        ModelError: the kernels cannot run here, or cannot run this network at this size.
+    """
+
+    input_format: ClassVar[InputFormat] = "uint8-nhwc"
+
+    def __init__(
+        self, folded: Folded, height: int, width: int, mean: Sequence[float], std: Sequence[float], kernels: Kernels | None = None
+    ) -> None:
+        self._kernels = load_kernels() if kernels is None else kernels
+        program = plan(folded, height, width, mean, std)
+        self._constants = _aligned(len(program.constants))
+        self._constants[:] = program.constants
+        self._program = program
+        # Memory of runs that have ended: a run takes one or makes one, so that there are as many as runs side by side.
+        self._free: deque[FloatArray] = deque()
+        self.provider = f"PosewireKernels ({self._kernels.level})"
+
+    def run(self, batch: UInt8Array | FloatArray) -> FloatArray:
+        """Heatmaps (N, K, height / 4, width / 4) float32 of pictures (N, height, width, 3) uint8 RGB, one after the other.
+
+        Raises:
+            ValueError: the batch has another shape or dtype.
+        """
+        program = self._program
+        if batch.shape[1:] != (program.height, program.width, 3) or batch.dtype != np.uint8:
+            raise ValueError(f"pictures {batch.shape} {batch.dtype}, not (N, {program.height}, {program.width}, 3) uint8")
+        pictures = np.ascontiguousarray(batch)
+        heatmaps = np.empty((len(batch), program.keypoints, program.height // _STRIDE, program.width // _STRIDE), np.float32)
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = _aligned(program.memory)
+        for picture, out in zip(pictures, heatmaps, strict=True):
+            addresses = (array.ctypes.data for array in (self._constants, memory, picture, out))
+            self._kernels.run(program.operations.ctypes.data, len(program.operations), *addresses)
+        self._free.append(memory)
+        return heatmaps
+
+
+def _aligned(size: int) -> FloatArray:
+    """Zeros (size,) float32 that begin at a cache line."""
+    room = np.zeros(size * 4 + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size * 4].view(np.float32)

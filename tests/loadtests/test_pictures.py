@@ -1,0 +1,52 @@
+"""The pictures that are sent, and the faults that are injected."""
+
+import pytest
+
+from loadtests import pictures
+from loadtests.bare import BarePipeline
+from loadtests.faulty import FaultyRuntime, InjectedFaultError
+from posewire.config import load_settings
+from posewire.errors import BadPicture
+from posewire.inference.engine import Engine, load_engine
+from posewire.telemetry.metrics import Metrics
+from posewire.vision.decode import decode
+
+
+@pytest.mark.parametrize("people", pictures.PEOPLE)
+def test_a_crowd_has_room_for_everyone(people: int, models: Engine) -> None:
+    frame = decode(pictures.crowd(people), max_bytes=10**7, max_pixels=10**7)
+    assert (frame.width, frame.height) == (1280, 960)
+    prepared = models.detector.prepare(frame)
+    [raw] = models.detector.infer([prepared.pixels])
+    found = models.detector.finish(raw, prepared.scale, frame, pictures.CROWD_SCORE, people)
+    assert len(found.scores) == people
+
+
+def test_corrupt_pictures_are_corrupt() -> None:
+    for data in pictures.corrupt():
+        with pytest.raises(BadPicture):
+            decode(data, max_bytes=10**7, max_pixels=10**7)
+
+
+def test_mixed_pictures_are_pictures() -> None:
+    sizes = {(frame.width, frame.height) for frame in (decode(d, max_bytes=10**7, max_pixels=10**7) for d in pictures.mixed())}
+    assert {(256, 256), (2048, 2048), (1280, 960)} <= sizes
+
+
+def test_the_bare_pipeline_finds_the_person() -> None:
+    people = BarePipeline().run(pictures.single())
+    assert len(people) >= 1
+    assert max(person.score for person in people) > 0.3
+
+
+def test_faults_come_through_the_engines_own_door_and_only_when_armed() -> None:
+    armed = False
+    runtime = FaultyRuntime(1.0, seed=0, armed=lambda: armed)
+    engine = load_engine(load_settings({}, device="cpu"), Metrics(), runtime)
+    blank = decode(pictures.single(), max_bytes=10**7, max_pixels=10**7)
+    prepared = engine.detector.prepare(blank)
+    assert len(engine.detector.infer([prepared.pixels])) == 1
+    armed = True
+    with pytest.raises(InjectedFaultError):
+        engine.detector.infer([prepared.pixels])
+    assert runtime.injected == 1
