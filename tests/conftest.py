@@ -15,6 +15,7 @@ from posewire.inference.pose import PoseEstimator
 from posewire.telemetry.metrics import Metrics
 from posewire.types import UInt8Array
 from tests import pictures
+from tests.api.streaming import Listen, Listening, listening
 from tests.api.support import Api, StartApi
 
 MakeEngine = Callable[..., Engine]
@@ -85,3 +86,14 @@ def astronaut_pixels() -> UInt8Array:
 def landscape() -> bytes:
     """A PNG of nobody, 640 x 480."""
     return pictures.encode(pictures.landscape(), ".png")
+
+
+@pytest.fixture
+async def listen(make_engine: MakeEngine) -> AsyncIterator[Listen]:
+    """Start a server on a port, over `make_engine`'s engine; all end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(port: int = 0, **options: object) -> Listening:
+            return await stack.enter_async_context(listening(make_engine(**options), port))
+
+        yield start

@@ -82,7 +82,7 @@ def test_the_wheel_carries_manifest_weights_and_cards(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     manifest = ModelStore().manifest
     assert {f"posewire/_model_store/{path}" for spec in manifest.models for path in (spec.file, spec.card)} <= set(names)
-    assert "posewire/_model_store/manifest.toml" in names
+    assert {"posewire/_model_store/manifest.toml", "posewire/web/index.html", "posewire/web/app.js"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "model_store"))]
 
 

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
-from posewire.api import images, ops, pages, problems, stream
+from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.access import Access
 from posewire.api.admission import Admission
 from posewire.api.keys import KeyRing
@@ -44,9 +44,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    limit = RateLimit(settings.rate_limit, settings.rate_burst)
-    streams = Streams(settings.max_streams, metrics)
-    services = Services(settings, metrics, Admission(settings.max_in_flight, metrics), streams, limit, engine)
+    services = Services(
+        settings,
+        metrics,
+        Admission(settings.max_in_flight, metrics),
+        RateLimit(settings.rate_limit, settings.rate_burst),
+        Streams(settings.max_streams, metrics),
+        engine,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,6 +85,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
     app.include_router(images.router)
+    app.include_router(videos.router)
     app.include_router(stream.router)
     app.include_router(ops.router)
     if settings.ops_port is None:

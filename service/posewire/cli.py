@@ -23,6 +23,9 @@ keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
 DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+TrackOption = Annotated[bool, typer.Option(help="Videos: give each person an identity; without, the detector runs on every frame.")]
+SmoothOption = Annotated[bool, typer.Option(help="Videos: take the jitter out of the keypoints; only with identities.")]
+DetectEveryOption = Annotated[int, typer.Option(min=1, help="Videos: the most frames between two runs of the detector.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 
@@ -52,25 +55,56 @@ def serve(
 
 @app.command()
 def predict(
-    pictures: Annotated[list[str], typer.Argument(help="Pictures, folders or glob patterns.")],
+    pictures: Annotated[list[str], typer.Argument(help="Pictures, videos, folders or glob patterns.")],
     as_json: JsonOption = False,
     form: Annotated[Literal["posewire", "coco"], typer.Option("--format", help="Shape of the JSON.")] = "posewire",
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures with the skeletons drawn.", file_okay=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pictures and videos with the skeletons drawn, and JSON Lines.", file_okay=False)
+    ] = None,
     min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
     min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
     max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each picture.")] = None,
     flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop: twice the cost.")] = None,
+    track: TrackOption = True,
+    smooth: SmoothOption = True,
+    detect_every: DetectEveryOption = 5,
     device: DeviceOption = None,
 ) -> None:
-    """Find everyone in pictures; prints a line a picture, or JSON (one line a picture; format coco: one list)."""
+    """Find everyone in pictures and videos; prints a line each, or JSON (a line a picture or frame; format coco: one list).
+
+    With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. Ctrl-C ends both where they are, as NAME.partial.pose.*.
+    """
     from posewire.commands.predict import PredictOptions
     from posewire.commands.predict import predict as run
+    from posewire.commands.predict_video import Tracking
 
-    options = PredictOptions(as_json, form, out, min_keypoint_score)
+    options = PredictOptions(as_json, form, out, min_keypoint_score, Tracking(track, smooth, detect_every))
     settings = load_settings(
         device=device, flip_test=flip_test, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
     )
     raise typer.Exit(run(pictures, options, settings))
+
+
+@app.command()
+def watch(
+    source: Annotated[str, typer.Argument(help="An rtsp:// or http:// address of a camera, or a video that plays like one.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the video with the skeletons drawn, and JSON Lines.", file_okay=False)
+    ] = None,
+    min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
+    min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each frame.")] = None,
+    track: TrackOption = True,
+    smooth: SmoothOption = True,
+    detect_every: DetectEveryOption = 5,
+    device: DeviceOption = None,
+) -> None:
+    """Follow everyone before a camera: JSON Lines on standard output until Ctrl-C; connects again when the camera goes away."""
+    from posewire.commands.predict_video import Tracking
+    from posewire.commands.watch import watch as run
+
+    settings = load_settings(device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning")
+    raise typer.Exit(run(source, out, min_keypoint_score, Tracking(track, smooth, detect_every), settings))
 
 
 @app.command()

@@ -87,6 +87,17 @@ class Settings(BaseSettings):
         50_000_000, description="Pixels of one picture, read from its header before it is decoded."
     )
     max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Pictures of one request.")
+    max_videos: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="Videos that are uploaded or worked on at a time; above that, 503."
+    )
+    video_max_bytes: Annotated[int, Field(ge=1)] = Field(
+        200_000_000, description="Bytes of one video; it lies in the temporary folder meanwhile."
+    )
+    video_max_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="Length of one video.")
+    video_max_frames: Annotated[int, Field(ge=1)] = Field(18_000, description="Frames of one video.")
+    video_max_pixels: Annotated[int, Field(ge=1)] = Field(
+        8_300_000, description="Pixels of one frame of a video, known before it is decoded."
+    )
     max_people: Annotated[int, Field(ge=1, le=1000)] = Field(
         50, description="People of one picture: the cap, and the default of max_people."
     )

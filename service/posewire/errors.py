@@ -4,6 +4,7 @@ A class says how its errors look from outside: HTTP status, WebSocket close code
 written for the caller: what is wrong and what to do. Whatever is not a `ServiceError` never reaches a client in words.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -21,6 +22,14 @@ class ModelError(PosewireError):
 
 class DeviceError(PosewireError):
     """The device that was asked for cannot be used here."""
+
+
+class ConnectionLost(PosewireError):
+    """The service cannot be reached, or no longer."""
+
+
+class UnexpectedAnswer(PosewireError):
+    """What answers does not answer as Posewire does."""
 
 
 class ServiceError(PosewireError):
@@ -76,6 +85,24 @@ class UnsupportedMediaType(ServiceError):
     """Neither a picture of a supported kind, nor multipart, nor JSON."""
 
     status, slug, title = 415, "unsupported-media-type", "The media type is not supported"
+
+
+class BadVideo(ServiceError):
+    """Not a video that can be decoded, or damaged in the middle."""
+
+    status, slug, title = 400, "bad-video", "The video cannot be decoded"
+
+
+class NotInstalled(ServiceError):
+    """This installation lacks the extra that the request needs."""
+
+    status, slug, title = 501, "not-installed", "This is not installed here"
+
+
+class NoSpace(ServiceError):
+    """An upload cannot be kept while it is worked on."""
+
+    status, slug, title = 507, "no-space", "There is no room for the upload"
 
 
 class BadParameter(ServiceError):
@@ -155,3 +182,18 @@ class TooFast(ServiceError):
 
     status, slug, title = 429, "too-fast", "Too many messages"
     close_code = 4429
+
+
+def service_errors() -> Iterator[type[ServiceError]]:
+    """Every kind of error that has an answer on the wire."""
+    waiting = [ServiceError]
+    while waiting:
+        kind = waiting.pop()
+        yield kind
+        waiting += kind.__subclasses__()
+
+
+def error_of(slug: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> ServiceError:
+    """The error that a problem on the wire tells of; a plain ServiceError where the slug is not known."""
+    kind = next((kind for kind in service_errors() if kind.slug == slug), ServiceError)
+    return kind(detail, image=image, retry_after_s=retry_after_s)

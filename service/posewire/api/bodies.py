@@ -68,7 +68,13 @@ def as_boxes(boxes: list[Box] | None) -> FloatArray | None:
     return None if boxes is None else np.array(boxes, np.float32).reshape(-1, 4)
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body, piece by piece.
+
+    Raises:
+        TooLarge: it has, or says that it has, more than `limit` bytes.
+        ClientGone: the client went away in the middle.
+    """
     declared = request.headers.get("content-length", "0")
     total = int(declared) if declared.isascii() and declared.isdigit() else 0
     if total <= limit:
@@ -87,7 +93,7 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
 
 async def _read(request: Request, limit: int) -> bytes:
     body = bytearray()
-    async for chunk in _bounded(request, limit):
+    async for chunk in bounded(request, limit):
         body += chunk
     return bytes(body)
 
@@ -112,7 +118,7 @@ class _WholeMultiPart(MultiPartParser):
 
 
 async def _read_multipart(request: Request, settings: Settings, boxes: list[Box] | None) -> list[PictureIn]:
-    parser = _WholeMultiPart(request.headers, _bounded(request, settings.max_request_bytes), max_files=256, max_fields=16)
+    parser = _WholeMultiPart(request.headers, bounded(request, settings.max_request_bytes), max_files=256, max_fields=16)
     # Parts stay in memory, which the body's limit bounds: the root file system may be read-only.
     parser.spool_max_size = settings.max_request_bytes
     try:

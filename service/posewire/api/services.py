@@ -14,15 +14,16 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service; `draining` is the only thing in it that changes."""
+    """The running service; `draining` and `videos` are all that changes in it."""
 
     settings: Settings
     metrics: Metrics
     admission: Admission
-    streams: Streams
     rate_limit: RateLimit
+    streams: Streams
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
+    videos: int = 0  # that are uploaded or worked on
 
     @property
     def ready(self) -> bool:

@@ -15,6 +15,7 @@ protocol for those who write a client.
 import asyncio
 import logging
 import time
+from functools import partial
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -78,7 +79,7 @@ async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None
     worker = StreamWorker(engine, inbox, start)
     tasks = [
         asyncio.create_task(_read(websocket, inbox, engine), name="stream-read"),
-        asyncio.create_task(worker.run(websocket.send_text), name="stream-work"),
+        asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +135,13 @@ async def _receive(websocket: WebSocket) -> bytes | str:
         raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
     data: bytes | None = message.get("bytes")
     return data if data is not None else str(message["text"])
+
+
+async def _send(websocket: WebSocket, text: str) -> None:
+    try:
+        await websocket.send_text(text)
+    except RuntimeError:  # the server has closed it, over a ping or a message too large; the reader is about to hear of it
+        raise WebSocketDisconnect(1006) from None
 
 
 def _started(engine: Engine, start: StartMessage) -> StartedMessage:

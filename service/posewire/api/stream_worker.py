@@ -96,6 +96,8 @@ class StreamWorker:
             raise DeadlineExceeded("the frame was too old before it was decoded") from None
         decoded = time.perf_counter() - started
         result = await self._session.step(picture, frame.at, deadline=deadline)
+        if _age(frame) > self._deadline_s:  # it waited for its turn on the event loop
+            raise DeadlineExceeded("the frame was too old before its result could be sent")
         return replace(result, timings=replace(result.timings, decode=decoded, total=time.perf_counter() - started))
 
     def _tolerate(self, error: ServiceError) -> None:

@@ -1,4 +1,4 @@
-"""`posewire predict`: pictures of the disk through the same engine that serves HTTP."""
+"""`posewire predict`: pictures and videos of the disk through the same engine that serves HTTP."""
 
 import asyncio
 import glob
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from posewire.commands.predict_video import Tracking, is_video, predict_video
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
@@ -20,6 +21,7 @@ from posewire.schemas import ImageOut, coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import PoseOptions
+from posewire.video.reading import SUFFIXES, import_av
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -32,36 +34,41 @@ class PredictOptions:
     form: str  # posewire or coco
     out: Path | None
     min_keypoint_score: float | None
+    tracking: Tracking  # of videos
 
 
 def predict(pictures: list[str], options: PredictOptions, settings: Settings) -> int:
-    """Estimate all pictures; 1 when one of them failed, 130 after Ctrl-C.
+    """Estimate all pictures, then all videos; 1 when one of them failed, 130 after Ctrl-C.
 
     Raises:
-        PosewireError: a picture is not there, or the models do not load.
+        PosewireError: a file is not there or cannot be written, or the models do not load.
     """
     configure_logging(settings.log_level)
     paths = find_pictures(pictures)
+    if any(is_video(path) for path in paths):
+        import_av()
+        if options.form == "coco":
+            raise PosewireError("--format coco is for pictures: COCO's list knows neither times nor identities; leave it out for videos")
     if options.out is not None:
         make_folder(options.out)
     try:
         return asyncio.run(_predict(paths, options, settings))
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the pictures written so far are whole")
+        Console(stderr=True).print("stopped; what was written so far is whole")
         return 130
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """Files, the pictures in folders, and what glob patterns match, in order and each once.
+    """Files, the pictures and videos in folders, and those that glob patterns match, in order and each once.
 
     Raises:
-        PosewireError: an argument gives no picture.
+        PosewireError: an argument gives nothing.
     """
     paths: dict[Path, None] = {}
     for argument in arguments:
         found = list(_expand(argument))
         if not found:
-            raise PosewireError(f"{argument}: no such picture, folder with pictures, or pattern that matches one")
+            raise PosewireError(f"{argument}: no such picture or video, folder with some, or pattern that matches one")
         paths.update(dict.fromkeys(found))
     return list(paths)
 
@@ -69,14 +76,14 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
 def _expand(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES | SUFFIXES)
     elif path.exists():
         yield path
     else:
         yield from sorted(
             p
             for p in map(Path, glob.glob(argument, recursive=True))  # noqa: PTH207 - the pattern may be absolute
-            if p.suffix.lower() in _SUFFIXES
+            if p.suffix.lower() in _SUFFIXES | SUFFIXES
         )
 
 
@@ -86,17 +93,21 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
     failed = 0
     coco: list[dict[str, object]] = []
     names = _DrawnNames(options.out)
+    pictures, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
     try:
-        with progress(len(paths), "pictures") as advance:
-            async for path, answer in _estimates(engine, paths):
+        with progress(len(pictures), "pictures") as advance:
+            async for path, answer in _estimates(engine, pictures):
                 if isinstance(answer, ServiceError):
                     failed += 1
                     _report_failure(path, answer, options)
                 else:
                     coco += _report(path, answer, engine, options)
                     if options.out is not None:
-                        await engine.offload(_draw, engine, answer, names.of(path), options.min_keypoint_score)
+                        await engine.offload(_draw, engine, answer, names.of(path, _drawn_suffix(path)), options.min_keypoint_score)
                 advance()
+        for path in videos:
+            target = names.of(path, ".mp4") if options.out is not None else None
+            failed += not await predict_video(engine, path, target, options)
     finally:
         await engine.close()
     if options.as_json and options.form == "coco":
@@ -159,15 +170,18 @@ def _draw(engine: Engine, estimate: Estimate, target: Path, min_keypoint_score: 
     write_atomically(target, engine.draw(estimate, "image/jpeg" if target.suffix == ".jpg" else "image/png", min_keypoint_score))
 
 
+def _drawn_suffix(source: Path) -> str:
+    return ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
+
+
 class _DrawnNames:
-    """Where drawn pictures go: never over a source, never two to one name."""
+    """Where drawn pictures and videos go: never over a source, never two to one name."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder or Path()
         self._taken: set[str] = set()
 
-    def of(self, source: Path) -> Path:
-        suffix = ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    def of(self, source: Path, suffix: str) -> Path:
         stem, n = source.stem, 1
         while (name := f"{stem}.pose{suffix}" if n == 1 else f"{stem}-{n}.pose{suffix}") in self._taken:
             n += 1

@@ -29,9 +29,9 @@ from posewire.inference.station import Station
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics, Task
-from posewire.types import FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority
+from posewire.types import Detections, FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import count_pixels, decode
-from posewire.vision.draw import PictureType, draw_poses, encode, sides_of
+from posewire.vision.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,9 +87,9 @@ class Engine:
         window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
         station = partial(Station, pool=self._pool, max_batch=settings.max_batch, window=window, metrics=metrics)
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
-        most = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
-        detections: Station[FloatArray] = station("detector", detector, max_queue=most)
-        keypoints: Station[Keypoints] = station("pose", pose, max_queue=most * settings.max_people)
+        pictures = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
+        detections: Station[FloatArray] = station("detector", detector, max_queue=pictures)
+        keypoints: Station[Keypoints] = station("pose", pose, max_queue=pictures * settings.max_people)
         self.stations: tuple[Station[FloatArray], Station[Keypoints]] = (detections, keypoints)
         self._pipeline = Pipeline(detector, pose, detections.queue, keypoints.queue, self._threads, metrics)
 
@@ -163,6 +163,21 @@ class Engine:
             async with _until(deadline):
                 return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
 
+    async def detect(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> tuple[Detections, Timings]:
+        """The people that the detector finds, without keypoints: the first half of a frame whose boxes are then chosen.
+
+        Raises:
+            DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
+        """
+        started = time.perf_counter()
+        async with _until(deadline):
+            found, waited = await self._pipeline.detect(frame, options, deadline=deadline, priority=priority)
+        total = time.perf_counter() - started
+        self.metrics.observe_stage("detect", total - waited)
+        return found, Timings(queue=waited, detect=total - waited, total=total)
+
     async def _count_pixels(self, data: bytes) -> int:
         count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
         return count() if len(data) <= _SHORT_WALK else await self.offload(count)
@@ -192,11 +207,15 @@ class Engine:
         Raises:
             TooLarge: the picture has more pixels a side than the media type can carry.
         """
+        return encode(self.draw_pixels(estimate.frame, estimate.result, min_keypoint_score), media_type)
+
+    def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
+        """A frame with everyone drawn on it and their identities, if they have any; (H, W, 3) uint8 RGB."""
         names, skeleton = self.pose.spec.keypoints.names, self.pose.spec.keypoints.skeleton
         threshold = _DRAWN_KEYPOINT_SCORE if min_keypoint_score is None else min_keypoint_score
-        people = estimate.result.people
-        pixels = draw_poses(estimate.frame.pixels, people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
-        return encode(pixels, media_type)
+        pixels = draw_poses(frame.pixels, result.people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
+        draw_track_ids(pixels, result.people)
+        return pixels
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that takes milliseconds on the picture threads."""

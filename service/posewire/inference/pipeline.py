@@ -15,7 +15,7 @@ from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics
-from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Priority, Timings, UInt8Array
+from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.geometry import xyxy_to_xywh
 
 
@@ -101,6 +101,21 @@ class Pipeline:
             return _Opened(frame, decoded - started, None, 0.0, self._cut(frame, boxes, np.ones(len(boxes), np.float32)))
         letterboxed = self._detector.prepare(frame)
         return _Opened(frame, decoded - started, letterboxed, time.perf_counter() - decoded, _Cut.nobody())
+
+    async def detect(
+        self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> tuple[Detections, float]:
+        """The people that the detector finds, and the seconds that the picture waited for it.
+
+        Raises:
+            DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `run`.
+        """
+        prepared = await run_on(self._threads, self._detector.prepare, frame)
+        [raw] = await self._detections.submit([prepared.pixels], deadline=deadline, priority=priority)
+        found = await run_on(
+            self._threads, self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
+        )
+        return found, raw.waited
 
     def _find(self, opened: "_Opened", raw: FloatArray, options: PoseOptions) -> "_Cut":
         assert opened.letterboxed is not None

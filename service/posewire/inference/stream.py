@@ -1,7 +1,12 @@
 """The frames of one video, one after the other: identities, smoothing, and the detector only where it is needed."""
 
+from dataclasses import replace
+
 from posewire.inference.engine import Engine
-from posewire.types import Frame, PoseOptions, PoseResult, Priority
+from posewire.types import Detections, Frame, Pose, PoseOptions, PoseResult, Priority, Timings
+from posewire.vision.smoothing import KeypointSmoother, size_of
+from posewire.vision.track import Track
+from posewire.vision.tracking import Tracker, TrackPolicy, person_of
 
 DETECT_EVERY = 5
 
@@ -30,7 +35,21 @@ class PoseSession:
     ) -> None:
         self._engine = engine
         self._options = options
+        self._track = track
+        self._smooth = smooth
         self._priority = priority
+        self._policy = TrackPolicy(
+            min_detection_score=options.min_detection_score,
+            max_people=options.max_people,
+            detect_every=detect_every,
+            soon=min(3, detect_every),
+        )
+        self._size: tuple[int, int] | None = None  # width and height of the frames, pixels
+        self._restart()
+
+    def _restart(self) -> None:
+        self._tracker = Tracker(self._engine.pose.spec.keypoints.oks_sigmas, self._policy)
+        self._smoothers: dict[int, KeypointSmoother] = {}
 
     async def step(self, frame: Frame, t_seconds: float, *, deadline: float | None = None) -> PoseResult:
         """Everyone in the next frame, with `track_id` where the session tracks; timings without decoding.
@@ -45,4 +64,39 @@ class PoseSession:
         Raises:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `Engine.estimate_frame`.
         """
-        return await self._engine.estimate_frame(frame, self._options, deadline=deadline, priority=self._priority)
+        if not self._track:
+            return await self._engine.estimate_frame(frame, self._options, deadline=deadline, priority=self._priority)
+        size = (frame.width, frame.height)
+        if size != self._size:
+            self._restart()
+            self._size = size
+        found, looked = await self._look(frame, deadline) if self._tracker.due(t_seconds) else (None, Timings())
+        candidates = self._tracker.candidates(t_seconds, found, size)
+        options = replace(self._options, boxes_xywh=candidates.boxes_xywh)
+        result = await self._engine.estimate_frame(frame, options, deadline=deadline, priority=self._priority)
+        tracks = self._tracker.update(t_seconds, result.people, candidates, size, detected=found is not None)
+        timings = replace(
+            result.timings,
+            queue=looked.queue + result.timings.queue,
+            detect=looked.detect,
+            total=looked.total + result.timings.total,
+        )
+        return replace(result, people=tuple(self._answer(tracks, t_seconds)), timings=timings)
+
+    async def _look(self, frame: Frame, deadline: float | None) -> tuple[Detections, Timings]:
+        options = replace(self._options, min_detection_score=self._policy.faint_score)
+        return await self._engine.detect(frame, options, deadline=deadline, priority=self._priority)
+
+    def _answer(self, tracks: list[Track], t: float) -> list[Pose]:
+        people = [person_of(track) for track in tracks]
+        if self._smooth:
+            people = [
+                replace(person, keypoints=self._smoother(track).step(t, person.keypoints, size_of(person.box_xywh)))
+                for track, person in zip(tracks, people, strict=True)
+            ]
+            followed = {track.track_id for track in self._tracker.tracks}
+            self._smoothers = {i: smoother for i, smoother in self._smoothers.items() if i in followed}
+        return sorted(people, key=lambda person: -person.score)
+
+    def _smoother(self, track: Track) -> KeypointSmoother:
+        return self._smoothers.setdefault(track.track_id, KeypointSmoother(len(track.pose.keypoints.scores)))

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 from prometheus_client import Counter, Histogram
 
 from posewire import __version__
-from posewire.errors import ServiceError
+from posewire.errors import ServiceError, service_errors
 from posewire.telemetry.registry import MetricInfo, Registry
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
@@ -49,7 +49,7 @@ class Metrics:
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
         self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
         self._rejections = self._counter(
-            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=_slugs(ServiceError)
+            "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=(e.slug for e in service_errors())
         )
         self._in_flight_limit = self._gauge("posewire_pictures_in_flight_limit", "Pictures that may be admitted at a time.")
         self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
@@ -219,10 +219,3 @@ class BatchMetrics:
     def failed(self) -> None:
         """A run raised."""
         self._failures.inc()
-
-
-def _slugs(error: type[ServiceError]) -> Iterator[str]:
-    """The slugs of an error class and of all below it."""
-    yield error.slug
-    for child in error.__subclasses__():
-        yield from _slugs(child)

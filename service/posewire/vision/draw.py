@@ -64,6 +64,33 @@ def draw_poses(
     return canvas
 
 
+def draw_track_ids(canvas: UInt8Array, people: Sequence[Pose]) -> None:
+    """Write each person's `track_id` at the top left of their box, on a ground whose colour stays with the identity.
+
+    Args:
+        canvas: (H, W, 3) uint8, RGB; is drawn on.
+        people: in pixels of this picture; those without identity are left out.
+    """
+    scale = max(0.4, min(canvas.shape[:2]) / 1000)
+    for person in people:
+        if person.track_id is None or not np.isfinite(person.box_xywh).all():
+            continue
+        text = str(person.track_id)
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        room = (canvas.shape[1] - width - 4, canvas.shape[0] - below)
+        x, y = (round(min(max(float(at), 0), max(most, 0))) for at, most in zip(person.box_xywh[:2], room, strict=True))
+        y = max(y, height + 4)
+        cv2.rectangle(canvas, (x, y - height - 4), (x + width + 4, y + below - 2), _track_color(person.track_id), cv2.FILLED)
+        cv2.putText(canvas, text, (x + 2, y - 2), cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, 1, cv2.LINE_AA)
+
+
+def _track_color(track_id: int) -> _Color:
+    """A bright colour; the golden angle keeps those of neighbouring numbers apart."""
+    hue = round(track_id * 137.508 / 2) % 180  # OpenCV's hues have half degrees
+    red, green, blue = cv2.cvtColor(np.array([[[hue, 140, 255]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    return red, green, blue
+
+
 def encode(pixels: UInt8Array, media_type: PictureType) -> bytes:
     """Encode a picture, JPEG at quality 90.
 

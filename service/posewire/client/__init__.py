@@ -1,0 +1,18 @@
+"""Clients of a Posewire service.
+
+    with PoseClient("http://127.0.0.1:8000") as client:
+        [picture] = client.pose(Path("street.jpg")).images
+        with client.stream() as stream:
+            for result in stream.results(frames):
+                ...
+
+`AsyncPoseClient` has the same to await. What the service raises is raised here: the errors are those of `posewire.errors`,
+made again from its answers.
+"""
+
+from posewire.client.answers import StreamResult
+from posewire.client.blocking import PoseClient, PoseStream
+from posewire.client.requests import AsyncPoseClient, Picture
+from posewire.client.stream import AsyncPoseStream
+
+__all__ = ["AsyncPoseClient", "AsyncPoseStream", "Picture", "PoseClient", "PoseStream", "StreamResult"]

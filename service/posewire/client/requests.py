@@ -1,0 +1,153 @@
+"""Pictures sent to `POST /v1/pose`, and the way to a stream."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+from pydantic import ValidationError
+
+from posewire.client.stream import AsyncPoseStream
+from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer, error_of
+from posewire.schemas import Box, PoseResponse, describe
+from posewire.stream_schemas import StartMessage
+from posewire.vision.decode import sniff
+
+Picture: TypeAlias = bytes | Path
+
+_BUSY = (429, 503)
+_LONGEST_PAUSE_S = 60.0
+
+
+class AsyncPoseClient:
+    """A client to await; an async context manager.
+
+    Args:
+        url: of the service.
+        timeout_s: of one request, sent to the service as its deadline too.
+        retries: of a request that found the service busy or out of reach.
+        headers: of every request and of the streams' handshakes.
+        patience_s: how long a stream goes on trying to connect.
+    """
+
+    def __init__(
+        self, url: str, *, timeout_s: float = 10.0, retries: int = 4, headers: Mapping[str, str] | None = None, patience_s: float = 60.0
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._headers = dict(headers or {})
+        self._patience_s = patience_s
+        # A little longer than the deadline, so that the service says itself that it has passed.
+        self._http = httpx.AsyncClient(headers=self._headers, timeout=timeout_s + 5)
+
+    async def __aenter__(self) -> Self:
+        """Nothing is connected yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def pose(
+        self,
+        *pictures: Picture,
+        max_people: int | None = None,
+        min_detection_score: float | None = None,
+        min_keypoint_score: float | None = None,
+        boxes: list[Box] | None = None,
+    ) -> PoseResponse:
+        """Everyone in pictures.
+
+        Args:
+            pictures: encoded (JPEG, PNG, WebP or BMP), or files of such.
+            max_people: the best so many people of each picture.
+            min_detection_score: 0..1, people below are left out.
+            min_keypoint_score: 0..1, keypoints below are left out.
+            boxes: x, y, width, height in pixels of the only picture; the detector is skipped.
+
+        Raises:
+            ServiceError: the service refuses, or fails on it; after the retries also Overloaded and its like.
+            ConnectionLost, UnexpectedAnswer: it cannot be reached, or is no Posewire.
+        """
+        contents = [await asyncio.to_thread(p.read_bytes) if isinstance(p, Path) else p for p in pictures]
+        params = {"max_people": max_people, "min_detection_score": min_detection_score, "min_keypoint_score": min_keypoint_score}
+        query = {name: str(value) for name, value in params.items() if value is not None}
+        if boxes is not None:
+            query["boxes"] = json.dumps(boxes)
+        headers = {"X-Request-Timeout-Ms": str(max(1, round(self._timeout_s * 1000)))}
+        url = f"{self._url}/v1/pose"
+        if len(contents) == 1:
+            # What is no picture is sent as one: the service says what it found.
+            headers["Content-Type"] = sniff(contents[0]) or "image/jpeg"
+            request = self._http.build_request("POST", url, params=query, headers=headers, content=contents[0])
+        else:
+            parts = [("image", (f"{i}", content)) for i, content in enumerate(contents)]
+            request = self._http.build_request("POST", url, params=query, headers=headers, files=parts)
+        answer = await self._send(request)
+        try:
+            return PoseResponse.model_validate_json(answer.content)
+        except ValidationError:
+            raise UnexpectedAnswer(f"{url} does not answer as this version of Posewire does") from None
+
+    def stream(
+        self,
+        *,
+        track: bool = True,
+        smooth: bool = True,
+        max_people: int | None = None,
+        min_detection_score: float | None = None,
+        min_keypoint_score: float = 0.0,
+    ) -> AsyncPoseStream:
+        """A stream of frames, to be entered with `async with`; the arguments are those of the start message.
+
+        Raises:
+            BadParameter: an argument is not valid.
+        """
+        given = {"type": "start", "track": track, "smooth": smooth, "max_people": max_people}
+        given |= {"min_detection_score": min_detection_score, "min_keypoint_score": min_keypoint_score}
+        try:
+            start = StartMessage.model_validate(given)
+        except ValidationError as error:
+            raise BadParameter(describe(error)) from None
+        parts = urlsplit(f"{self._url}/v1/stream")
+        url = urlunsplit(parts._replace(scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)))
+        return AsyncPoseStream(url, start, self._headers, self._patience_s)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """A good answer; who is busy is asked again when it says."""
+        pause_s = 0.5
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            try:
+                answer = await self._http.send(request)
+            except httpx.TransportError as error:
+                if last or isinstance(error, httpx.ReadTimeout):
+                    raise ConnectionLost(f"{request.url} cannot be reached: {error or type(error).__name__}") from None
+            else:
+                if answer.is_success:
+                    return answer
+                if last or answer.status_code not in _BUSY:
+                    raise _error_of(answer)
+                pause_s = float(_retry_after_s(answer) or pause_s)
+            await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
+            pause_s *= 2
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _retry_after_s(answer: httpx.Response) -> int | None:
+    given = answer.headers.get("retry-after", "")
+    return int(given) if given.isascii() and given.isdigit() else None
+
+
+def _error_of(answer: httpx.Response) -> Exception:
+    """The error that the service answered with."""
+    try:
+        problem = answer.json()
+        slug, detail, image = problem["type"].rpartition(":")[2], problem["detail"], problem.get("image")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return UnexpectedAnswer(f"{answer.url} answers with status {answer.status_code} and no problem+json")
+    return error_of(slug, detail, image=image, retry_after_s=_retry_after_s(answer))

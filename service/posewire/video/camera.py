@@ -1,0 +1,136 @@
+"""A camera, or a file that plays like one: always its newest frame, and connected again when it goes away."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from posewire.errors import BadVideo, ServiceError
+from posewire.video.reading import VideoFrame, VideoInfo, VideoReader
+
+_PATIENCE_S = 10.0  # for an answer or a frame
+_FIRST_PAUSE_S = 1.0  # before the first attempt to connect again; doubles from one to the next while no frame comes
+_LONGEST_PAUSE_S = 30.0
+
+
+class Camera:
+    """Reads on a thread of its own, so that nothing piles up behind a slow reader. An asynchronous context.
+
+    Args:
+        source: an RTSP or HTTP address, or a file, which plays at its own pace and ends.
+        max_pixels: of one frame.
+        say: is told, on the camera's thread, of a connection that was lost.
+
+    Raises (on entering):
+        NotInstalled, BadVideo, TooLarge: as `VideoReader`; only a camera that has answered once is called again.
+    """
+
+    def __init__(self, source: str, *, max_pixels: int, say: Callable[[str], None]) -> None:
+        self._source = source
+        self._max_pixels = max_pixels
+        self._say = say
+        self._is_file = Path(source).is_file()
+        self._stop = threading.Event()
+        self._came = asyncio.Event()
+        self._started = 0.0  # when the first connection stood, seconds, monotonic
+        self._frames = 0  # read so far
+        self._newest: VideoFrame | None = None
+        self._dropped = 0
+        self._end: ServiceError | None = None
+        self._ended = False
+        self.info: VideoInfo
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        connected: asyncio.Future[None] = loop.create_future()
+        # A daemon: a camera that keeps silent must not keep the process.
+        threading.Thread(target=self._read, args=(loop, connected), name="posewire-camera", daemon=True).start()
+        await connected
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+
+    async def newest(self) -> tuple[VideoFrame, int] | None:
+        """The newest frame that was not given yet, waited for, and how many were passed over; None: a file's end.
+
+        Times are seconds since the first frame: of a camera by our clock, of a file by its own.
+
+        Raises:
+            BadVideo, TooLarge: a file is damaged, or the frames have become too large.
+        """
+        while self._newest is None:
+            if self._ended:
+                if self._end is not None:
+                    raise self._end
+                return None
+            self._came.clear()
+            await self._came.wait()
+        frame, dropped = self._newest, self._dropped
+        self._newest, self._dropped = None, 0
+        return frame, dropped
+
+    def _read(self, loop: asyncio.AbstractEventLoop, connected: "asyncio.Future[None]") -> None:
+        """The thread: connects, reads, and connects again."""
+        pause = _FIRST_PAUSE_S
+        while not self._stop.is_set():
+            before, problem = self._frames, None
+            try:
+                self._play(loop, connected)
+            except ServiceError as error:
+                problem = error
+            if self._is_file or not self._frames or not isinstance(problem, BadVideo | None):
+                _tell(loop, self._finish, connected, problem)
+                return
+            pause = _FIRST_PAUSE_S if self._frames > before else min(2 * pause, _LONGEST_PAUSE_S)
+            self._say(f"{address_of(self._source)}: {problem.detail if problem else 'the camera has stopped'}; again in {pause:g} s")
+            self._stop.wait(pause)
+
+    def _play(self, loop: asyncio.AbstractEventLoop, connected: "asyncio.Future[None]") -> None:
+        """One connection, to its end."""
+        with VideoReader(self._source, camera=not self._is_file, max_pixels=self._max_pixels, timeout_s=_PATIENCE_S) as reader:
+            if not self._frames:
+                self.info, self._started = reader.info, time.monotonic()
+                _tell(loop, connected.set_result, None)
+            for read in reader:
+                if self._is_file:
+                    self._stop.wait(max(0.0, self._started + read.t_seconds - time.monotonic()))
+                if self._stop.is_set():
+                    return
+                t = read.t_seconds if self._is_file else time.monotonic() - self._started
+                _tell(loop, self._take, VideoFrame(self._frames, t, read.frame))
+                self._frames += 1
+
+    def _take(self, frame: VideoFrame) -> None:
+        self._dropped += self._newest is not None
+        self._newest = frame
+        self._came.set()
+
+    def _finish(self, connected: "asyncio.Future[None]", problem: ServiceError | None) -> None:
+        self._ended, self._end = True, problem
+        self._came.set()
+        if not connected.done():
+            connected.set_exception(problem or BadVideo("the video has no frame"))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody wants to know
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def address_of(source: str) -> str:
+    """A source as it may be shown: without the user name and password that an address may carry."""
+    try:
+        parts = urlsplit(source)
+        host = parts.hostname
+    except ValueError:
+        return "the camera"
+    if not parts.scheme or host is None:
+        return source
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"

@@ -1,0 +1,32 @@
+"""The frames of a video as an asynchronous iterator that is one frame ahead of its reader."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
+
+from posewire.video.reading import VideoFrame, VideoReader
+
+
+async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerator[VideoFrame, None]:
+    """Frames, decoded on a thread while the one before is worked on.
+
+    Args:
+        reader: is read to its end, or until this generator is closed; stays open.
+        threads: where frames are decoded; None: the event loop's own.
+
+    Raises:
+        BadVideo, TooLarge: as the reader.
+    """
+    ahead = asyncio.create_task(_next(reader, threads))
+    try:
+        while (frame := await ahead) is not None:
+            ahead = asyncio.create_task(_next(reader, threads))
+            yield frame
+    finally:
+        # Nobody awaits a frame that is under way: what it raises is not wanted any more.
+        ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
+        ahead.cancel()
+
+
+async def _next(reader: VideoReader, threads: Executor | None) -> VideoFrame | None:
+    return await asyncio.get_running_loop().run_in_executor(threads, next, reader, None)

@@ -1,0 +1,142 @@
+"""`posewire watch` before a camera of HTTP (Motion JPEG) and a file."""
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pictures import encode
+from tests.videos import times_of, walk, write_video
+
+_FRAMES = [encode(pixels) for pixels in walk(4)]
+
+
+class MjpegCamera(http.server.ThreadingHTTPServer):
+    """Sends Motion JPEG, 20 frames a second; each connection ends after `frames`."""
+
+    daemon_threads = True
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.frames = frames
+        self.connections = 0
+        self.stopped = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://user:secret@127.0.0.1:{self.server_port}/video"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: MjpegCamera
+
+    def do_GET(self) -> None:
+        self.server.connections += 1
+        if self.path != "/video":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for i in range(self.server.frames):
+            data = _FRAMES[i % len(_FRAMES)]
+            try:
+                self.wfile.write(f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data + b"\r\n")
+            except OSError:
+                return
+            if self.server.stopped.wait(0.05):
+                return
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegCamera]:
+    with MjpegCamera(frames=15) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.stopped.set()
+        server.shutdown()
+        thread.join()
+
+
+def watch(*arguments: str | Path) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")} | {"POSEWIRE_MIN_DETECTION_SCORE": "0.5"}
+    command = [sys.executable, "-m", "posewire", "watch", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads yet
+    )
+
+
+def read(process: subprocess.Popen[str], lines: int) -> list[dict[str, Any]]:
+    assert process.stdout is not None
+    return [json.loads(process.stdout.readline()) for _ in range(lines)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_camera_that_goes_away_is_called_again_until_the_signal(camera: MjpegCamera, tmp_path: Path, number: signal.Signals) -> None:
+    process = watch(camera.url, "--out", tmp_path)
+    lines = read(process, 3)
+    while camera.connections < 2:
+        lines += read(process, 1)
+    lines += read(process, 1)
+    process.send_signal(number)
+    rest, err = process.communicate(timeout=60)
+    lines += map(json.loads, rest.splitlines())
+    assert process.returncode == 0, err
+    assert "again in 1 s" in err
+    assert "secret" not in err
+    assert "Traceback" not in err
+    assert [line["pts_s"] for line in lines] == sorted(line["pts_s"] for line in lines)
+    assert {person["track_id"] for line in lines[:3] for person in line["people"]} == {1}
+    video, saved = sorted(tmp_path.iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert (video.suffix, saved.suffix) == (".mp4", ".jsonl")
+    assert len(times_of(video)) == len(saved.read_text().splitlines())
+    assert abs(len(times_of(video)) - len(lines)) <= 1  # a signal between the printing and the saving
+
+
+def test_a_file_plays_at_its_own_pace_and_ends(tmp_path: Path) -> None:
+    process = watch(write_video(tmp_path / "walk.mp4", walk(10)))
+    out, err = process.communicate(timeout=60)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 0, err
+    assert lines[-1]["frame"] == 9
+    assert len(lines) + sum(line["dropped"] for line in lines) == 10
+
+
+@pytest.mark.parametrize("source", ["http://user:secret@127.0.0.1:9/video", "rtsp://user:secret@127.0.0.1:9/x", "missing.mp4"])
+def test_a_camera_that_never_answered_is_an_error(source: str) -> None:
+    process = watch(source)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert "cannot be opened" in err
+    assert "secret" not in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_who_has_enough_ends_it(camera: MjpegCamera) -> None:
+    process = watch(camera.url)
+    read(process, 1)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

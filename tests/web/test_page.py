@@ -1,0 +1,126 @@
+"""The demo page in a real browser."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.api.streaming import Listen
+from tests.pictures import ASTRONAUT, astronaut
+from tests.web.conftest import OpenPage
+
+# Pixels of the overlay that carry colour, and where their middle lies, 0..1 from the left.
+PAINTED = """() => {
+  const {width, height} = document.getElementById('overlay');
+  const {data} = document.getElementById('overlay').getContext('2d').getImageData(0, 0, width, height);
+  let count = 0, sum = 0;
+  for (let i = 3; i < data.length; i += 4) if (data[i] > 200) { count++; sum += ((i - 3) / 4) % width; }
+  return [count, count ? sum / count / width : 0];
+}"""
+
+
+async def painted(page: Page) -> tuple[int, float]:
+    count, middle = await page.evaluate(PAINTED)
+    return count, middle
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What the browser complains of; a test that expects some clears it."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+async def test_from_the_keyboard_the_camera_shows_skeletons(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+    page = await open_page((await listen()).url, complaints)
+    await expect(page.get_by_role("status")).to_have_text("Ready")
+    camera = page.get_by_role("button", name="Use the camera")
+    for _ in range(5):
+        await page.keyboard.press("Tab")
+        if await camera.evaluate("button => button === document.activeElement"):
+            break
+    assert await camera.evaluate("button => button.matches(':focus-visible') && getComputedStyle(button).outlineStyle !== 'none'")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    await expect(page.locator("#rate")).to_have_text(re.compile(r"^[1-9]"))
+    assert (await painted(page))[0] > 2000
+    assert float(await page.inner_text("#latency")) > 0
+    assert (await page.inner_text("#drops")).endswith("%")
+    await page.keyboard.press("Escape")
+    await expect(camera).to_be_focused()
+    assert await painted(page) == (0, 0)
+    await expect(page.get_by_role("status")).to_have_text("Ready")
+
+
+async def test_a_picture_is_drawn_where_the_person_is_and_mirrored(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+    page = await open_page((await listen()).url, complaints, width=390, height=844)
+    await page.set_input_files("#picture-file", ASTRONAUT)
+    await expect(page.get_by_role("status")).to_have_text("Found 1 person")
+    count, middle = await painted(page)
+    assert count > 500
+    assert 0.3 < middle < 0.5  # she stands left of the middle
+    await page.get_by_label("Mirror").check()
+    assert (await painted(page))[1] == pytest.approx(1 - middle, abs=0.02)
+    await page.get_by_label("Confidence").fill("0.9")
+    assert (await painted(page))[0] < count / 4
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than a phone"
+
+
+async def test_a_video_file_is_played_and_paused(listen: Listen, open_page: OpenPage, complaints: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "astronaut.webm"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), 10, (512, 512))
+    for _ in range(20):
+        video.write(np.ascontiguousarray(astronaut()[:, :, ::-1]))
+    video.release()
+    page = await open_page((await listen()).url, complaints)
+    await page.set_input_files("#video-file", path)
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("button", name="Play")).to_be_visible()
+    assert (await painted(page))[0] > 2000
+
+
+@pytest.mark.parametrize(
+    ("browser", "title"),
+    [
+        ({"camera": False}, "No camera found"),
+        ({"leave": False}, "Camera permission refused"),
+    ],
+)
+async def test_a_camera_that_cannot_be_had_is_told(
+    listen: Listen, open_page: OpenPage, complaints: list[str], browser: dict[str, bool], title: str
+) -> None:
+    page = await open_page((await listen()).url, complaints, **browser)
+    await page.get_by_role("button", name="Use the camera").click()
+    await expect(page.get_by_role("alert")).to_contain_text(title)
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    await expect(page.get_by_role("button", name="Open a picture")).to_be_visible()
+
+
+async def test_an_address_that_is_not_secure_is_told(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+    server = await listen()
+    page = await open_page(f"http://posewire.test:{server.port}", complaints)
+    await page.get_by_role("button", name="Use the camera").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Not a secure address")
+    complaints[:] = [text for text in complaints if "Cross-Origin-Opener-Policy" not in text]  # it needs a secure address itself
+
+
+async def test_a_busy_server_is_told_and_tried_again(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+    server = await listen(max_streams=1)
+    async with server.stream():
+        page = await open_page(server.url, complaints)
+        await page.get_by_role("button", name="Use the camera").click()
+        await expect(page.get_by_role("alert")).to_contain_text("The server is busy")
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_what_is_neither_video_nor_picture_is_told(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+    page = await open_page((await listen()).url, complaints)
+    await page.set_input_files("#picture-file", Path(__file__))
+    await expect(page.get_by_role("alert")).to_contain_text("Not a video or a picture")
