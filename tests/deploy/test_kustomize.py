@@ -74,11 +74,11 @@ def strict(schema: Any) -> Any:
     return [strict(item) for item in schema] if isinstance(schema, list) else schema
 
 
-@pytest.mark.skipif("POSEWIRE_CRDS" not in os.environ, reason="POSEWIRE_CRDS names no folder of CRDs (docs/deploy.md)")
+@pytest.mark.skipif("CRDS" not in os.environ, reason="CRDS names no folder of CRDs (docs/deploy.md)")
 def test_the_operators_would_take_it(resources: list[dict[str, Any]]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schemas = {}
-    for path in Path(os.environ["POSEWIRE_CRDS"]).glob("*.yaml"):
+    for path in Path(os.environ["CRDS"]).glob("*.yaml"):
         for crd in yaml.safe_load_all(path.read_text()):
             for version in crd["spec"]["versions"]:
                 schemas[f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]] = version["schema"]["openAPIV3Schema"]
