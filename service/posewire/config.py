@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
     )
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="Threads of each of these runs; more than 1 answers a lone request sooner and serves fewer in all."
+        1, description="Threads of each of ONNX Runtime's runs; Posewire's kernels use one."
     )
     pose_runtime: PoseRuntime = Field(
         PoseRuntime.AUTO,

@@ -47,10 +47,10 @@ def quantize(model: bytes, inputs: Iterator[FloatArray], coverage: Coverage) -> 
         OSError: the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="posewire-quantize-") as folder:
-        graph = _simplified(model, Path(folder) / "float32.onnx")
-        skipped = _skipped(graph, coverage)
         done = Path(folder) / "int8.onnx"
         try:
+            graph = _simplified(model, Path(folder) / "float32.onnx")
+            skipped = _skipped(graph, coverage)
             quantize_static(
                 graph,
                 done,
@@ -62,7 +62,7 @@ def quantize(model: bytes, inputs: Iterator[FloatArray], coverage: Coverage) -> 
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=skipped,
             )
-        except OSError:
+        except (OSError, ModelError):
             raise
         except Exception as error:  # ONNX Runtime raises many types, and each means the same here
             reason = (str(error) or type(error).__name__).splitlines()[0]
