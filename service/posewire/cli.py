@@ -74,9 +74,8 @@ def predict(
 
     With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. Ctrl-C ends both where they are, as NAME.partial.pose.*.
     """
-    from posewire.commands.predict import PredictOptions
     from posewire.commands.predict import predict as run
-    from posewire.commands.predict_video import Tracking
+    from posewire.commands.predict_options import PredictOptions, Tracking
 
     options = PredictOptions(as_json, form, out, min_keypoint_score, Tracking(track, smooth, detect_every))
     settings = load_settings(
@@ -100,7 +99,7 @@ def watch(
     device: DeviceOption = None,
 ) -> None:
     """Follow everyone before a camera: JSON Lines on standard output until Ctrl-C; connects again when the camera goes away."""
-    from posewire.commands.predict_video import Tracking
+    from posewire.commands.predict_options import Tracking
     from posewire.commands.watch import watch as run
 
     settings = load_settings(device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning")

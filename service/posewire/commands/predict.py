@@ -6,12 +6,12 @@ import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from posewire.commands.predict_video import Tracking, is_video, predict_video
+from posewire.commands.predict_options import PredictOptions
+from posewire.commands.predict_video import is_video, predict_video
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
@@ -24,17 +24,6 @@ from posewire.types import PoseOptions
 from posewire.video.reading import SUFFIXES, import_av
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """What the command line asked for."""
-
-    as_json: bool
-    form: str  # posewire or coco
-    out: Path | None
-    min_keypoint_score: float | None
-    tracking: Tracking  # of videos
 
 
 def predict(pictures: list[str], options: PredictOptions, settings: Settings) -> int:

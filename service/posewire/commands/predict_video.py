@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from posewire.commands.progress import video_progress
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from posewire.commands.predict import PredictOptions
+    from posewire.commands.predict_options import PredictOptions
     from posewire.inference.engine import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class Tracking:
-    """How a video is followed; as `PoseSession`."""
-
-    track: bool
-    smooth: bool
-    detect_every: int
 
 
 def is_video(path: Path) -> bool:

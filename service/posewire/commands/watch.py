@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from posewire.commands.predict_video import Tracking
+from posewire.commands.predict_options import Tracking
 from posewire.commands.video_output import VideoOutput
 from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
