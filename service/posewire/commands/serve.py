@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import cv2
 import uvicorn
 from fastapi import FastAPI
 
@@ -122,6 +123,7 @@ def serve(settings: Settings) -> int:
     if settings.otlp_endpoint:
         configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     sys.setswitchinterval(_SWITCH_S)
+    cv2.setNumThreads(1)  # pictures go side by side, one a core: OpenCV's own threads would only fight for them
     app = create_app(settings, load_engine(settings, Metrics()))
     services: Services = app.state.services
     if settings.api_keys_file is None and not _is_loopback(settings.host):

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from opentelemetry.trace import Span, get_current_span
 
@@ -25,6 +25,7 @@ from posewire.types import Priority
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,22 @@ class Served(Generic[Out]):
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[In, Out]):
     item: In
-    future: asyncio.Future[Served[Out]]
+    then: Callable[[Out], Any] | None
+    future: asyncio.Future[Served[Any]]
     arrived: float  # seconds, monotonic
     deadline: float | None  # in the event loop's time
     span: Span = field(default_factory=get_current_span)  # the caller's
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """In the place of an output: what followed it raised."""
+
+    error: Exception
+
+
+def _told(error: BaseException) -> ServiceError:
+    return error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")
 
 
 class DynamicBatcher(Generic[In, Out]):
@@ -111,11 +124,27 @@ class DynamicBatcher(Generic[In, Out]):
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
 
-    async def submit(self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK) -> list[Served[Out]]:
+    @overload
+    async def submit(
+        self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> list[Served[Out]]: ...
+    @overload
+    async def submit(
+        self, items: Sequence[In], then: Callable[[Out], T], *, deadline: float | None = None, priority: Priority = Priority.BULK
+    ) -> list[Served[T]]: ...
+    async def submit(
+        self,
+        items: Sequence[In],
+        then: Callable[[Out], Any] | None = None,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.BULK,
+    ) -> list[Served[Any]]:
         """Hand in items and wait for their outputs, in the same order; they may run in different batches.
 
         Args:
             items: of one caller.
+            then: what becomes of each output, on the thread that made it, which saves a hand-over; its results are returned.
             deadline: in the event loop's time; None: none.
             priority: which class of work they are.
 
@@ -123,7 +152,7 @@ class DynamicBatcher(Generic[In, Out]):
             Overloaded: the queue cannot take all of them; none was taken.
             Draining: the service is about to stop.
             DeadlineExceeded: at the deadline at once.
-            InferenceFailed: the run of one of them raised.
+            InferenceFailed: the run of one of them raised, or `then` did.
         """
         if self._closing:
             raise Draining("the service is stopping; try again at another instance")
@@ -135,7 +164,8 @@ class DynamicBatcher(Generic[In, Out]):
             raise DeadlineExceeded("the deadline passed before the model had run")
         if not items:
             return []
-        waiting = [_Waiting[In, Out](item, asyncio.get_running_loop().create_future(), time.monotonic(), deadline) for item in items]
+        new_future, now = asyncio.get_running_loop().create_future, time.monotonic()
+        waiting = [_Waiting[In, Out](item, then, new_future(), now, deadline) for item in items]
         line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
@@ -213,12 +243,16 @@ class DynamicBatcher(Generic[In, Out]):
         if present:
             self.health.note(worked=True)
         for waiting, output in zip(present, outputs, strict=True):
-            if not waiting.future.done():
+            if waiting.future.done():
+                continue
+            if isinstance(output, _Fault):
+                waiting.future.set_exception(_told(output.error))
+            else:
                 waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
         for waiting in present:  # after the answers: no caller waits on what the observer does
             self._observer.waited(started - waiting.arrived)
 
-    def _timed(self, batch: list[_Waiting[In, Out]]) -> tuple[list[_Waiting[In, Out]], Sequence[Out], float, float]:
+    def _timed(self, batch: list[_Waiting[In, Out]]) -> tuple[list[_Waiting[In, Out]], Sequence[Any], float, float]:
         """On the thread: run those who have not gone while the batch stood behind another."""
         present = [waiting for waiting in batch if not waiting.future.done()]
         started = time.monotonic()
@@ -231,7 +265,18 @@ class DynamicBatcher(Generic[In, Out]):
             raise RuntimeError(f"{self.name}: the model run raised StopIteration") from error
         if len(outputs) != len(present):
             raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(present)} inputs")
-        return present, outputs, started, time.monotonic()
+        ended = time.monotonic()
+        return present, [self._followed(waiting, output) for waiting, output in zip(present, outputs, strict=True)], started, ended
+
+    def _followed(self, waiting: _Waiting[In, Out], output: Out) -> Any:
+        """What `then` makes of an output; what it raises is its own caller's alone."""
+        if waiting.then is None:
+            return output
+        try:
+            return waiting.then(output)
+        except Exception as error:
+            log.exception("what follows a run of %s failed", self.name)
+            return _Fault(error)
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
         log.error("a batch of %s failed", self.name, exc_info=error)
@@ -239,9 +284,7 @@ class DynamicBatcher(Generic[In, Out]):
             self.health.note(worked=False)
         for waiting in batch:
             if not waiting.future.done():
-                waiting.future.set_exception(
-                    error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")
-                )
+                waiting.future.set_exception(_told(error))
         self._observer.failed()
 
     def _on_collector_end(self, collector: asyncio.Task[None]) -> None:

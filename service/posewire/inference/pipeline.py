@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -72,9 +74,15 @@ class Pipeline:
         if opened.letterboxed is not None:
             begun = time.perf_counter()
             with tracing.stage("detect"):
-                [raw] = await self._detections.submit([opened.letterboxed.pixels], deadline=deadline, priority=priority)
-                cut = await run_on(self._threads, self._find, opened, raw.output, options)
-            detect_wait, detect = raw.waited, time.perf_counter() - begun - raw.waited - cut.seconds
+                here = copy_context()  # so that what is traced on the thread belongs to this request
+                [found] = await self._detections.submit(
+                    [opened.letterboxed.pixels],
+                    lambda raw: here.run(self._find, opened, options, raw),
+                    deadline=deadline,
+                    priority=priority,
+                )
+            cut, detect_wait = found.output, found.waited
+            detect = time.perf_counter() - begun - detect_wait - cut.seconds
         begun = time.perf_counter()
         pixels = [crop.pixels for crop in cut.crops]
         with tracing.stage("pose"):
@@ -111,15 +119,16 @@ class Pipeline:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `run`.
         """
         prepared = await run_on(self._threads, self._detector.prepare, frame)
-        [raw] = await self._detections.submit([prepared.pixels], deadline=deadline, priority=priority)
-        found = await run_on(
-            self._threads, self._detector.finish, raw.output, prepared.scale, frame, options.min_detection_score, options.max_people
-        )
-        return found, raw.waited
+        people = partial(self._people, prepared.scale, frame, options)
+        [found] = await self._detections.submit([prepared.pixels], people, deadline=deadline, priority=priority)
+        return found.output, found.waited
 
-    def _find(self, opened: "_Opened", raw: FloatArray, options: PoseOptions) -> "_Cut":
+    def _people(self, scale: float, frame: Frame, options: PoseOptions, raw: FloatArray) -> Detections:
+        return self._detector.finish(raw, scale, frame, options.min_detection_score, options.max_people)
+
+    def _find(self, opened: "_Opened", options: PoseOptions, raw: FloatArray) -> "_Cut":
         assert opened.letterboxed is not None
-        found = self._detector.finish(raw, opened.letterboxed.scale, opened.frame, options.min_detection_score, options.max_people)
+        found = self._people(opened.letterboxed.scale, opened.frame, options, raw)
         return self._cut(opened.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
 
     def _cut(self, frame: Frame, boxes: FloatArray, scores: FloatArray) -> "_Cut":
