@@ -1,8 +1,8 @@
 """Streams against a server of its own, on loopback: how old results are, what is dropped, who is harmed.
 
-    python loadtests/streams/measure.py rates          1 to 32 streams at 5 frames/s
-    python loadtests/streams/measure.py hostile        bad clients beside a good one; the server's memory
-    python loadtests/streams/measure.py video FILE     a video at 10 frames/s
+    python -m loadtests.streams.measure rates          1 to 32 streams at 5 frames/s
+    python -m loadtests.streams.measure hostile        bad clients beside a good one; the server's memory
+    python -m loadtests.streams.measure video FILE     a video at 10 frames/s
 
 Each takes two minutes or less.
 """
