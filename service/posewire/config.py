@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from posewire.errors import ConfigError
+from posewire.types import FloatArray, PoseOptions
 
 PREFIX = "POSEWIRE_"
 
@@ -163,6 +164,13 @@ class Settings(BaseSettings):
     def origins(self) -> tuple[str, ...]:
         """Of `allowed_origins`, in small letters."""
         return tuple(origin.strip().lower() for origin in (self.allowed_origins or "").split(",") if origin.strip())
+
+    def pose_options(
+        self, min_detection_score: float | None = None, max_people: int | None = None, boxes_xywh: FloatArray | None = None
+    ) -> PoseOptions:
+        """What a caller chose for a picture, within what the operator allows; None: the operator's choice."""
+        score = self.min_detection_score if min_detection_score is None else min_detection_score
+        return PoseOptions(score, min(max_people or self.max_people, self.max_people), boxes_xywh)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:

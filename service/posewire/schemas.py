@@ -3,7 +3,7 @@
 Coordinates are pixels of the upright picture, after EXIF orientation.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -142,12 +142,17 @@ class ImageOut(BaseModel):
     @classmethod
     def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
         """A picture as it is sent."""
-        return cls.model_construct(
-            width=result.width,
-            height=result.height,
-            people=[PersonOut.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-            timings_ms=TimingsOut.from_timings(result.timings),
-        )
+        return cls.model_construct(**picture_fields(PersonOut, result, names, min_keypoint_score))
+
+
+def picture_fields(person: type[PersonOut], result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
+    """What every answer says of a picture or frame: `width`, `height`, `people`, each as a `person`, and `timings_ms`."""
+    return {
+        "width": result.width,
+        "height": result.height,
+        "people": [person.from_pose(pose, names, min_keypoint_score) for pose in result.people],
+        "timings_ms": TimingsOut.from_timings(result.timings),
+    }
 
 
 class ModelNames(BaseModel):

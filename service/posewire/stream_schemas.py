@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadMessage, BadParameter, ServiceError
-from posewire.schemas import ModelNames, PersonOut, TimingsOut, describe
+from posewire.schemas import ModelNames, PersonOut, TimingsOut, describe, picture_fields
 from posewire.types import Pose, PoseResult
 
 M = TypeVar("M", bound=BaseModel)
@@ -96,10 +96,7 @@ class ResultMessage(_Answer):
             seq=seq,
             dropped=dropped,
             age_ms=age_ms,
-            width=result.width,
-            height=result.height,
-            people=[TrackedPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-            timings_ms=TimingsOut.from_timings(result.timings),
+            **picture_fields(TrackedPerson, result, names, min_keypoint_score),
         )
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from posewire.schemas import ModelNames, TimingsOut
+from posewire.schemas import ModelNames, TimingsOut, picture_fields
 from posewire.stream_schemas import StreamProblem, TrackedPerson
 from posewire.types import PoseResult
 
@@ -29,10 +29,7 @@ class FrameLine(BaseModel):
             type="frame",
             frame=frame,
             pts_s=round(pts_s, 6),
-            width=result.width,
-            height=result.height,
-            people=[TrackedPerson.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-            timings_ms=TimingsOut.from_timings(result.timings),
+            **picture_fields(TrackedPerson, result, names, min_keypoint_score),
             **more,
         )
 

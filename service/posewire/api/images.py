@@ -146,12 +146,7 @@ async def _draw(engine: Engine, picture: PictureIn, params: PoseParams, form: Pi
 
 
 def _options(engine: Engine, picture: PictureIn, params: PoseParams) -> PoseOptions:
-    settings = engine.settings
-    return PoseOptions(
-        min_detection_score=settings.min_detection_score if params.min_detection_score is None else params.min_detection_score,
-        max_people=min(params.max_people or settings.max_people, settings.max_people),
-        boxes_xywh=picture.boxes_xywh,
-    )
+    return engine.settings.pose_options(params.min_detection_score, params.max_people, picture.boxes_xywh)
 
 
 def _answer(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> Response:

@@ -154,7 +154,7 @@ def _started(engine: Engine, start: StartMessage) -> StartedMessage:
         limits=StreamLimits(
             max_bytes=settings.stream_max_bytes,
             max_pixels=settings.stream_max_pixels,
-            max_people=min(start.max_people or settings.max_people, settings.max_people),
+            max_people=settings.pose_options(max_people=start.max_people).max_people,
             credits=settings.stream_credits,
             deadline_ms=settings.stream_deadline_ms,
             idle_s=settings.stream_idle_s,

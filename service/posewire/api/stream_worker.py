@@ -11,7 +11,7 @@ from posewire.inference.engine import Engine
 from posewire.inference.stream import PoseSession
 from posewire.stream_schemas import ErrorMessage, ResultMessage, StartMessage, StreamProblem
 from posewire.telemetry.metrics import FrameLoss
-from posewire.types import PoseOptions, PoseResult, Priority
+from posewire.types import PoseResult, Priority
 from posewire.vision.decode import decode
 
 # A camera has no such run of bad luck: what is sent is no picture.
@@ -33,10 +33,7 @@ class StreamWorker:
         self._inbox = inbox
         self._start = start
         self._deadline_s = settings.stream_deadline_ms / 1000
-        options = PoseOptions(
-            min_detection_score=settings.min_detection_score if start.min_detection_score is None else start.min_detection_score,
-            max_people=min(start.max_people or settings.max_people, settings.max_people),
-        )
+        options = settings.pose_options(start.min_detection_score, start.max_people)
         self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
         self._bad_frames = 0  # one after the other
 

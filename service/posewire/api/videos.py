@@ -21,7 +21,7 @@ from posewire.inference.stream import DETECT_EVERY, PoseSession
 from posewire.schemas import ModelNames
 from posewire.stream_schemas import StreamProblem
 from posewire.telemetry.logs import request_id_var
-from posewire.types import PoseOptions, Priority
+from posewire.types import Priority
 from posewire.video.frames import frames
 from posewire.video.reading import VideoFrame, VideoReader, import_av
 from posewire.video_schemas import EndLine, ErrorLine, FrameLine, VideoLine
@@ -159,10 +159,7 @@ class _Run:
         self._reader = reader
         self._threshold = params.min_keypoint_score
         self._identities: set[int] = set()
-        options = PoseOptions(
-            min_detection_score=settings.min_detection_score if params.min_detection_score is None else params.min_detection_score,
-            max_people=min(params.max_people or settings.max_people, settings.max_people),
-        )
+        options = settings.pose_options(params.min_detection_score, params.max_people)
         self._session = PoseSession(
             engine, options, track=params.track, smooth=params.smooth, detect_every=params.detect_every, priority=Priority.BULK
         )

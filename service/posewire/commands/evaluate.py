@@ -16,7 +16,7 @@ from posewire.inference.engine import load_engine
 from posewire.schemas import coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, PoseOptions
+from posewire.types import FloatArray
 from posewire.vision.decode import sniff
 
 _AT_ONCE = 4
@@ -75,7 +75,7 @@ async def _in_process(settings: Settings) -> AsyncIterator[Predict]:
     await engine.start()
 
     async def predict(data: bytes, boxes: FloatArray | None) -> list[Row]:
-        options = PoseOptions(settings.min_detection_score, settings.max_people, boxes)
+        options = settings.pose_options(boxes_xywh=boxes)
         try:
             estimate = await engine.estimate(data, options)
         except ServiceError as error:

@@ -20,7 +20,6 @@ from posewire.inference.engine import Engine, Estimate, load_engine
 from posewire.schemas import ImageOut, coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
-from posewire.types import PoseOptions
 from posewire.video.reading import SUFFIXES, import_av
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -107,7 +106,7 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
 async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, Estimate | ServiceError]]:
     """Answers in the order of the paths, a few pictures ahead of the reader so that every core has work."""
     settings = engine.settings
-    options = PoseOptions(settings.min_detection_score, settings.max_people)
+    options = settings.pose_options()
 
     async def one(path: Path) -> Estimate | ServiceError:
         try:

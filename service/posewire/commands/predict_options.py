@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from posewire.inference.engine import Engine
+from posewire.inference.stream import PoseSession
+from posewire.types import Priority
+
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
@@ -11,6 +15,11 @@ class Tracking:
     track: bool
     smooth: bool
     detect_every: int
+
+    def session(self, engine: Engine, priority: Priority) -> PoseSession:
+        """A video's session, with the settings' choices for its frames."""
+        options = engine.settings.pose_options()
+        return PoseSession(engine, options, track=self.track, smooth=self.smooth, detect_every=self.detect_every, priority=priority)
 
 
 @dataclass(frozen=True, slots=True)

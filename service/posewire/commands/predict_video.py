@@ -12,7 +12,7 @@ from posewire.commands.progress import video_progress
 from posewire.commands.video_output import VideoOutput
 from posewire.errors import ServiceError
 from posewire.inference.stream import PoseSession
-from posewire.types import PoseOptions, Priority
+from posewire.types import Priority
 from posewire.video.frames import frames
 from posewire.video.reading import SUFFIXES, VideoReader
 from posewire.video_schemas import FrameLine
@@ -75,18 +75,11 @@ class _Run:
         self._started = time.perf_counter()
 
     async def through(self) -> None:
-        engine, tracking = self._engine, self._options.tracking
+        engine = self._engine
         with VideoReader(self._path, max_pixels=engine.settings.max_pixels) as reader:
             if self._target is not None:
                 self._output = VideoOutput(self._target, reader.info.rate, engine, self._options.min_keypoint_score)
-            session = PoseSession(
-                engine,
-                PoseOptions(engine.settings.min_detection_score, engine.settings.max_people),
-                track=tracking.track,
-                smooth=tracking.smooth,
-                detect_every=tracking.detect_every,
-                priority=Priority.BULK,
-            )
+            session = self._options.tracking.session(engine, Priority.BULK)
             with video_progress(reader.info.frames, self._path.name) as advance:
                 await self._step_through(reader, session, advance)
 

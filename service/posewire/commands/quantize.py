@@ -19,6 +19,7 @@ from posewire.evaluation import Annotations
 from posewire.files import write_atomically
 from posewire.inference.device import cpu_plan
 from posewire.inference.engine import load_engine
+from posewire.inference.feed import ModelFeed
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
 from posewire.models.recognise import recognise
@@ -27,8 +28,7 @@ from posewire.models.store import open_store
 from posewire.schemas import coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, PoseResult
-from posewire.vision.tensor import network_input
+from posewire.types import FloatArray, PoseResult, UInt8Array
 
 # The most that may be lost: half a point of AP, of 100.
 _MOST_LOST = 0.005
@@ -137,12 +137,12 @@ def _people(settings: Settings, pose: PoseEstimator, options: QuantizeOptions) -
 def _int8(path: Path, spec: PoseSpec, chosen: CalibrationSet, coverage: str) -> bytes:
     from posewire.models.quantizing import Coverage, quantize
 
-    mean, std = np.array(spec.input.mean, np.float32), np.array(spec.input.std, np.float32)
+    feed = ModelFeed(spec.input)
     with progress(len(chosen.crops), "calibration") as advance:
 
-        def inputs() -> Iterator[FloatArray]:
+        def inputs() -> Iterator[FloatArray | UInt8Array]:
             for crop in chosen.crops:
-                yield network_input([crop], spec.input.colour, mean, std)
+                yield feed([crop])
                 advance()
 
         return quantize(path.read_bytes(), inputs(), Coverage(coverage))

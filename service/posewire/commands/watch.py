@@ -15,10 +15,9 @@ from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import make_folder
 from posewire.inference.engine import Engine, load_engine
-from posewire.inference.stream import PoseSession
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
-from posewire.types import PoseOptions, Priority
+from posewire.types import Priority
 from posewire.video.camera import Camera, address_of
 from posewire.video_schemas import WatchLine
 
@@ -58,14 +57,7 @@ async def _watch(source: str, out: Path | None, min_keypoint_score: float | None
 
 
 async def _follow(camera: Camera, engine: Engine, output: VideoOutput | None, min_keypoint_score: float, tracking: Tracking) -> None:
-    session = PoseSession(
-        engine,
-        PoseOptions(engine.settings.min_detection_score, engine.settings.max_people),
-        track=tracking.track,
-        smooth=tracking.smooth,
-        detect_every=tracking.detect_every,
-        priority=Priority.STREAM,
-    )
+    session = tracking.session(engine, Priority.STREAM)
     names = engine.pose.spec.keypoints.names
     while (newest := await camera.newest()) is not None:
         source, dropped = newest

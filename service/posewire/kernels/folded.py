@@ -12,13 +12,13 @@ import numpy as np
 
 from posewire.errors import ModelError
 from posewire.models.litehrnet.layers import Conv, Norm
+from posewire.models.litehrnet.norms import scale_and_shift
 from posewire.models.litehrnet.safetensors import read_metadata, read_safetensors
 from posewire.models.litehrnet.spec import VARIANTS, Variant, get_variant, layers
 from posewire.models.litehrnet.tensors import MalformedError, Tensor, values
 from posewire.types import FloatArray
 
 _FORMAT: Final = "posewire-kernels-1"
-_NORM_EPSILON: Final = 1e-5  # of torch's batch norm, as in training
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,17 +43,13 @@ def fold(variant: Variant, state: Mapping[str, FloatArray], *, sigmoid: bool) ->
     for layer in layers(variant):
         if isinstance(layer, Conv):
             convolution = layer
-            weight = state[f"{layer.key}.weight"].astype(np.float64)
-            bias = state[f"{layer.key}.bias"].astype(np.float64) if layer.bias else np.zeros(layer.outputs)
-            folded |= {f"{layer.key}.weight": weight.astype(np.float32), f"{layer.key}.bias": bias.astype(np.float32)}
+            folded[f"{layer.key}.weight"] = state[f"{layer.key}.weight"]
+            folded[f"{layer.key}.bias"] = state[f"{layer.key}.bias"] if layer.bias else np.zeros(layer.outputs, np.float32)
         elif isinstance(layer, Norm) and convolution is not None:
-            gamma, beta, mean, variance = (
-                state[f"{layer.key}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-            )
-            scale = gamma / np.sqrt(variance + _NORM_EPSILON)
+            scale, shift = scale_and_shift(state, layer.key)
             weight = state[f"{convolution.key}.weight"].astype(np.float64) * scale[:, None, None, None]
             folded[f"{convolution.key}.weight"] = weight.astype(np.float32)
-            folded[f"{convolution.key}.bias"] = (beta - mean * scale).astype(np.float32)
+            folded[f"{convolution.key}.bias"] = shift.astype(np.float32)
     return Folded(variant, sigmoid, folded)
 
 
@@ -105,6 +101,6 @@ def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(variant):
         if isinstance(layer, Conv):
-            shapes[f"{layer.key}.weight"] = (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel)
+            shapes[f"{layer.key}.weight"] = layer.shape
             shapes[f"{layer.key}.bias"] = (layer.outputs,)
     return shapes

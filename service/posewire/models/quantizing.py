@@ -14,7 +14,7 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from posewire.errors import ModelError
-from posewire.types import FloatArray
+from posewire.types import FloatArray, UInt8Array
 
 _EVERYWHERE = ["AveragePool", "Concat", "GlobalAveragePool", "MaxPool", "Mul", "Add", "Reshape", "Resize", "Slice", "Split", "Transpose"]
 
@@ -27,19 +27,19 @@ class Coverage(StrEnum):
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
-    def __init__(self, name: str, inputs: Iterator[FloatArray]) -> None:
+    def __init__(self, name: str, inputs: Iterator[FloatArray | UInt8Array]) -> None:
         self._feeds = ({name: batch} for batch in inputs)
 
-    def get_next(self) -> dict[str, FloatArray] | None:
+    def get_next(self) -> dict[str, FloatArray | UInt8Array] | None:
         return next(self._feeds, None)
 
 
-def quantize(model: bytes, inputs: Iterator[FloatArray], coverage: Coverage) -> bytes:
+def quantize(model: bytes, inputs: Iterator[FloatArray | UInt8Array], coverage: Coverage) -> bytes:
     """A model of one input and one output as INT8, for batches of 1; the same bytes from the same pictures.
 
     Args:
         model: the bytes of the ONNX file, float32.
-        inputs: for calibration, (1, 3, height, width) float32 each, as when serving.
+        inputs: for calibration, one item each, as when serving.
         coverage: what is quantized.
 
     Raises:

@@ -23,6 +23,11 @@ class Conv:
     groups: int = 1
     bias: bool = False
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the weight: (O, I / groups, k, k)."""
+        return self.outputs, self.inputs // self.groups, self.kernel, self.kernel
+
 
 @dataclass(frozen=True, slots=True)
 class Norm:

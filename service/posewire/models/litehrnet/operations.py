@@ -8,13 +8,11 @@ import numpy.typing as npt
 
 from posewire.models.litehrnet.builder import OnnxBuilder
 from posewire.models.litehrnet.channels import FeatureMap, Slots, gather, spread, straight
+from posewire.models.litehrnet.norms import Vector, scale_and_shift
 from posewire.models.litehrnet.passes import Passes
 from posewire.types import FloatArray
 
-_NORM_EPSILON = 1e-5  # of torch's batch norm, as in training
 _OPEN = 30.0  # a logit whose sigmoid is 1 in float32
-
-Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +54,7 @@ class MapOperations:
         weight = self._state[f"{conv}.weight"].astype(np.float64)
         if f"{norm}.weight" not in self._state:
             return Affine(weight, np.ones(len(weight)), self._state[f"{conv}.bias"].astype(np.float64))
-        gamma, beta, mean, variance = (
-            self._state[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = gamma / np.sqrt(variance + _NORM_EPSILON)
-        return Affine(weight, scale, beta - mean * scale)
+        return Affine(weight, *scale_and_shift(self._state, norm))
 
     def straight(self, channels: int) -> Slots:
         """The channels of a new map in the network's order."""

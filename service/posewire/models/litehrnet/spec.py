@@ -84,7 +84,7 @@ def parameters(variant: Variant) -> dict[str, tuple[int, ...]]:
     for layer in layers(variant):
         match layer:
             case Conv():
-                shapes[f"{layer.key}.weight"] = (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel)
+                shapes[f"{layer.key}.weight"] = layer.shape
                 if layer.bias:
                     shapes[f"{layer.key}.bias"] = (layer.outputs,)
             case Norm():

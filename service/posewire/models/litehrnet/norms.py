@@ -1,0 +1,20 @@
+"""Batch normalisation of a trained network: for every channel a factor and a summand."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from posewire.types import FloatArray
+
+_EPSILON: Final = 1e-5  # of torch's batch norm, as in training
+
+Vector = npt.NDArray[np.float64]
+
+
+def scale_and_shift(state: Mapping[str, FloatArray], key: str) -> tuple[Vector, Vector]:
+    """What the batch norm `key` of a checkpoint does: x to scale x + shift, (C,) float64 each."""
+    gamma, beta, mean, variance = (state[f"{key}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))
+    scale = gamma / np.sqrt(variance + _EPSILON)
+    return scale, beta - mean * scale
