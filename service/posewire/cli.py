@@ -45,12 +45,13 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = None,
     device: DeviceOption = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that run the models on a CPU; 0: threads do.", min=0, max=1024)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C; what was accepted is finished first."""
     from posewire.commands.serve import serve as run
 
-    raise typer.Exit(run(load_settings(host=host, port=port, device=device, log_level=log_level)))
+    raise typer.Exit(run(load_settings(host=host, port=port, device=device, workers=workers, log_level=log_level)))
 
 
 @app.command()

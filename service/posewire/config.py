@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
     detector: str | None = Field(None, description="Name of the person detector in the manifest; empty: the manifest's default.")
     pose: str | None = Field(None, description="Name of the pose model in the manifest; empty: the manifest's default.")
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        None,
+        description="Processes of the service that run the models on a CPU, about 130 MB each; empty: one for each core that the "
+        "container may use; 0: none, threads do.",
+    )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
     )

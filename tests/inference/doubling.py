@@ -8,7 +8,7 @@ from typing import Any
 
 from posewire.inference.batcher import DynamicBatcher
 from posewire.inference.costs import CostTable
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ThreadPool
 
 Numbers = DynamicBatcher[int, int]
 
@@ -23,6 +23,9 @@ class Tally:
 
     def started(self, size: int) -> None:
         self.sizes.append(size)
+
+    def ran(self, seconds: float) -> None:
+        assert seconds >= 0
 
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -60,7 +63,7 @@ class Doubler:
 async def serving(
     model: Callable[[Sequence[int]], Sequence[int]],
     *,
-    pool: ComputePool | None = None,
+    pool: ThreadPool | None = None,
     costs: CostTable | None = None,
     max_batch: int = 4,
     max_queue: int = 64,
@@ -71,7 +74,7 @@ async def serving(
 
     Unless `costs` says otherwise a run up to `max_batch` costs the more the larger it is, but less than its items alone.
     """
-    pool = pool or ComputePool(1)
+    pool = pool or ThreadPool(1)
     costs = costs or CostTable({size: size**0.7 for size in range(1, max_batch + 1)})
     batcher = Numbers("numbers", model, pool, max_queue=max_queue, costs=costs, window=max_wait, observer=tally or Tally())
     batcher.start()
@@ -82,7 +85,7 @@ async def serving(
         if isinstance(model, Doubler):
             model.gate.set()
         await batcher.close()
-        pool.close()
+        await pool.close()
 
 
 async def outputs(batcher: Numbers, *items: int, deadline: float | None = None) -> list[int]:

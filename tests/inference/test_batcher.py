@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 
 from posewire.errors import Overloaded
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ThreadPool
 from tests.inference.doubling import Doubler, Tally, begin, outputs, serving
 
 pytestmark = pytest.mark.usefixtures("no_endless_loop")
@@ -23,7 +23,7 @@ async def test_everyone_gets_their_own_outputs(workers: int, max_batch: int, max
             await asyncio.sleep(0)
         assert await outputs(batcher, *items) == [2 * item for item in items]
 
-    async with serving(model, pool=ComputePool(workers), max_batch=max_batch, max_queue=300, max_wait=max_wait, tally=tally) as batcher:
+    async with serving(model, pool=ThreadPool(workers), max_batch=max_batch, max_queue=300, max_wait=max_wait, tally=tally) as batcher:
         numbers = iter(range(300))
         calls = [[next(numbers) for _ in range(chance.randint(0, 5))] for _ in range(60)]
         await asyncio.gather(*(call(items, chance.randrange(20)) for items in calls))
@@ -50,7 +50,7 @@ async def test_batches_form_while_the_model_is_busy_up_to_their_limit() -> None:
 )
 async def test_idle_threads_share_what_waits(workers: int, items: int, sizes: list[int]) -> None:
     model = Doubler(held=True)
-    async with serving(model, pool=ComputePool(workers), max_batch=8) as batcher:
+    async with serving(model, pool=ThreadPool(workers), max_batch=8) as batcher:
         [call] = await begin(outputs(batcher, *range(items)))
         begun = [await model.running() for _ in sizes]  # side by side: none of them can end
         assert sorted(map(len, begun), reverse=True) == sizes
@@ -93,7 +93,7 @@ async def test_what_one_item_took_is_told() -> None:
 async def test_two_batchers_on_one_thread_take_turns() -> None:
     order: list[str] = []
     model = Doubler(held=True)
-    pool = ComputePool(1)
+    pool = ThreadPool(1)
 
     def noted(name: str) -> Callable[[Sequence[int]], Sequence[int]]:
         def run(items: Sequence[int]) -> Sequence[int]:

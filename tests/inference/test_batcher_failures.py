@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from posewire.errors import BadParameter, DeadlineExceeded, Draining, InferenceFailed
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ThreadPool
 from tests.inference.doubling import Doubler, Numbers, Tally, begin, give_up, outputs, serving
 
 pytestmark = pytest.mark.usefixtures("no_endless_loop")
@@ -171,13 +171,13 @@ async def test_closing_waits_for_a_run_whose_caller_has_gone() -> None:
 
 
 async def test_a_queue_that_was_never_started_refuses_and_closes() -> None:
-    pool = ComputePool(1)
+    pool = ThreadPool(1)
     batcher = Numbers("numbers", Doubler(), pool, max_queue=1, observer=Tally())
     assert not batcher.alive
     with pytest.raises(InferenceFailed):
         await outputs(batcher, 1)
     await batcher.close()
-    pool.close()
+    await pool.close()
 
 
 async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
@@ -198,7 +198,7 @@ async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
 
 
 async def test_when_the_loop_breaks_nobody_is_left_waiting_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(ComputePool):
+    class Broken(ThreadPool):
         async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
             raise RuntimeError("no thread for you")
 

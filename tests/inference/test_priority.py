@@ -49,7 +49,7 @@ async def test_a_decoded_frame_gets_what_its_picture_gets(make_engine: MakeEngin
     options = PoseOptions(0.5, 5)
     boxes = PoseOptions(0.5, 5, np.array([[66, 1, 302, 510]], np.float32))
     for chosen in (options, boxes):
-        encoded = (await engine.estimate(astronaut, chosen)).result
+        encoded = await engine.estimate(astronaut, chosen)
         decoded = await engine.estimate_frame(Frame(astronaut_pixels), chosen, priority=Priority.STREAM)
         assert len(encoded.people) == len(decoded.people) == 1
         np.testing.assert_allclose(decoded.people[0].keypoints.xy, encoded.people[0].keypoints.xy, atol=1e-2)

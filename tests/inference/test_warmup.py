@@ -1,13 +1,12 @@
 """What is measured at start, on machines whose costs are made up."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from posewire.inference.costs import CostTable
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ThreadPool
 from posewire.inference.warmup import measure
 
 
@@ -47,16 +46,11 @@ class Machine:
         return self.now
 
 
-@contextmanager
-def one_worker() -> Iterator[ComputePool]:
-    pool = ComputePool(1)
-    yield pool
-    pool.close()
-
-
 async def measured(machine: Machine, most: int = 16) -> CostTable:
-    with one_worker() as pool:
-        return await measure(machine.run, machine, pool, most, machine.clock)
+    pool = ThreadPool(1)
+    costs = await measure(machine.run, machine, pool, most, machine.clock)
+    await pool.close()
+    return costs
 
 
 async def test_where_a_batch_costs_what_one_costs_all_sizes_are_open_and_warm() -> None:
@@ -113,10 +107,10 @@ async def test_a_slow_model_is_measured_by_a_few_runs() -> None:
 
 
 async def test_every_worker_is_busy_while_it_is_measured() -> None:
-    pool = ComputePool(3)
+    pool = ThreadPool(3)
     at_once = Together(3)
     costs = await measure(at_once.run, Machine(lambda _: 1.0), pool, 1)
-    pool.close()
+    await pool.close()
     assert costs.seconds[1] > 0
 
 

@@ -39,24 +39,22 @@ async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: Any, as
     assert trace.format_trace_id(root.context.trace_id) == CALLER.split("-")[1]
     assert trace.format_span_id(root.parent.span_id) == CALLER.split("-")[2]
     assert answer.headers["traceparent"] == f"00-{CALLER.split('-')[1]}-{trace.format_span_id(root.context.span_id)}-01"
-    [detect] = named(spans, "detect")
-    for name, parent in (("decode", root), ("detect", root), ("crop", detect), ("pose", root), ("encode", root)):
+    for name in ("decode", "detect", "crop", "pose", "encode"):
         [stage] = named(spans, name)
-        assert stage.parent.span_id == parent.context.span_id, name
+        assert stage.parent.span_id == root.context.span_id, name
         assert root.start_time <= stage.start_time <= stage.end_time <= root.end_time, name
 
 
 async def test_a_batch_is_linked_with_everyone_in_it(api: Api, spans: Any, astronaut: bytes) -> None:
     await asyncio.gather(api.post(astronaut), api.post(astronaut))
-    for model, stage in (("detector", "detect"), ("pose", "pose")):
-        callers = {span.context.span_id for span in named(spans, stage)}
+    callers = {span.context.span_id for span in named(spans, "POST /v1/pose")}
+    assert len(callers) == 2
+    for model in ("detector", "pose"):
         runs = named(spans, f"batch {model}")  # one or two, as runs cost on this machine
-        assert len(callers) == 2
         assert {run.parent for run in runs} == {None}
         assert {link.context.span_id for run in runs for link in run.links} == callers
-        waits = [span for span in named(spans, "queue") if span.parent.span_id in callers]
-        told = {(wait.parent.span_id, link.context.span_id) for wait in waits for link in wait.links}
-        assert told == {(link.context.span_id, run.context.span_id) for run in runs for link in run.links}
+        told = {(wait.parent.span_id, link.context.span_id) for wait in named(spans, "queue") for link in wait.links}
+        assert told >= {(link.context.span_id, run.context.span_id) for run in runs for link in run.links}
 
 
 async def test_metrics_name_the_trace_by_which_one_is_found(api: Api, spans: Any, astronaut: bytes) -> None:

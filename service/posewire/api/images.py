@@ -123,7 +123,7 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
 
     async def one(index: int, picture: PictureIn) -> PoseResult:
         try:
-            return (await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)).result
+            return await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
         except ServiceError as error:
             if len(pictures) > 1 and error.status < 500:  # above, the picture is not at fault
                 error.image = index
@@ -138,11 +138,11 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
 
 
 async def _draw(engine: Engine, picture: PictureIn, params: PoseParams, form: PictureType, deadline: float) -> bytes:
-    estimate = await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
+    result = await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
     threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         async with _until(deadline, "before the picture was drawn"):
-            return await engine.offload(engine.draw, estimate, form, threshold)
+            return await engine.offload(engine.draw, picture.data, result, form, threshold)
 
 
 def _options(engine: Engine, picture: PictureIn, params: PoseParams) -> PoseOptions:

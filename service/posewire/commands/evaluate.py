@@ -77,10 +77,10 @@ async def _in_process(settings: Settings) -> AsyncIterator[Predict]:
     async def predict(data: bytes, boxes: FloatArray | None) -> list[Row]:
         options = settings.pose_options(boxes_xywh=boxes)
         try:
-            estimate = await engine.estimate(data, options)
+            result = await engine.estimate(data, options)
         except ServiceError as error:
             raise PosewireError(f"a picture of the set failed: {error.detail}") from None
-        return [row.model_dump() for row in coco_rows(estimate.result, 0, 0.0)]
+        return [row.model_dump() for row in coco_rows(result, 0, 0.0)]
 
     try:
         yield predict

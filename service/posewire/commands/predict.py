@@ -16,11 +16,13 @@ from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import make_folder, write_atomically
-from posewire.inference.engine import Engine, Estimate, load_engine
+from posewire.inference.engine import Engine, load_engine
 from posewire.schemas import ImageOut, coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
+from posewire.types import PoseResult
 from posewire.video.reading import SUFFIXES, import_av
+from posewire.vision.draw import PictureType
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -84,18 +86,19 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
     pictures, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
     try:
         with progress(len(pictures), "pictures") as advance:
-            async for path, answer in _estimates(engine, pictures):
+            async for path, data, answer in _estimates(engine, pictures):
                 if isinstance(answer, ServiceError):
                     failed += 1
                     _report_failure(path, answer, options)
                 else:
                     coco += _report(path, answer, engine, options)
                     if options.out is not None:
-                        await engine.offload(_draw, engine, answer, names.of(path, _drawn_suffix(path)), options.min_keypoint_score)
+                        target = names.of(path, _drawn_suffix(path))
+                        await engine.offload(_draw, engine, data, answer, target, options.min_keypoint_score)
                 advance()
         for path in videos:
-            target = names.of(path, ".mp4") if options.out is not None else None
-            failed += not await predict_video(engine, path, target, options)
+            film = names.of(path, ".mp4") if options.out is not None else None
+            failed += not await predict_video(engine, path, film, options)
     finally:
         await engine.close()
     if options.as_json and options.form == "coco":
@@ -103,26 +106,26 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
     return int(failed > 0)
 
 
-async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, Estimate | ServiceError]]:
-    """Answers in the order of the paths, a few pictures ahead of the reader so that every core has work."""
+async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, bytes, PoseResult | ServiceError]]:
+    """The pictures and answers in the order of the paths, a few pictures ahead of the reader so that every core has work."""
     settings = engine.settings
     options = settings.pose_options()
 
-    async def one(path: Path) -> Estimate | ServiceError:
+    async def one(path: Path) -> tuple[Path, bytes, PoseResult | ServiceError]:
+        data = b""
         try:
-            return await engine.estimate(await engine.offload(_read, path), options)
+            data = await engine.offload(_read, path)
+            return path, data, await engine.estimate(data, options)
         except ServiceError as error:
-            return error
+            return path, data, error
 
-    ahead: deque[tuple[Path, asyncio.Task[Estimate | ServiceError]]] = deque()
+    ahead: deque[asyncio.Task[tuple[Path, bytes, PoseResult | ServiceError]]] = deque()
     for path in paths:
-        ahead.append((path, asyncio.create_task(one(path))))
+        ahead.append(asyncio.create_task(one(path)))
         if len(ahead) > 2 * engine.plan.workers:
-            first, task = ahead.popleft()
-            yield first, await task
+            yield await ahead.popleft()
     while ahead:
-        first, task = ahead.popleft()
-        yield first, await task
+        yield await ahead.popleft()
 
 
 def _read(path: Path) -> bytes:
@@ -132,9 +135,9 @@ def _read(path: Path) -> bytes:
         raise ServiceError(f"cannot be read: {error.strerror}") from None
 
 
-def _report(path: Path, estimate: Estimate, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
+def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
     """Print one answer; returns its COCO rows, which are printed together at the end."""
-    result, threshold = estimate.result, options.min_keypoint_score or 0.0
+    threshold = options.min_keypoint_score or 0.0
     if not options.as_json:
         scores = ", ".join(f"{p.score:.2f}" for p in result.people)
         people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
@@ -154,8 +157,9 @@ def _report_failure(path: Path, error: ServiceError, options: PredictOptions) ->
         print(json.dumps({"file": str(path), "error": error.detail}))
 
 
-def _draw(engine: Engine, estimate: Estimate, target: Path, min_keypoint_score: float | None) -> None:
-    write_atomically(target, engine.draw(estimate, "image/jpeg" if target.suffix == ".jpg" else "image/png", min_keypoint_score))
+def _draw(engine: Engine, data: bytes, result: PoseResult, target: Path, min_keypoint_score: float | None) -> None:
+    media_type: PictureType = "image/jpeg" if target.suffix == ".jpg" else "image/png"
+    write_atomically(target, engine.draw(data, result, media_type, min_keypoint_score))
 
 
 def _drawn_suffix(source: Path) -> str:

@@ -124,7 +124,7 @@ def serve(settings: Settings) -> int:
         configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     sys.setswitchinterval(_SWITCH_S)
     cv2.setNumThreads(1)  # pictures go side by side, one a core: OpenCV's own threads would only fight for them
-    app = create_app(settings, load_engine(settings, Metrics()))
+    app = create_app(settings, load_engine(settings, Metrics(), processes=True))
     services: Services = app.state.services
     if settings.api_keys_file is None and not _is_loopback(settings.host):
         log.warning("ANYONE who reaches %s may use this service: POSEWIRE_API_KEYS_FILE is not set", settings.host)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar
 
 from opentelemetry.trace import Span, get_current_span
 
@@ -25,7 +25,6 @@ from posewire.types import Priority
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +41,10 @@ class Served(Generic[Out]):
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[In, Out]):
     item: In
-    then: Callable[[Out], Any] | None
-    future: asyncio.Future[Served[Any]]
+    future: asyncio.Future[Served[Out]]
     arrived: float  # seconds, monotonic
     deadline: float | None  # in the event loop's time
     span: Span = field(default_factory=get_current_span)  # the caller's
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """In the place of an output: what followed it raised."""
-
-    error: Exception
 
 
 def _told(error: BaseException) -> ServiceError:
@@ -69,7 +60,8 @@ class DynamicBatcher(Generic[In, Out]):
 
     Args:
         name: for logs.
-        run: a batch of inputs to as many outputs; runs on the pool's threads, several at a time.
+        run: a batch of inputs to as many outputs, an exception in the place of one that failed alone; runs on the pool, several at
+            a time.
         pool: where it runs; may be shared with other batchers.
         max_queue: the most items that may wait.
         costs: of runs; may be replaced at any time by assignment.
@@ -80,7 +72,7 @@ class DynamicBatcher(Generic[In, Out]):
     def __init__(
         self,
         name: str,
-        run: Callable[[Sequence[In]], Sequence[Out]],
+        run: Callable[[Sequence[In]], Sequence[Out | Exception]],
         pool: ComputePool,
         *,
         max_queue: int,
@@ -124,27 +116,11 @@ class DynamicBatcher(Generic[In, Out]):
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
 
-    @overload
-    async def submit(
-        self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK
-    ) -> list[Served[Out]]: ...
-    @overload
-    async def submit(
-        self, items: Sequence[In], then: Callable[[Out], T], *, deadline: float | None = None, priority: Priority = Priority.BULK
-    ) -> list[Served[T]]: ...
-    async def submit(
-        self,
-        items: Sequence[In],
-        then: Callable[[Out], Any] | None = None,
-        *,
-        deadline: float | None = None,
-        priority: Priority = Priority.BULK,
-    ) -> list[Served[Any]]:
+    async def submit(self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK) -> list[Served[Out]]:
         """Hand in items and wait for their outputs, in the same order; they may run in different batches.
 
         Args:
             items: of one caller.
-            then: what becomes of each output, on the thread that made it, which saves a hand-over; its results are returned.
             deadline: in the event loop's time; None: none.
             priority: which class of work they are.
 
@@ -152,7 +128,8 @@ class DynamicBatcher(Generic[In, Out]):
             Overloaded: the queue cannot take all of them; none was taken.
             Draining: the service is about to stop.
             DeadlineExceeded: at the deadline at once.
-            InferenceFailed: the run of one of them raised, or `then` did.
+            InferenceFailed: the run of one of them raised.
+            ServiceError: what the run gave in the place of one of their outputs.
         """
         if self._closing:
             raise Draining("the service is stopping; try again at another instance")
@@ -165,7 +142,7 @@ class DynamicBatcher(Generic[In, Out]):
         if not items:
             return []
         new_future, now = asyncio.get_running_loop().create_future, time.monotonic()
-        waiting = [_Waiting[In, Out](item, then, new_future(), now, deadline) for item in items]
+        waiting = [_Waiting[In, Out](item, new_future(), now, deadline) for item in items]
         line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
@@ -230,9 +207,20 @@ class DynamicBatcher(Generic[In, Out]):
         return batch
 
     async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
+        present: list[_Waiting[In, Out]] = []
+
+        def items() -> list[In]:
+            """Those whose callers have not gone while the batch stood behind another."""
+            present.extend(waiting for waiting in batch if not waiting.future.done())
+            if present:
+                self._observer.started(len(present))
+            return [waiting.item for waiting in present]
+
         try:
             with tracing.batch(self.name, [(w.span, w.arrived) for w in batch]):
-                present, outputs, started, ended = await self._pool.run(self._timed, batch)
+                ran = await self._pool.run(self._infer, items)
+            if len(ran.outputs) != len(present):
+                raise RuntimeError(f"{self.name}: {len(ran.outputs)} outputs for {len(present)} inputs")
         except BaseException as error:  # whatever a model raises, every caller must hear of it
             self._fail(batch, error)
             if isinstance(error, asyncio.CancelledError):
@@ -242,41 +230,17 @@ class DynamicBatcher(Generic[In, Out]):
             self._pool.release()
         if present:
             self.health.note(worked=True)
-        for waiting, output in zip(present, outputs, strict=True):
+        for waiting, output in zip(present, ran.outputs, strict=True):
             if waiting.future.done():
                 continue
-            if isinstance(output, _Fault):
-                waiting.future.set_exception(_told(output.error))
+            if isinstance(output, Exception):
+                waiting.future.set_exception(_told(output))
             else:
-                waiting.future.set_result(Served(output, started - waiting.arrived, ended - started))
-        for waiting in present:  # after the answers: no caller waits on what the observer does
-            self._observer.waited(started - waiting.arrived)
-
-    def _timed(self, batch: list[_Waiting[In, Out]]) -> tuple[list[_Waiting[In, Out]], Sequence[Any], float, float]:
-        """On the thread: run those who have not gone while the batch stood behind another."""
-        present = [waiting for waiting in batch if not waiting.future.done()]
-        started = time.monotonic()
-        if not present:
-            return [], [], started, started
-        self._observer.started(len(present))
-        try:
-            outputs = self._infer([waiting.item for waiting in present])
-        except StopIteration as error:  # a future refuses to carry it, and nobody would ever hear
-            raise RuntimeError(f"{self.name}: the model run raised StopIteration") from error
-        if len(outputs) != len(present):
-            raise RuntimeError(f"{self.name}: {len(outputs)} outputs for {len(present)} inputs")
-        ended = time.monotonic()
-        return present, [self._followed(waiting, output) for waiting, output in zip(present, outputs, strict=True)], started, ended
-
-    def _followed(self, waiting: _Waiting[In, Out], output: Out) -> Any:
-        """What `then` makes of an output; what it raises is its own caller's alone."""
-        if waiting.then is None:
-            return output
-        try:
-            return waiting.then(output)
-        except Exception as error:
-            log.exception("what follows a run of %s failed", self.name)
-            return _Fault(error)
+                waiting.future.set_result(Served(output, ran.started - waiting.arrived, ran.ended - ran.started))
+        if present:  # after the answers: no caller waits on what the observer does
+            self._observer.ran(ran.ended - ran.started)
+        for waiting in present:
+            self._observer.waited(ran.started - waiting.arrived)
 
     def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
         log.error("a batch of %s failed", self.name, exc_info=error)

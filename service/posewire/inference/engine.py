@@ -1,4 +1,4 @@
-"""The models, their queues and their threads as one thing that starts, answers and stops."""
+"""The models, their queues and where they run, as one thing that starts, answers and stops."""
 
 import asyncio
 import logging
@@ -13,23 +13,23 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import onnxruntime
 
-from posewire.config import Settings
+from posewire.config import Device, Settings
 from posewire.errors import DeadlineExceeded
 from posewire.inference.cpu import cpu_limit
 from posewire.inference.detector import Detector
-from posewire.inference.device import DevicePlan, Runtime, choose_device, fell_back
-from posewire.inference.feed import ModelFeed, require_fit
+from posewire.inference.device import DevicePlan, Runtime, fell_back
+from posewire.inference.loading import load_stages, plan_device
+from posewire.inference.mail import AVAILABLE
 from posewire.inference.pipeline import Pipeline
 from posewire.inference.pixels import PixelBudget
-from posewire.inference.pool import ComputePool, run_on
+from posewire.inference.places import InProcesses, InThreads, Place
+from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
-from posewire.inference.runtime import kernel_session
-from posewire.inference.session import OnnxSession
+from posewire.inference.stages import Looked, Opened, Picture, Stages
 from posewire.inference.station import Station
 from posewire.models.specs import ModelSpec
-from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics, Task
-from posewire.types import Detections, FloatArray, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
+from posewire.types import Detections, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import count_pixels, decode
 from posewire.vision.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
 
@@ -53,14 +53,6 @@ class LoadedModel:
     provider: str  # what it really runs on: ONNX Runtime's name of it, or Posewire's kernels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Estimate:
-    """A decoded picture and everyone in it."""
-
-    frame: Frame
-    result: PoseResult
-
-
 class Engine:
     """Encoded pictures in, people out. Built by `load_engine`; `start` needs a running event loop.
 
@@ -70,9 +62,12 @@ class Engine:
         plan: the device.
         settings: limits and batching.
         metrics: is told of everything.
+        place: where the models run; None: threads of this process.
     """
 
-    def __init__(self, detector: Detector, pose: PoseEstimator, plan: DevicePlan, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, detector: Detector, pose: PoseEstimator, plan: DevicePlan, settings: Settings, metrics: Metrics, place: Place | None = None
+    ) -> None:
         self.detector = detector
         self.pose = pose
         self.plan = plan
@@ -80,18 +75,22 @@ class Engine:
         self.metrics = metrics
         self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
         self._warm = False
-        self._pool = ComputePool(plan.workers)
-        # Decoding and cutting; a picture is a task, so the door bounds the queue.
+        # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        self._pixels = PixelBudget(settings.max_pixels_in_flight)
+        self._pixels: PixelBudget | None = PixelBudget(settings.max_pixels_in_flight)
+        stages = Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+        self._place: Place = place or InThreads(stages, plan.workers, self._threads, settings.max_batch)
         window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
-        station = partial(Station, pool=self._pool, max_batch=settings.max_batch, window=window, metrics=metrics)
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
         pictures = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
-        detections: Station[FloatArray] = station("detector", detector, max_queue=pictures)
-        keypoints: Station[Keypoints] = station("pose", pose, max_queue=pictures * settings.max_people)
-        self.stations: tuple[Station[FloatArray], Station[Keypoints]] = (detections, keypoints)
-        self._pipeline = Pipeline(detector, pose, detections.queue, keypoints.queue, self._threads, metrics)
+        station = partial(Station, pool=self._place.pool, window=window, metrics=metrics)
+        detections: Station[Opened | Picture, Looked] = station("detector", self._place.look, self._blank_picture, max_queue=pictures)
+        crops = pictures * settings.max_people
+        keypoints: Station[UInt8Array, Keypoints] = station("pose", self._place.place, self._blank_crop, max_queue=crops)
+        self.stations = (detections, keypoints)
+        if isinstance(self._place, InProcesses) and plan.workers * settings.max_pixels <= settings.max_pixels_in_flight:
+            self._pixels = None  # a process has one picture open at a time: they cannot be too many
+        self._pipeline = Pipeline(pose, self._place, detections, keypoints, metrics)
 
     @property
     def alive(self) -> bool:
@@ -106,25 +105,36 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether the models are warm, served, and work."""
-        return self._warm and self.alive and not self.failing
+        return self._warm and self._place.ready and self.alive and not self.failing
 
     async def start(self) -> None:
         """Serve the queues, and warm and measure the models."""
         for station in self.stations:
-            await station.start()
+            station.start()
+        costs = await self._place.start()
+        for station in self.stations:
+            station.set_costs(costs[station.task])
         self._warm = True
 
     async def close(self) -> None:
-        """Finish what was accepted and free the threads."""
+        """Finish what was accepted and free the threads and processes."""
         self._warm = False
         for station in self.stations:
             await station.close()
-        await asyncio.to_thread(self._pool.close)
+        await self._place.pool.close()
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _blank_picture(self) -> Opened | Picture:
+        side = self.detector.spec.input
+        frame = Frame(np.zeros((side.height, side.width, 3), np.uint8))
+        return await self._place.open(Picture(frame, self.settings.pose_options(), keypoints=False))
+
+    async def _blank_crop(self) -> UInt8Array:
+        return np.zeros((self.pose.spec.input.height, self.pose.spec.input.width, 3), np.uint8)
 
     async def estimate(
         self, data: bytes, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
-    ) -> Estimate:
+    ) -> PoseResult:
         """Everyone in an encoded picture.
 
         Args:
@@ -141,9 +151,9 @@ class Engine:
         """
         started = time.perf_counter()
         with self._counted():
-            async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
-                frame, result = await self._pipeline.run(partial(self._decode, data), options, deadline=deadline, priority=priority)
-        return Estimate(frame, replace(result, timings=replace(result.timings, total=time.perf_counter() - started)))
+            async with _until(deadline), self._room(data):
+                result = await self._pipeline.run(Picture(data, options, deadline=deadline), priority)
+        return replace(result, timings=replace(result.timings, total=time.perf_counter() - started))
 
     async def estimate_frame(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -161,7 +171,7 @@ class Engine:
         """
         with self._counted():
             async with _until(deadline):
-                return (await self._pipeline.run(lambda: frame, options, deadline=deadline, priority=priority))[1]
+                return await self._pipeline.run(Picture(frame, options, deadline=deadline), priority)
 
     async def detect(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -173,18 +183,23 @@ class Engine:
         """
         started = time.perf_counter()
         async with _until(deadline):
-            found, waited = await self._pipeline.detect(frame, options, deadline=deadline, priority=priority)
+            picture = Picture(frame, options, keypoints=False, deadline=deadline)
+            looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
-        self.metrics.observe_stage("detect", total - waited)
-        return found, Timings(queue=waited, detect=total - waited, total=total)
+        return looked.found, Timings(queue=waited, detect=total - waited, total=total)
+
+    @asynccontextmanager
+    async def _room(self, data: bytes) -> AsyncIterator[None]:
+        """Have room for the decoded picture."""
+        if self._pixels is None:
+            yield
+            return
+        async with self._pixels.hold(await self._count_pixels(data)):
+            yield
 
     async def _count_pixels(self, data: bytes) -> int:
         count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
         return count() if len(data) <= _SHORT_WALK else await self.offload(count)
-
-    def _decode(self, data: bytes) -> Frame:
-        with self.metrics.time_stage("decode"):
-            return decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -196,18 +211,20 @@ class Engine:
         finally:
             self.metrics.count_picture(ok=ok)
 
-    def draw(self, estimate: Estimate, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
+    def draw(self, data: bytes, result: PoseResult, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
         """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.
 
         Args:
-            estimate: of this engine.
-            media_type: of the result.
+            data: of the picture; it is decoded again, which costs less than to keep all pictures in case they are drawn.
+            result: of this engine.
+            media_type: of what is returned.
             min_keypoint_score: 0..1, lesser keypoints are not drawn; None: those that the model itself doubts.
 
         Raises:
             TooLarge: the picture has more pixels a side than the media type can carry.
         """
-        return encode(self.draw_pixels(estimate.frame, estimate.result, min_keypoint_score), media_type)
+        frame = decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
+        return encode(self.draw_pixels(frame, result, min_keypoint_score), media_type)
 
     def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
         """A frame with everyone drawn on it and their identities, if they have any; (H, W, 3) uint8 RGB."""
@@ -231,47 +248,29 @@ async def _until(deadline: float | None) -> AsyncIterator[None]:
         raise DeadlineExceeded("the deadline passed before the picture was done") from None
 
 
-def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:
-    session = OnnxSession(model, spec.name, plan, runtime)
-    require_fit(spec, session)
-    return session
-
-
-def _first_run(session: OnnxSession, spec: ModelSpec) -> str:
-    """Run a model once, so that a device that opens it and then fails is found out; the provider that it ran on."""
-    session.run(ModelFeed(spec.input)([np.zeros((spec.input.height, spec.input.width, 3), np.uint8)]))
-    return session.provider
-
-
-def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime = onnxruntime) -> Engine:
+def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = None, *, processes: bool = False) -> Engine:
     """Verify the models, choose the device and open the sessions; blocks for a second or so.
+
+    Args:
+        settings: of the service.
+        metrics: is told of everything.
+        runtime: None: ONNX Runtime.
+        processes: on a CPU, run the models in processes of their own, as many as `settings.workers` says.
 
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
         DeviceError: the device that was asked for does not load.
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
-    store = open_store(settings)
-    manifest = store.manifest
-    detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
-    pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")
-    detector_model, pose_model = store.verified_bytes(detector_spec), store.verified_bytes(pose_spec)
-    plan = choose_device(
-        settings.device,
-        runtime,
-        lambda plan: _first_run(_opened(pose_model, pose_spec, plan, runtime), pose_spec),
-        workers=settings.threads or max(1, cpu_limit() // settings.intra_op_threads),
-        intra_op_threads=settings.intra_op_threads,
-        memory_bytes=settings.gpu_memory_mb * 1024 * 1024,
-        cache=settings.cache_dir,
-    )
-    log.info("device chosen", extra={"device": plan.device.value, "reason": plan.reason})
-    detector = Detector(detector_spec, _opened(detector_model, detector_spec, plan, runtime))
-    session = kernel_session(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
-    pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
-    engine = Engine(detector, pose, plan, settings, metrics)
+    plan = plan_device(settings, runtime)
+    place: Place | None = None
+    if processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0:
+        plan = replace(plan, workers=settings.workers or plan.workers)
+        place = InProcesses(settings, plan, runtime, metrics.count_worker_death)
+    stages = load_stages(settings, plan, runtime)
+    engine = Engine(stages.detector, stages.pose, plan, settings, metrics, place)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
-    metrics.set_device_fallback(fell_back(settings.device, plan, runtime))
+    metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.spec.sha256, model.provider)
         log.info("model loaded", extra={"task": model.spec.task, "model": model.spec.name, "provider": model.provider})

@@ -13,7 +13,7 @@ _BULK_EVERY = 4
 
 # Items that a caller may have in one turn. Most pictures show fewer people: they are served whole, first come first
 # served, which is best for all of them; a crowd gives way after so many.
-_TURN = 4
+TURN = 4
 
 
 class Line(Generic[T]):
@@ -71,7 +71,7 @@ class FairQueue(Generic[T]):
         line.served += 1
         if not line.items:
             del lines[line]
-        elif line.served == _TURN:
+        elif line.served == TURN:
             line.served = 0
             lines.move_to_end(line)
         return item

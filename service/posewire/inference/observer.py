@@ -9,6 +9,9 @@ class BatchObserver(Protocol):
     def started(self, size: int) -> None:
         """A batch of `size` items starts."""
 
+    def ran(self, seconds: float) -> None:
+        """A batch took this long."""
+
     def waited(self, seconds: float) -> None:
         """An item waited this long before its batch started."""
 

@@ -1,14 +1,18 @@
-"""Threads for model runs, sized by the device and shared by every batcher."""
+"""Where models run: threads of this process. `processes` has the other place."""
 
 import asyncio
+import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 async def run_on(threads: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -17,26 +21,33 @@ async def run_on(threads: Executor, function: Callable[P, T], *args: P.args, **k
     return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(function, *args, **kwargs))
 
 
-class ComputePool:
-    """A few threads: a batch is formed only when one of them is free to run it, or when nothing more fits into it.
+class Ran(NamedTuple, Generic[Out]):
+    """A run that has ended."""
 
-    One full batch may stand behind the threads, so that the next to be free has work without a word with the event loop.
+    outputs: Sequence[Out]
+    started: float  # seconds, monotonic
+    ended: float
+
+
+class ComputePool(ABC):
+    """A few workers: a batch is formed only when one of them is free to run it, or when nothing more fits into it.
+
+    One full batch may stand behind the workers, so that the next to be free has work without a word with the event loop.
     Turns are in the order in which they were asked for: neither of two batchers starves.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._busy = 0  # threads, and the place behind them
+        self._busy = 0  # workers, and the place behind them
         self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="posewire-model")
 
     @property
     def idle(self) -> int:
-        """Threads that are free at this moment."""
+        """Workers that are free at this moment."""
         return max(0, self.workers - self._busy)
 
     async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
-        """Wait for one's turn and for a free thread, or the place behind them all if `full()`; hold it until `release`."""
+        """Wait for one's turn and for a free worker, or the place behind them all if `full()`; hold it until `release`."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, full))
         self.look()
@@ -63,10 +74,41 @@ class ComputePool:
         self._busy -= 1
         self.look()
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` on a thread whose turn the caller holds."""
-        return await run_on(self._executor, function, *args, **kwargs)
+    @abstractmethod
+    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+        """Run `function` on a worker whose turn the caller holds.
 
-    def close(self) -> None:
-        """Let the threads end when their work is done."""
-        self._executor.shutdown(wait=True)
+        Args:
+            function: a batch to as many outputs.
+            items: gives the batch, as late as possible; where it gives none, nothing is run.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let the workers end when their work is done."""
+
+
+class ThreadPool(ComputePool):
+    """Threads of this process: one interpreter lock for all of them, and no copies."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="posewire-model")
+
+    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+        """Run `function` on a thread; `items` is called there."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _timed, function, items)
+
+    async def close(self) -> None:
+        """Wait for the threads to end."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True)
+
+
+def _timed(function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+    batch = items()
+    started = time.monotonic()
+    try:
+        outputs = function(batch) if batch else ()
+    except StopIteration as error:  # a future refuses to carry it, and nobody would ever hear
+        raise RuntimeError("the run raised StopIteration") from error
+    return Ran(outputs, started, time.monotonic())

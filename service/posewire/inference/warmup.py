@@ -1,12 +1,23 @@
 """The first runs of a model: they warm it up, and measure what each batch size costs on this machine."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from posewire.inference.costs import WORTH, CostTable, buckets
+from posewire.inference.detector import Detector
 from posewire.inference.pool import ComputePool
+from posewire.inference.pose import PoseEstimator
+from posewire.inference.stages import Stages
+from posewire.telemetry.metrics import Task
+from posewire.types import UInt8Array
+
+log = logging.getLogger(__name__)
 
 # Runs of one size on each worker: the least of a few, which other programs disturb least, for as long as is bearable at start.
 _LEAST_RUNS = 3
@@ -22,6 +33,27 @@ class Sizes(Protocol):
 
     def close(self, size: int) -> None:
         """Run that size in pieces."""
+
+
+async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
+    """Run both models in every batch size that will be used, so that no caller pays for a first run; what each costs."""
+    costs: dict[Task, CostTable] = {}
+    for model in (stages.detector, stages.pose):
+        started = time.perf_counter()
+        blank = np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
+        costs[model.spec.task] = table = await measure(partial(_infer_blank, model, blank), model.session, pool, most)
+        fields = {
+            "model": model.spec.name,
+            "run_ms": {size: round(cost * 1000, 2) for size, cost in table.seconds.items()},
+            "full_batch": table.full,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        log.info("model is warm", extra=fields)
+    return costs
+
+
+def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) -> None:
+    model.infer([blank] * size)
 
 
 async def measure(
@@ -62,14 +94,18 @@ async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, cloc
     """Least seconds of a run, hand-over to the thread and back included; one run before is not counted."""
     times: list[float] = []
 
+    def of_size(items: Sequence[int]) -> Sequence[int]:
+        run(len(items))
+        return items
+
     async def worker() -> None:
-        await pool.run(run, size)
+        await pool.run(of_size, lambda: range(size))
         begun = clock()
         for done in range(_MOST_RUNS):
             started = clock()
             if done >= _LEAST_RUNS and started - begun > _SECONDS_A_SIZE:
                 break
-            await pool.run(run, size)
+            await pool.run(of_size, lambda: range(size))
             times.append(clock() - started)
 
     await asyncio.gather(*[worker() for _ in range(pool.workers)])

@@ -1,9 +1,9 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import Counter, Histogram
 
@@ -16,9 +16,6 @@ Task: TypeAlias = Literal["detector", "pose"]
 # Why a frame of a stream has no result: a newer one came, it got too old, it is no picture, the model failed or was
 # overloaded, the stream ended.
 FrameLoss: TypeAlias = Literal["newer", "late", "bad", "failed", "closed"]
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -59,17 +56,23 @@ class Metrics:
 
     def _add_model_metrics(self) -> None:
         tasks = get_args(Task)
-        self._stages = self._histogram(
+        stages = self._histogram(
             "posewire_stage_duration_seconds", "One picture's time in a stage.", _LATENCY_S, "stage", values=get_args(Stage)
         )
+        self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
         self._waits = self._histogram(
             "posewire_queue_wait_seconds", "One item's time in a batcher's queue.", _LATENCY_S, "model", values=tasks
         )
         self._batches = self._histogram("posewire_batch_size", "Items of one model run.", _BATCH_SIZES, "model", values=tasks)
         self._runs = self._histogram(
-            "posewire_run_duration_seconds", "One model run, the whole batch's, on its thread.", _LATENCY_S, "model", values=tasks
+            "posewire_run_duration_seconds",
+            "How long a run keeps a worker busy, the whole batch's; in processes of their own, a picture's whole visit.",
+            _LATENCY_S,
+            "model",
+            values=tasks,
         )
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
+        self._deaths = self._counter("posewire_worker_deaths_total", "Processes that run the models and died; each was replaced.")
         self._workers = self._gauge("posewire_workers", "Model runs that may go side by side.")
         self._fell_back = self._gauge("posewire_device_fallback", "1 where device=auto took the CPU though CUDA is installed.")
         self._costs = self._gauge("posewire_run_cost_seconds", "One model run of so many items, as measured at start.", "model", "size")
@@ -102,7 +105,7 @@ class Metrics:
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """One picture's time in a stage."""
-        self._stages.labels(stage).observe(seconds)
+        self._stages[stage].observe(seconds)
 
     @contextmanager
     def time_stage(self, stage: Stage) -> Iterator[None]:
@@ -113,18 +116,13 @@ class Metrics:
         finally:
             self.observe_stage(stage, time.perf_counter() - started)
 
-    def timed_runs(self, model: Task, run: Callable[[In], Out]) -> Callable[[In], Out]:
-        """The same function, each of whose calls is observed as a model run."""
-
-        def timed(batch: In) -> Out:
-            with self._runs.labels(model).time():
-                return run(batch)
-
-        return timed
-
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
-        return BatchMetrics(self._batches.labels(model), self._waits.labels(model), self._failures.labels(model))
+        return BatchMetrics(self._batches.labels(model), self._runs.labels(model), self._waits.labels(model), self._failures.labels(model))
+
+    def count_worker_death(self) -> None:
+        """One process that runs the models has died."""
+        self._deaths.inc()
 
     def set_run_costs(self, model: Task, seconds: Mapping[int, float]) -> None:
         """Tell what a run of each size costs."""
@@ -203,14 +201,18 @@ class Metrics:
 
 
 class BatchMetrics:
-    """The runs of one model: sizes, waits and failures."""
+    """The runs of one model: sizes, times, waits and failures."""
 
-    def __init__(self, sizes: Histogram, waits: Histogram, failures: Counter) -> None:
-        self._sizes, self._waits, self._failures = sizes, waits, failures
+    def __init__(self, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter) -> None:
+        self._sizes, self._runs, self._waits, self._failures = sizes, runs, waits, failures
 
     def started(self, size: int) -> None:
         """How many items a run takes."""
         self._sizes.observe(size)
+
+    def ran(self, seconds: float) -> None:
+        """How long a run took."""
+        self._runs.observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """How long one item stood in the queue."""

@@ -1,8 +1,8 @@
 """OpenTelemetry: what a request spent its time on, and with whom it shared a model run.
 
 The code uses OpenTelemetry's API alone, which does nothing until `configure_tracing` brings its SDK (extra `otel`).
-A request's spans are decode, queue, detect, crop, pose and encode; a batch has a trace of its own, and each of its
-requests' `queue` spans is linked with it, both ways.
+A request's spans are decode, queue, detect, crop, pose and encode; a batch has a trace of its own, with which the request's span
+and its `queue` span are linked, both ways.
 """
 
 import time
@@ -82,6 +82,14 @@ def sampled_trace_id(span: Span) -> str | None:
 def stage(name: str) -> AbstractContextManager[Span]:
     """A span within the current one."""
     return _Current.tracer.start_as_current_span(name)
+
+
+def past(name: str, started: float, ended: float) -> None:
+    """A span within the current one of what is over already, perhaps in another process; seconds, monotonic."""
+    if not trace.get_current_span().is_recording():
+        return
+    epoch = time.time_ns() - time.monotonic_ns()
+    _Current.tracer.start_span(name, start_time=epoch + int(started * 1e9)).end(epoch + int(ended * 1e9))
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+"""An ONNX Runtime whose runs raise now and then. A module of its own: the service's processes import it by name."""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+# Of the model runs.
+FAULT_RATE = 0.01
+
+
+class InjectedFaultError(RuntimeError):
+    """What a faulty run raises."""
+
+
+class FaultyRuntime:
+    """ONNX Runtime whose runs raise now and then.
+
+    Args:
+        rate: of the runs, 0..1.
+        armed: a file; without it no run raises: warm-up must succeed, or there is no service to test.
+    """
+
+    def __init__(self, rate: float, armed: Path) -> None:
+        self._rate, self._armed = rate, armed
+
+    def get_available_providers(self) -> Sequence[str]:
+        """As ONNX Runtime's."""
+        return list(onnxruntime.get_available_providers())
+
+    def InferenceSession(self, model: bytes, /, **options: Any) -> "_Session":  # noqa: N802 - ONNX Runtime's name
+        """As ONNX Runtime's."""
+        return _Session(onnxruntime.InferenceSession(model, **options), _Dice(self._rate, self._armed))
+
+
+class _Dice:
+    def __init__(self, rate: float, armed: Path) -> None:
+        self._rate, self._armed = rate, armed
+        self._random = random.Random()  # noqa: S311 - no secret; another in every process
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            fails = self._random.random() < self._rate
+        if fails and self._armed.exists():
+            raise InjectedFaultError("this model run was made to fail")
+
+
+class _Session:
+    def __init__(self, session: Any, before: Callable[[], None]) -> None:
+        self._session, self._before = session, before
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self._before()
+        return self._session.run(*args, **kwargs)
+
+    def run_with_iobinding(self, *args: Any, **kwargs: Any) -> Any:
+        self._before()
+        return self._session.run_with_iobinding(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)

@@ -1,0 +1,129 @@
+"""Where the stages run: threads of this process, or processes of their own."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Protocol
+
+from posewire.config import Settings
+from posewire.inference import worker
+from posewire.inference.costs import CostTable
+from posewire.inference.device import DevicePlan, Runtime
+from posewire.inference.pool import ComputePool, ThreadPool, run_on
+from posewire.inference.processes import ProcessPool
+from posewire.inference.stages import Looked, Opened, Picture, Stages
+from posewire.inference.warmup import warm
+from posewire.telemetry.metrics import Task
+from posewire.types import Keypoints, UInt8Array
+
+_ECHOES = 50
+
+
+class Place(Protocol):
+    """Where the stages run."""
+
+    @property
+    def pool(self) -> ComputePool:
+        """Whose workers they are."""
+
+    @property
+    def look(self) -> Callable[[Sequence[Any]], Sequence[Looked | Exception]]:
+        """What runs there for a batch of what `open` gives."""
+
+    @property
+    def place(self) -> Callable[[Sequence[UInt8Array]], Sequence[Keypoints | Exception]]:
+        """What runs there for a batch of crops."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is someone to do the work."""
+
+    async def open(self, picture: Picture) -> Opened | Picture:
+        """What is handed in to `look`; or an opened picture whose caller gave boxes, which nobody needs to look at.
+
+        Raises:
+            ServiceError: as `Stages.open`.
+        """
+
+    async def start(self) -> Mapping[Task, CostTable]:
+        """Make everything ready; what runs of the models cost."""
+
+
+class InThreads:
+    """Threads of this process. Pictures are opened on threads of their own: on a GPU that is done while the models run.
+
+    Args:
+        stages: what is run.
+        workers: model runs side by side.
+        threads: where pictures are opened.
+        max_batch: items of one run.
+    """
+
+    ready = True
+
+    def __init__(self, stages: Stages, workers: int, threads: Executor, max_batch: int) -> None:
+        self.pool = ThreadPool(workers)
+        self.look: Callable[[Sequence[Any]], Sequence[Looked | Exception]] = stages.look
+        self.place: Callable[[Sequence[UInt8Array]], Sequence[Keypoints | Exception]] = stages.place
+        self._stages = stages
+        self._threads = threads
+        self._max_batch = max_batch
+
+    async def open(self, picture: Picture) -> Opened:
+        """As `Stages.open`."""
+        return await run_on(self._threads, self._stages.open, picture)
+
+    async def start(self) -> Mapping[Task, CostTable]:
+        """Warm and measure the models."""
+        return await warm(self._stages, self.pool, self._max_batch)
+
+
+class InProcesses:
+    """A process a core: on a CPU the models take as long as they do anywhere, and no interpreter lock is shared.
+
+    Args:
+        settings: for the processes.
+        plan: the CPU, and how many processes.
+        runtime: None: ONNX Runtime; another is pickled.
+        died: called for each process that dies.
+    """
+
+    def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, died: Callable[[], None]) -> None:
+        self.pool = self._processes = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), died)
+        self.look, self.place = worker.see, worker.place
+
+    @property
+    def ready(self) -> bool:
+        """Whether one of the processes is there."""
+        return self._processes.ready
+
+    async def open(self, picture: Picture) -> Picture:
+        """The picture itself: it is opened where it is looked at."""
+        return picture
+
+    async def start(self) -> Mapping[Task, CostTable]:
+        """Start the processes; what runs cost there, the way there and back included."""
+        tables: list[Mapping[Task, Mapping[int, float]]] = await self._processes.start()
+        way = await self._way()
+        return {task: _together([table[task] for table in tables], way) for task in tables[0]}
+
+    async def _way(self) -> float:
+        """Seconds that it takes to ask a process and be answered."""
+        times = []
+        for _ in range(_ECHOES):
+            await self.pool.acquire()
+            started = time.perf_counter()
+            await self.pool.run(worker.echo, lambda: [None])
+            times.append(time.perf_counter() - started)
+            self.pool.release()
+            await asyncio.sleep(0)
+        return statistics.median(times)
+
+
+def _together(tables: Sequence[Mapping[int, float]], way: float) -> CostTable:
+    """One table of the sizes that are in all."""
+    sizes = set(tables[0]).intersection(*tables)
+    return CostTable({size: statistics.median(table[size] for table in tables) + way for size in sorted(sizes)})

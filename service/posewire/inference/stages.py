@@ -1,0 +1,197 @@
+"""What is computed for pictures, without a word of queues, threads or processes: open, look, place."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from posewire.errors import BadParameter, DeadlineExceeded, InferenceFailed, ServiceError
+from posewire.inference.detector import Detector, Letterboxed
+from posewire.inference.pose import PoseEstimator
+from posewire.telemetry.metrics import Stage
+from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, UInt8Array
+from posewire.vision.decode import decode
+from posewire.vision.geometry import xyxy_to_xywh
+
+log = logging.getLogger(__name__)
+
+_NOBODY = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+
+class PlacingFailed(InferenceFailed):
+    """A run of the pose model raised, in the middle of what else was done for a picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One picture of a caller, and what is wanted of it."""
+
+    source: bytes | Frame  # encoded, or upright
+    options: PoseOptions
+    keypoints: bool = True  # False: the boxes are all that is wanted
+    deadline: float | None = None  # seconds, monotonic: it need not be begun later
+
+
+class Span(NamedTuple):
+    """When something was done, in seconds, monotonic; the same clock for all processes of a machine."""
+
+    started: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.started
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A picture that is ready for the detector, or cut by the caller's boxes."""
+
+    picture: Picture
+    frame: Frame
+    letterboxed: Letterboxed | None  # None: the caller gave boxes
+    looked: "Looked"  # so far
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What is known of a picture: the people, and the crops of those whose keypoints are not placed yet."""
+
+    width: int  # pixels
+    height: int  # pixels
+    found: Detections  # what the detector found; nobody where the caller gave boxes
+    boxes_xywh: FloatArray  # (N, 4) float32, pixels of the upright picture
+    scores: FloatArray  # (N,) float32, 0..1, of the boxes
+    placed: tuple[Pose, ...] = ()  # the people of the first boxes
+    crops: tuple[Crop, ...] = ()  # of the boxes after those
+    prepared_s: float = 0.0  # what it took to scale the picture for the detector
+    spans: Mapping[Stage, Span] = field(default_factory=dict)  # what was done
+
+
+class Stages:
+    """The two models and all that is around them; safe on any thread.
+
+    Args:
+        detector: finds people.
+        pose: places their keypoints.
+        max_bytes: of an encoded picture.
+        max_pixels: of an encoded picture.
+    """
+
+    def __init__(self, detector: Detector, pose: PoseEstimator, *, max_bytes: int, max_pixels: int) -> None:
+        self.detector = detector
+        self.pose = pose
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+
+    def open(self, picture: Picture) -> Opened:
+        """Decode a picture and make it ready for the first model that sees it.
+
+        Raises:
+            BadPicture, TooLarge: as `decode`.
+            BadParameter: a box of the caller lies outside the picture or has no area, or there are too many.
+        """
+        started = time.monotonic()
+        source = picture.source
+        frame = source if isinstance(source, Frame) else decode(source, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        decoded = time.monotonic()
+        spans: dict[Stage, Span] = {} if isinstance(source, Frame) else {"decode": Span(started, decoded)}
+        looked = Looked(frame.width, frame.height, _NOBODY, _NOBODY.boxes_xyxy, _NOBODY.scores, spans=spans)
+        boxes = picture.options.boxes_xywh
+        if boxes is not None:
+            _check_boxes(boxes, picture.options.max_people, frame)
+            return Opened(picture, frame, None, self._cut(looked, frame, boxes, np.ones(len(boxes), np.float32)))
+        letterboxed = self.detector.prepare(frame)
+        return Opened(picture, frame, letterboxed, replace(looked, prepared_s=time.monotonic() - decoded))
+
+    def look(self, opened: Sequence[Opened]) -> list[Looked | Exception]:
+        """Find and cut the people of pictures that the detector is to see; what goes wrong with one picture is its own alone."""
+        started = time.monotonic()
+        raws = self.detector.infer([one.letterboxed.pixels for one in opened if one.letterboxed is not None])
+        return [self._find(one, raw, started) for one, raw in zip(opened, raws, strict=True)]
+
+    def place(self, crops: Sequence[UInt8Array]) -> list[Keypoints]:
+        """Keypoints of crops (h, w, 3) uint8 RGB, in crop pixels."""
+        return self.pose.infer(crops)
+
+    def see(self, pictures: Sequence[Picture], place_at_once: int) -> list[Looked | Exception]:
+        """All stages of some pictures, one after the other on this thread: no hand-over costs anything.
+
+        Args:
+            pictures: of any callers.
+            place_at_once: people of each whose keypoints are placed; the others' crops are returned.
+        """
+        opened = [self._opened(picture) for picture in pictures]
+        unseen = [one for one in opened if isinstance(one, Opened) and one.letterboxed is not None]
+        seen = iter(self.look(unseen) if unseen else [])
+        looked = [one if isinstance(one, Exception) else one.looked if one.letterboxed is None else next(seen) for one in opened]
+        return [one if isinstance(one, Exception) else self._place_first(one, place_at_once) for one in looked]
+
+    def _opened(self, picture: Picture) -> Opened | Exception:
+        if picture.deadline is not None and picture.deadline <= time.monotonic():
+            return DeadlineExceeded("the deadline passed before the picture was done")
+        try:
+            return self.open(picture)
+        except ServiceError as error:
+            return error
+        except Exception:
+            return _own("a picture could not be opened")
+
+    def _find(self, opened: Opened, raw: FloatArray, started: float) -> Looked | Exception:
+        assert opened.letterboxed is not None
+        options = opened.picture.options
+        try:
+            found = self.detector.finish(raw, opened.letterboxed.scale, opened.frame, options.min_detection_score, options.max_people)
+            spans: dict[Stage, Span] = {**opened.looked.spans, "detect": Span(started, time.monotonic())}
+            looked = replace(opened.looked, found=found, spans=spans)
+            return self._cut(looked, opened.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores) if opened.picture.keypoints else looked
+        except Exception:
+            return _own("what follows the detector failed")
+
+    def _cut(self, looked: Looked, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> Looked:
+        if not len(boxes_xywh):
+            return looked
+        started = time.monotonic()
+        crops = tuple(self.pose.prepare(frame, boxes_xywh))
+        spans: dict[Stage, Span] = {**looked.spans, "crop": Span(started, time.monotonic())}
+        return replace(looked, boxes_xywh=boxes_xywh, scores=scores, crops=crops, spans=spans)
+
+    def _place_first(self, looked: Looked, most: int) -> Looked | Exception:
+        now, later = looked.crops[:most], looked.crops[most:]
+        if not now:
+            return looked
+        started = time.monotonic()
+        try:
+            keypoints = self.place([crop.pixels for crop in now])
+        except Exception:
+            log.exception("a run of the pose model failed")
+            return PlacingFailed("the model could not be run on this picture; try again")
+        placed = tuple(finished(self.pose, looked, now, keypoints))
+        return replace(looked, crops=later, placed=placed, spans={**looked.spans, "pose": Span(started, time.monotonic())})
+
+
+def finished(pose: PoseEstimator, looked: Looked, crops: Sequence[Crop], keypoints: Sequence[Keypoints]) -> list[Pose]:
+    """The next people of a picture, after those who are placed, from their crops and the keypoints in them."""
+    chosen = slice(len(looked.placed), len(looked.placed) + len(crops))
+    people = zip(looked.boxes_xywh[chosen], looked.scores[chosen], crops, keypoints, strict=True)
+    return [pose.finish(box, float(score), crop, found) for box, score, crop, found in people]
+
+
+def _own(what: str) -> InferenceFailed:
+    """For a picture that fails alone; the log has the cause, the caller does not."""
+    log.exception(what)
+    return InferenceFailed("the model could not be run on this picture; try again")
+
+
+def _check_boxes(boxes: FloatArray, most: int, frame: Frame) -> None:
+    if len(boxes) > most:
+        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {most}")
+    for i, (x, y, w, h) in enumerate(boxes.tolist()):
+        if w <= 0 or h <= 0:
+            raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
+        if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
+            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")

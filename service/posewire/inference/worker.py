@@ -1,0 +1,58 @@
+"""What runs in the processes of a pool: the models and all that is around them, on one core each."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+
+import cv2
+
+from posewire.config import Settings
+from posewire.inference.device import DevicePlan, Runtime
+from posewire.inference.fair import TURN
+from posewire.inference.loading import load_stages
+from posewire.inference.pool import ThreadPool
+from posewire.inference.stages import Looked, Picture, Stages
+from posewire.inference.warmup import warm
+from posewire.telemetry.logs import configure_logging
+from posewire.telemetry.metrics import Task
+from posewire.types import Keypoints, UInt8Array
+
+
+class _Own:
+    """Of this process."""
+
+    stages: Stages
+
+
+def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, Mapping[int, float]]:
+    """Load the models and run them as often as it takes to warm and measure them.
+
+    Returns:
+        Of each model, seconds of a run of each size.
+    """
+    configure_logging(settings.log_level, sys.stdout)
+    cv2.setNumThreads(1)  # pictures go side by side, one a process
+    _Own.stages = load_stages(settings, plan, runtime)
+    return asyncio.run(_measure(settings.max_batch))
+
+
+async def _measure(max_batch: int) -> Mapping[Task, Mapping[int, float]]:
+    pool = ThreadPool(1)
+    costs = await warm(_Own.stages, pool, max_batch)
+    await pool.close()
+    return {task: table.seconds for task, table in costs.items()}
+
+
+def see(pictures: Sequence[Picture]) -> list[Looked | Exception]:
+    """As `Stages.see`; the few people of a usual picture are placed at once, those of a crowd take turns with all others."""
+    return _Own.stages.see(pictures, TURN)
+
+
+def place(crops: Sequence[UInt8Array]) -> list[Keypoints | Exception]:
+    """As `Stages.place`."""
+    return [*_Own.stages.place(crops)]
+
+
+def echo(items: Sequence[None]) -> Sequence[None]:
+    """The items: what it costs to ask is the way here and back."""
+    return items
