@@ -14,6 +14,7 @@ from posewire import __version__
 from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.access import Access
 from posewire.api.admission import Admission
+from posewire.api.door import Door
 from posewire.api.keys import KeyRing
 from posewire.api.middleware import RequestContext
 from posewire.api.rate_limit import RateLimit
@@ -76,6 +77,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     )
     app.state.services = services
     # The last is the outermost: also who is turned away has a request id, and a page is told why.
+    app.add_middleware(Door, services=services, path=images.PATH)
     keys = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
     app.add_middleware(Access, keys=keys, origins=settings.origins, metrics=metrics)
     if settings.origins:
@@ -84,7 +86,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         )
     app.add_middleware(RequestContext, services=services)
     problems.install(app)
-    app.include_router(images.router)
+    images.install(app)
     app.include_router(videos.router)
     app.include_router(stream.router)
     app.include_router(ops.router)

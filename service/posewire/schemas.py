@@ -100,20 +100,6 @@ class PersonOut(BaseModel):
     score: float = Field(description="0..1: the box's score times the mean of the keypoint scores above 0.2.")
     keypoints: list[KeypointOut]
 
-    @classmethod
-    def from_pose(cls, pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """A person as it is sent: keypoints below `min_keypoint_score` are left out."""
-        keypoints = zip(names, pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True)
-        return cls.model_construct(
-            box=_box(pose),
-            score=round(pose.score, _SCORE_DECIMALS),
-            keypoints=[
-                KeypointOut.model_construct(name=n, x=round(x, _DECIMALS), y=round(y, _DECIMALS), score=round(s, _SCORE_DECIMALS))
-                for n, (x, y), s in keypoints
-                if s >= min_keypoint_score
-            ],
-        )
-
 
 class TimingsOut(BaseModel):
     """Where a picture's time went, in milliseconds."""
@@ -123,12 +109,6 @@ class TimingsOut(BaseModel):
     detect: float
     pose: float
     total: float
-
-    @classmethod
-    def from_timings(cls, t: Timings) -> Self:
-        """Timings as they are sent; cutting the crops counts as pose."""
-        stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
-        return cls(**{k: round(v * 1000, 2) for k, v in stages.items()})
 
 
 class ImageOut(BaseModel):
@@ -142,17 +122,41 @@ class ImageOut(BaseModel):
     @classmethod
     def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
         """A picture as it is sent."""
-        return cls.model_construct(**picture_fields(PersonOut, result, names, min_keypoint_score))
+        return cls.model_validate(picture_fields(result, names, min_keypoint_score))
 
 
-def picture_fields(person: type[PersonOut], result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """What every answer says of a picture or frame: `width`, `height`, `people`, each as a `person`, and `timings_ms`."""
+def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
+    """What every answer says of a picture or frame: `width`, `height`, `people` and `timings_ms`.
+
+    Plain values, for a model to validate as a whole: that takes half the time of `model_construct` for each part.
+    """
     return {
         "width": result.width,
         "height": result.height,
-        "people": [person.from_pose(pose, names, min_keypoint_score) for pose in result.people],
-        "timings_ms": TimingsOut.from_timings(result.timings),
+        "people": [_person_fields(pose, names, min_keypoint_score) for pose in result.people],
+        "timings_ms": _timings_fields(result.timings),
     }
+
+
+def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
+    """A person as it is sent: keypoints below `min_keypoint_score` are left out; who has an identity is told by it."""
+    keypoints = zip(names, pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True)
+    return {
+        "box": _box(pose),
+        "score": round(pose.score, _SCORE_DECIMALS),
+        "keypoints": [
+            {"name": n, "x": round(x, _DECIMALS), "y": round(y, _DECIMALS), "score": round(s, _SCORE_DECIMALS)}
+            for n, (x, y), s in keypoints
+            if s >= min_keypoint_score
+        ],
+        "track_id": pose.track_id,
+    }
+
+
+def _timings_fields(t: Timings) -> dict[str, float]:
+    """Timings as they are sent; cutting the crops counts as pose."""
+    stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
+    return {k: round(v * 1000, 2) for k, v in stages.items()}
 
 
 class ModelNames(BaseModel):

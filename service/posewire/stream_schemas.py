@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadMessage, BadParameter, ServiceError
 from posewire.schemas import ModelNames, PersonOut, TimingsOut, describe, picture_fields
-from posewire.types import Pose, PoseResult
+from posewire.types import PoseResult
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -63,13 +63,6 @@ class TrackedPerson(PersonOut):
 
     track_id: int | None = Field(None, description="The same number from frame to frame; null: not tracked.")
 
-    @classmethod
-    def from_pose(cls, pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """A person as it is sent."""
-        person = super().from_pose(pose, names, min_keypoint_score)
-        person.track_id = pose.track_id
-        return person
-
 
 class _Answer(BaseModel):
     seq: int = Field(description="The number of the frame on this connection, from 0.")
@@ -91,13 +84,8 @@ class ResultMessage(_Answer):
         cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, seq: int, dropped: int, age_ms: float
     ) -> Self:
         """A result as it is sent."""
-        return cls.model_construct(
-            type="result",
-            seq=seq,
-            dropped=dropped,
-            age_ms=age_ms,
-            **picture_fields(TrackedPerson, result, names, min_keypoint_score),
-        )
+        fields = picture_fields(result, names, min_keypoint_score)
+        return cls.model_validate({"seq": seq, "dropped": dropped, "age_ms": age_ms, **fields})
 
 
 class StreamProblem(BaseModel):

@@ -25,13 +25,8 @@ class FrameLine(BaseModel):
         cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: Any
     ) -> Self:
         """A frame as it is sent; `more` are the fields of a subclass."""
-        return cls.model_construct(
-            type="frame",
-            frame=frame,
-            pts_s=round(pts_s, 6),
-            **picture_fields(TrackedPerson, result, names, min_keypoint_score),
-            **more,
-        )
+        fields = picture_fields(result, names, min_keypoint_score)
+        return cls.model_validate({"frame": frame, "pts_s": round(pts_s, 6), **fields, **more})
 
 
 class WatchLine(FrameLine):

@@ -170,6 +170,24 @@ def assert_problem(answer: httpx.Response, status: int, slug: str, says: str = "
     assert body == expected | ({} if image is None else {"image": image})
 
 
+def assert_overloaded(answer: httpx.Response) -> None:
+    """It was turned away for want of a place, and told when to come back."""
+    assert_problem(answer, 503, "overloaded", "try again")
+    assert answer.headers["Retry-After"].isdigit()
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+async def hold(api: Api, picture: bytes, requests: int) -> list[asyncio.Task[httpx.Response]]:
+    """Requests of one picture that hold their places."""
+    tasks = [asyncio.create_task(api.post(picture)) for _ in range(requests)]
+
+    async def all_hold() -> bool:
+        return await api.in_flight() == requests
+
+    await eventually(all_hold)
+    return tasks
+
+
 def multipart(*parts: Part) -> bytes:
     """A multipart body, by hand: the boundary is XX."""
     body = b""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.schemas import PoseResponse
 from posewire.types import UInt8Array
 from tests.api.support import JSON, MULTIPART, Api, images, json_body, multipart, people_of, xy_of
 from tests.pictures import encode, variations
@@ -36,6 +37,12 @@ async def test_the_answer_has_these_keys_and_no_others(api: Api, astronaut: byte
     assert person.keys() == {"box", "score", "keypoints"}
     assert [k["name"] for k in person["keypoints"]] == list(NAMES)
     assert all(k.keys() == {"name", "x", "y", "score"} and 0 <= k["score"] <= 1 for k in person["keypoints"])
+
+
+@pytest.mark.parametrize("min_keypoint_score", [0.0, 0.5])
+async def test_the_answer_is_what_its_schema_would_write(api: Api, astronaut: bytes, landscape: bytes, min_keypoint_score: float) -> None:
+    answer = await api.post(images(astronaut, landscape), MULTIPART, min_keypoint_score=min_keypoint_score)
+    assert PoseResponse.model_validate_json(answer.content, strict=True).model_dump_json() == answer.text
 
 
 async def test_the_astronaut_is_found_where_she_is(api: Api, astronaut: bytes) -> None:

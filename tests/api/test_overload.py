@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from posewire.inference.engine import Engine
@@ -14,30 +13,15 @@ from tests.api.support import (
     Gate,
     GatedDetector,
     StartApi,
+    assert_overloaded,
     assert_problem,
     chunks,
     eventually,
+    hold,
     images,
     json_body,
     people_of,
 )
-
-
-def assert_overloaded(answer: httpx.Response) -> None:
-    assert_problem(answer, 503, "overloaded", "try again")
-    assert answer.headers["Retry-After"].isdigit()
-    assert 1 <= int(answer.headers["Retry-After"]) <= 60
-
-
-async def hold(api: Api, picture: bytes, requests: int) -> list[asyncio.Task[httpx.Response]]:
-    """Requests of one picture that hold their places."""
-    tasks = [asyncio.create_task(api.post(picture)) for _ in range(requests)]
-
-    async def all_hold() -> bool:
-        return await api.in_flight() == requests
-
-    await eventually(all_hold)
-    return tasks
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.clients import HOLDER
@@ -18,13 +18,6 @@ _KEY_SUBPROTOCOL = "posewire.key."
 
 # A balancer that asks carries no key, and learns nothing but yes or no.
 _OPEN = frozenset({"/livez", "/readyz", "/healthz"})
-
-_SECURE = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-}
 
 
 class Access:
@@ -54,7 +47,7 @@ class Access:
             self._metrics.count_rejection(error)
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, _choosing(scope, send) if scope["type"] == "websocket" else _secured(send))
+        await self._app(scope, receive, _choosing(scope, send) if scope["type"] == "websocket" else send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -101,27 +94,12 @@ def _choosing(scope: Scope, send: Send) -> Send:
     return choose
 
 
-def _secured(send: Send) -> Send:
-    """Headers for browsers, where the route has not set its own."""
-
-    async def secure(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _SECURE.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return secure
-
-
 async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
     answer = problem(error.status, error.slug, error.title, error.detail)
     answer.headers["Connection"] = "close"  # the body stays unread
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
-    if scope["type"] == "http":
-        await answer(scope, receive, _secured(send))
-    elif "websocket.http.response" in scope.get("extensions", {}):
+    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
         await answer(scope, receive, send)
     else:
         await send({"type": "websocket.close", "code": error.close_code, "reason": error.detail})

@@ -23,18 +23,27 @@ class Admission:
         self._metrics = metrics
         self._done: deque[float] = deque(maxlen=4096)  # when pictures left, seconds, monotonic
 
+    @property
+    def full(self) -> bool:
+        """Whether not even one more picture fits."""
+        return self.in_flight >= self.limit
+
+    def refusal(self, pictures: int) -> Overloaded:
+        """The error for who brings `pictures` pictures too many; carries the seconds after which a place should be free."""
+        return Overloaded(
+            f"{self.in_flight} of {self.limit} pictures are in flight, {pictures} more do not fit; try again later",
+            retry_after_s=self._retry_after(pictures),
+        )
+
     @contextmanager
     def enter(self, pictures: int) -> Iterator[None]:
         """Hold places for `pictures` pictures, all or none.
 
         Raises:
-            Overloaded: the service is full; carries the seconds after which a place should be free.
+            Overloaded: the service is full.
         """
         if self.in_flight + pictures > self.limit:
-            raise Overloaded(
-                f"{self.in_flight} of {self.limit} pictures are in flight, {pictures} more do not fit; try again later",
-                retry_after_s=self._retry_after(pictures),
-            )
+            raise self.refusal(pictures)
         self.in_flight += pictures
         try:
             with self._metrics.pictures_in_flight(pictures):

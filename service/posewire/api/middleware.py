@@ -1,17 +1,19 @@
-"""What happens around every request: its id, its log line, its latency, and an answer when all else fails."""
+"""What happens around every request: its id, headers for browsers, its log line, its latency, and an answer when all else fails."""
 
 import logging
 import random
 import re
+import secrets
 import time
-import uuid
+from collections.abc import Iterator
 
 from opentelemetry.trace import Span
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.clients import client_of
+from posewire.api.door import TURNED_AWAY
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
 from posewire.errors import ServiceError
@@ -21,6 +23,15 @@ from posewire.telemetry.logs import request_id_var, trace_id_var
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+# Headers for browsers, where the route has not set its own.
+_SECURE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
+_CLOSE = (b"connection", b"close")
 
 log = logging.getLogger("posewire.access")
 
@@ -39,7 +50,7 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
         try:
@@ -56,13 +67,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["X-Request-Id"] = request_id_var.get() or ""
-                if traceparent := tracing.traceparent():
-                    out["traceparent"] = traceparent
-                if self._services.draining:
-                    # The client must open its next connection elsewhere, before this one is closed under it.
-                    out["Connection"] = "close"
+                message["headers"] = [*message["headers"], *self._headers({name for name, _ in message["headers"]})]
             await send(message)
 
         with tracing.request_span(scope["method"], Headers(scope=scope)) as span:
@@ -77,11 +82,23 @@ class RequestContext:
             finally:
                 self._record(scope, status, time.perf_counter() - started, span)
 
+    def _headers(self, given: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """What every answer carries beside the headers that were given to it."""
+        yield b"x-request-id", (request_id_var.get() or "").encode()
+        if traceparent := tracing.traceparent():
+            yield b"traceparent", traceparent.encode()
+        yield from (header for header in _SECURE if header[0] not in given)
+        if self._services.draining and b"connection" not in given:
+            # The client must open its next connection elsewhere, before this one is closed under it.
+            yield _CLOSE
+
     def _record(self, scope: Scope, status: int, seconds: float, span: Span) -> None:
         # The route's template, never the raw path: a scanner must not make series without end.
-        route: str | None = getattr(scope.get("route"), "path", None)
+        route: str | None = scope.get(TURNED_AWAY) or getattr(scope.get("route"), "path", None)
         tracing.end_request_span(span, scope["method"], route, status)
         self._services.metrics.observe_request(route, scope["method"], status, seconds, tracing.sampled_trace_id(span))
+        if TURNED_AWAY in scope:
+            return  # the door tells how many
         if status < 400 and random.random() >= self._services.settings.access_log_ratio:  # noqa: S311 - no secret
             return
         level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO

@@ -2,9 +2,9 @@
 
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from posewire.api.services import services_of
@@ -15,7 +15,7 @@ from posewire.telemetry.logs import request_id_var
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> JSONResponse:
+def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> Response:
     """The answer for one error.
 
     Args:
@@ -32,10 +32,15 @@ def problem(status: int, slug: str, title: str, detail: str, *, image: int | Non
     if request_id := request_id_var.get():
         body["request_id"] = request_id
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    return Response(to_json(body), status, headers, MEDIA_TYPE)
 
 
-def internal_problem() -> JSONResponse:
+def problem_of(error: ServiceError) -> Response:
+    """The answer for an error that is the caller's to know."""
+    return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
+
+
+def internal_problem() -> Response:
     """The answer for a fault of ours: nothing of its inside reaches the client."""
     return problem(
         500, ServiceError.slug, ServiceError.title, "the service failed on this request; its log has the cause under the request id"
@@ -46,17 +51,17 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application's routes with a problem."""
 
     @app.exception_handler(ServiceError)
-    async def service_error(request: Request, error: ServiceError) -> JSONResponse:
+    async def service_error(request: Request, error: ServiceError) -> Response:
         services_of(request).metrics.count_rejection(error)
-        return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
+        return problem_of(error)
 
     @app.exception_handler(RequestValidationError)
-    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
         services_of(request).metrics.count_rejection(BadParameter)
         return problem(BadParameter.status, BadParameter.slug, BadParameter.title, describe(error))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(_: Request, error: HTTPException) -> Response:
         title = HTTPStatus(error.status_code).phrase
         answer = problem(error.status_code, title.lower().replace(" ", "-"), title, error.detail)
         answer.headers.update(error.headers or {})

@@ -18,6 +18,8 @@ _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 # What a record carries without `extra=`; `color_message` is uvicorn's message again, with terminal colours.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _MAX_DEPTH = 6
+# ASCII: U+2028 and its like break lines too, and any stream can encode it. `json.dumps` would make an encoder a line.
+_JSON = json.JSONEncoder(allow_nan=False)
 
 
 def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
@@ -52,8 +54,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end; never raises."""
         try:
-            # ASCII: U+2028 and its like break lines too, and any stream can encode it.
-            return json.dumps(self._entry(record), allow_nan=False)
+            return _JSON.encode(self._entry(record))
         except Exception as error:  # a log call must not fail the work that it tells of
             entry = _head(record) | {"message": _text(record.msg), "log_error": _text(error)}
             return json.dumps(entry)

@@ -1,13 +1,13 @@
 """OpenTelemetry: what a request spent its time on, and with whom it shared a model run.
 
-The code uses OpenTelemetry's API alone, which does nothing until `configure_tracing` brings its SDK (extra `otel`).
+The code uses OpenTelemetry's API alone; nothing is traced until `configure_tracing` brings its SDK (extra `otel`).
 A request's spans are decode, queue, detect, crop, pose and encode; a batch has a trace of its own, with which the request's span
 and its `queue` span are linked, both ways.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -18,12 +18,15 @@ from posewire.errors import ConfigError
 
 
 class _Current:
-    tracer = trace.NoOpTracerProvider().get_tracer("posewire")
+    tracer: trace.Tracer | None = None  # None: nothing is traced, and a request is spared the API's spans that do nothing
 
 
-def use(provider: trace.TracerProvider) -> None:
+_NOTHING = nullcontext(trace.INVALID_SPAN)
+
+
+def use(provider: trace.TracerProvider | None) -> None:
     """Give all spans from now on to a provider; OpenTelemetry's global one can be set once and never be taken back."""
-    _Current.tracer = provider.get_tracer("posewire", __version__)
+    _Current.tracer = None if provider is None else provider.get_tracer("posewire", __version__)
 
 
 def configure_tracing(endpoint: str, ratio: float) -> None:
@@ -52,6 +55,8 @@ def configure_tracing(endpoint: str, ratio: float) -> None:
 
 def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
     """A server's span, below the caller's where its `traceparent` names one."""
+    if _Current.tracer is None:
+        return _NOTHING
     return _Current.tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
 
 
@@ -81,12 +86,14 @@ def sampled_trace_id(span: Span) -> str | None:
 
 def stage(name: str) -> AbstractContextManager[Span]:
     """A span within the current one."""
+    if _Current.tracer is None:
+        return _NOTHING
     return _Current.tracer.start_as_current_span(name)
 
 
 def past(name: str, started: float, ended: float) -> None:
     """A span within the current one of what is over already, perhaps in another process; seconds, monotonic."""
-    if not trace.get_current_span().is_recording():
+    if _Current.tracer is None or not trace.get_current_span().is_recording():
         return
     epoch = time.time_ns() - time.monotonic_ns()
     _Current.tracer.start_span(name, start_time=epoch + int(started * 1e9)).end(epoch + int(ended * 1e9))
@@ -100,18 +107,16 @@ def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Iterator[None]:
         model: the batcher's name.
         waiting: for every item its caller's span, and since when it waited, seconds, monotonic.
     """
-    items = list(waiting)
+    tracer, items = _Current.tracer, list(waiting)
     callers = {span.get_span_context().span_id: (span, arrived) for span, arrived in items if span.is_recording()}
-    if not callers:
+    if tracer is None or not callers:
         yield
         return
     links = [Link(span.get_span_context()) for span, _ in callers.values()]
     attributes = {"posewire.batch_size": len(items)}
-    with _Current.tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
+    with tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
         now, moment = time.time_ns(), time.monotonic()
         for span, arrived in callers.values():
             since = now - int((moment - arrived) * 1e9)
-            _Current.tracer.start_span(
-                "queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since
-            ).end(now)
+            tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end(now)
         yield

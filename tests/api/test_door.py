@@ -1,0 +1,162 @@
+"""Turned away at the door: before anything is read, on a connection that stays good, and told to the log as a number."""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from posewire.api.keys import new_key
+from posewire.inference.engine import Engine
+from tests.api.streaming import Listen, Listening
+from tests.api.support import (
+    MULTIPART,
+    Api,
+    Gate,
+    GatedDetector,
+    StartApi,
+    assert_overloaded,
+    assert_problem,
+    eventually,
+    hold,
+    images,
+    people_of,
+)
+
+HEAD = b"POST /v1/pose HTTP/1.1\r\nHost: posewire\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def full(start_api: StartApi, models: Engine, gate: Gate) -> Api:
+    """An app for two pictures at a time, whose detector is behind the gate."""
+    return await start_api(max_in_flight=2, detector=GatedDetector(models.detector, gate))
+
+
+class Wire:
+    """HTTP by hand, on one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, server: Listening) -> "Wire":
+        return cls(*await asyncio.open_connection("127.0.0.1", server.port))
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the next answer."""
+        async with asyncio.timeout(60):
+            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in lines if line)
+            return int(first.split()[1]), headers, await self._reader.readexactly(int(headers["content-length"]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def with_comment(picture: bytes, length: int) -> bytes:
+    """The same JPEG, longer: behind its end stands what nobody reads."""
+    return picture + bytes(length - len(picture))
+
+
+async def test_a_connection_that_was_refused_in_the_middle_of_a_body_goes_on(
+    listen: Listen, models: Engine, gate: Gate, astronaut: bytes
+) -> None:
+    server = await listen(max_in_flight=1, detector=GatedDetector(models.detector, gate))
+    held, refused = await Wire.open(server), await Wire.open(server)
+    body = with_comment(astronaut, 1_000_000)  # far more than the server and the kernel take in unread
+    with gate.shut():
+        await held.send(HEAD % len(astronaut) + astronaut)
+        await gate.someone_waits()
+        for _ in range(2):
+            await refused.send(HEAD % len(body) + body[:1000])
+            status, headers, problem = await refused.answer()
+            assert (status, headers["content-type"], "connection" in headers) == (503, "application/problem+json", False)
+            assert headers["retry-after"].isdigit()
+            assert headers["x-request-id"] == json.loads(problem)["request_id"]
+            assert headers["x-content-type-options"] == "nosniff"
+            await refused.send(body[1000:])
+        await refused.send(b"GET /livez HTTP/1.1\r\nHost: posewire\r\n\r\n")
+        assert (await refused.answer())[0] == 200
+    assert (await held.answer())[0] == 200
+    await refused.send(HEAD % len(body) + body)
+    status, _, answer = await refused.answer()
+    assert (status, len(json.loads(answer)["images"][0]["people"])) == (200, 1)
+    assert server.metric("posewire_rejections_total", reason="overloaded") == 2
+    held.close()
+    refused.close()
+
+
+async def test_who_has_no_key_learns_nothing_of_the_load(
+    start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, tmp_path: Path
+) -> None:
+    key, line = new_key("camera-1")
+    (tmp_path / "keys").write_text(line)
+    api = await start_api(max_in_flight=1, api_keys_file=tmp_path / "keys", detector=GatedDetector(models.detector, gate))
+    api.client.headers["Authorization"] = f"Bearer {key}"
+    with gate.shut():
+        held = await hold(api, astronaut, 1)
+        assert_overloaded(await api.post(astronaut))
+        assert_problem(await api.post(astronaut, {"Authorization": "Bearer wrong"}), 401, "unauthorized")
+    await asyncio.gather(*held)
+    assert await api.metric("posewire_rejections_total", reason="unauthorized") == 1
+    assert await api.metric("posewire_rejections_total", reason="overloaded") == 1
+
+
+async def test_who_is_turned_away_is_counted_as_every_request(full: Api, gate: Gate, astronaut: bytes) -> None:
+    with gate.shut():
+        held = await hold(full, astronaut, 2)
+        for _ in range(5):
+            answer = await full.post(astronaut, {"X-Request-Id": "mine"})
+            assert_overloaded(answer)
+            assert answer.headers["X-Request-Id"] == "mine"
+        assert (await full.client.get("/v1/pose")).status_code == 405  # what brings no picture needs no place
+        assert (await full.client.get("/v1/models")).status_code == 200
+    await asyncio.gather(*held)
+    answered = {"route": "/v1/pose", "method": "POST"}
+    assert await full.metric("posewire_request_duration_seconds_count", status="503", **answered) == 5
+    assert await full.metric("posewire_request_duration_seconds_count", status="200", **answered) == 2
+    assert await full.metric("posewire_rejections_total", reason="overloaded") == 5
+
+
+async def test_the_log_has_a_number_for_all_who_were_turned_away(
+    full: Api, gate: Gate, astronaut: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "posewire.access")
+
+    def logged(message: str) -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.getMessage() == message]
+
+    async def told() -> bool:
+        counts: list[int] = [vars(record)["requests"] for record in logged("turned away at the door")]
+        return sum(counts) == 7
+
+    with gate.shut():
+        held = await hold(full, astronaut, 2)
+        for _ in range(7):
+            assert_overloaded(await full.post(astronaut))
+        await eventually(told)
+    await asyncio.gather(*held)
+    assert len(logged("turned away at the door")) < 7
+    assert [vars(record)["status"] for record in logged("request")] == [200, 200]
+
+
+async def test_several_pictures_that_do_not_fit_are_logged_one_by_one(
+    full: Api, gate: Gate, astronaut: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "posewire.access")
+    with gate.shut():
+        held = await hold(full, astronaut, 1)
+        assert_overloaded(await full.post(images(astronaut, astronaut), MULTIPART))
+    [answer] = await asyncio.gather(*held)
+    assert people_of(answer)
+    assert [vars(record)["status"] for record in caplog.records if record.getMessage() == "request"] == [503, 200]
