@@ -146,7 +146,7 @@ class DynamicBatcher(Generic[In, Out]):
         line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
-                return await asyncio.gather(*[w.future for w in waiting])
+                return [await waiting[0].future] if len(waiting) == 1 else await asyncio.gather(*[w.future for w in waiting])
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the model had run") from None
         finally:
@@ -197,7 +197,8 @@ class DynamicBatcher(Generic[In, Out]):
 
     def _take(self) -> list[_Waiting[In, Out]]:
         """The next batch, for the thread that we hold."""
-        size = self.costs.take(len(self._queue), self._pool.idle + 1) if self._queue else 0
+        # Also a worker that is busy will have its share: who takes all lets the last of them wait for nothing.
+        size = self.costs.take(len(self._queue), self._pool.workers) if self._queue else 0
         now = asyncio.get_running_loop().time()
         batch: list[_Waiting[In, Out]] = []
         while self._queue and len(batch) < size:

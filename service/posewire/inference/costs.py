@@ -63,7 +63,7 @@ class CostTable:
 
         Args:
             waiting: items in the queue, at least 1.
-            workers: that are free, at least 1.
+            workers: free or soon to be, at least 1.
         """
         if waiting == 1:
             return 1

@@ -149,10 +149,13 @@ class Engine:
             DeadlineExceeded: at the deadline at once.
             Overloaded, Draining, InferenceFailed: as the pipeline.
         """
-        started = time.perf_counter()
+        started, picture = time.perf_counter(), Picture(data, options, deadline=deadline)
         with self._counted():
-            async with _until(deadline), self._room(data):
-                result = await self._pipeline.run(Picture(data, options, deadline=deadline), priority)
+            if self._pixels is None:
+                result = await self._pipeline.run(picture, priority)
+            else:
+                async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
+                    result = await self._pipeline.run(picture, priority)
         return replace(result, timings=replace(result.timings, total=time.perf_counter() - started))
 
     async def estimate_frame(
@@ -186,16 +189,8 @@ class Engine:
             picture = Picture(frame, options, keypoints=False, deadline=deadline)
             looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
+        assert looked.found is not None
         return looked.found, Timings(queue=waited, detect=total - waited, total=total)
-
-    @asynccontextmanager
-    async def _room(self, data: bytes) -> AsyncIterator[None]:
-        """Have room for the decoded picture."""
-        if self._pixels is None:
-            yield
-            return
-        async with self._pixels.hold(await self._count_pixels(data)):
-            yield
 
     async def _count_pixels(self, data: bytes) -> int:
         count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)

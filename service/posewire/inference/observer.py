@@ -17,3 +17,19 @@ class BatchObserver(Protocol):
 
     def failed(self) -> None:
         """A batch raised."""
+
+
+class Unobserved:
+    """Nobody is told."""
+
+    def started(self, size: int) -> None:
+        """No."""
+
+    def ran(self, seconds: float) -> None:
+        """No."""
+
+    def waited(self, seconds: float) -> None:
+        """No."""
+
+    def failed(self) -> None:
+        """No."""

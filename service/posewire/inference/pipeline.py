@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from posewire.inference.places import Place
 from posewire.inference.pose import PoseEstimator
-from posewire.inference.stages import Looked, Opened, Picture, PlacingFailed, Span, finished
+from posewire.inference.stages import Looked, Opened, Picture, PlacingFailed, Span
 from posewire.inference.station import Station
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Stage
@@ -57,11 +57,11 @@ class Pipeline:
         started = time.monotonic()
         looked, waited = await self.look(picture, priority)
         spans, people = dict(looked.spans), list(looked.placed)
-        if looked.crops:
+        if looked.rest:
             begun = time.monotonic()
-            pixels = [crop.pixels for crop in looked.crops]
+            pixels = [crop.pixels for _, _, crop in looked.rest]
             served = await self._keypoints.queue.submit(pixels, deadline=picture.deadline, priority=priority)
-            people += finished(self._pose, looked, looked.crops, [item.output for item in served])
+            people += [self._pose.finish(*person, item.output) for person, item in zip(looked.rest, served, strict=True)]
             wait = min(item.waited for item in served)
             waited += wait
             # Where some people were placed before: from the first to the last.

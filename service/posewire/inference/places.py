@@ -1,6 +1,5 @@
 """Where the stages run: threads of this process, or processes of their own."""
 
-import asyncio
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +9,10 @@ from typing import Any, Protocol
 
 from posewire.config import Settings
 from posewire.inference import worker
+from posewire.inference.batcher import DynamicBatcher
 from posewire.inference.costs import CostTable
 from posewire.inference.device import DevicePlan, Runtime
+from posewire.inference.observer import Unobserved
 from posewire.inference.pool import ComputePool, ThreadPool, run_on
 from posewire.inference.processes import ProcessPool
 from posewire.inference.stages import Looked, Opened, Picture, Stages
@@ -20,6 +21,7 @@ from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
 
 _ECHOES = 50
+_PICTURE_BYTES = 65_536  # as cameras send it
 
 
 class Place(Protocol):
@@ -111,15 +113,15 @@ class InProcesses:
         return {task: _together([table[task] for table in tables], way) for task in tables[0]}
 
     async def _way(self) -> float:
-        """Seconds that it takes to ask a process and be answered."""
-        times = []
+        """Seconds from handing a picture in to the answer, less what is done with it."""
+        batcher = DynamicBatcher[bytes, None]("echo", worker.echo, self.pool, max_queue=1, observer=Unobserved())
+        batcher.start()
+        picture, times = bytes(_PICTURE_BYTES), []
         for _ in range(_ECHOES):
-            await self.pool.acquire()
             started = time.perf_counter()
-            await self.pool.run(worker.echo, lambda: [None])
+            await batcher.submit([picture])
             times.append(time.perf_counter() - started)
-            self.pool.release()
-            await asyncio.sleep(0)
+        await batcher.close()
         return statistics.median(times)
 
 

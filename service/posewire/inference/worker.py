@@ -53,6 +53,6 @@ def place(crops: Sequence[UInt8Array]) -> list[Keypoints | Exception]:
     return [*_Own.stages.place(crops)]
 
 
-def echo(items: Sequence[None]) -> Sequence[None]:
-    """The items: what it costs to ask is the way here and back."""
-    return items
+def echo(items: Sequence[bytes]) -> list[Exception | None]:
+    """Nothing, for each: it takes the way here and back."""
+    return [None for _ in items]
