@@ -11,6 +11,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -107,16 +108,14 @@ class Mailbox:
         [count] = _COUNT.unpack_from(self._datagram)
         start = _COUNT.size + 8 * count
         sizes = struct.unpack_from(f"<{count}Q", self._datagram, _COUNT.size)
-        body = np.empty(sum(sizes), np.uint8)
+        body = memoryview(bytearray(self._datagram[start:size]))
         if files:
             try:
-                _read(files[0], body.data)
+                body = _read(files[0], sum(sizes))
             finally:
                 os.close(files[0])
-        else:
-            body[:] = self._datagram[start:size]
-        ends = np.cumsum(sizes).tolist()
-        parts = [body.data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        ends = list(accumulate(sizes))
+        parts = [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - of a process that started this one, or that this one started
 
     def close(self) -> None:
@@ -138,10 +137,11 @@ def _write(file: int, parts: Sequence[memoryview]) -> None:
             left[0] = left[0][written:]
 
 
-def _read(file: int, into: memoryview) -> None:
-    at = 0
-    while at < into.nbytes:
+def _read(file: int, size: int) -> memoryview:
+    into, at = np.empty(size, np.uint8).data, 0
+    while at < size:
         read = os.preadv(file, [into[at:]], at)
         if not read:
             raise EOFError("the memory file is shorter than was said")
         at += read
+    return into

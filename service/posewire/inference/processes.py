@@ -135,7 +135,8 @@ class ProcessPool(ComputePool):
         self._theirs.close()
         for worker in list(self._workers.values()):
             await asyncio.to_thread(_end, worker.process)
-            self._forget(worker)
+            while worker in self._workers.values():
+                self._hear(worker)  # what it said last may not have been read; then comes the end, where it is forgotten
         for job in self._jobs.values():
             if not job.done.done():
                 job.done.set_exception(InferenceFailed("the service is stopping"))
