@@ -164,7 +164,7 @@ class ProcessPool(ComputePool):
             return await worker.ready
         except BaseException:
             process.kill()
-            await asyncio.to_thread(process.wait)
+            process.wait()
             raise
 
     def _hear(self, worker: _Worker) -> None:
@@ -228,7 +228,11 @@ class ProcessPool(ComputePool):
                 os.close(file)  # and never used again: two messages may be under way
 
     async def _replace(self, worker: _Worker) -> None:
-        code = await asyncio.to_thread(worker.process.wait)
+        try:
+            code = await asyncio.to_thread(worker.process.wait)
+        except asyncio.CancelledError:
+            worker.process.wait()  # the thread may not have begun to
+            raise
         log.error("a process that runs the models has died", extra={"exit_code": code, "worker": worker.index})
         self._died()
         pause = _FIRST_PAUSE_S
