@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.clients import HOLDER
 from posewire.api.keys import KeyRing
-from posewire.api.problems import problem
+from posewire.api.problems import problem_of
 from posewire.errors import ForeignOrigin, ServiceError, Unauthorized
 from posewire.telemetry.metrics import Metrics
 
@@ -95,7 +95,7 @@ def _choosing(scope: Scope, send: Send) -> Send:
 
 
 async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = problem(error.status, error.slug, error.title, error.detail)
+    answer = problem_of(error)
     answer.headers["Connection"] = "close"  # the body stays unread
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
