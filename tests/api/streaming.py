@@ -33,10 +33,9 @@ class Listening:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, key: str | None = None, origin: str | None = None) -> connect:
-        """A WebSocket to the stream; with an `origin`, as a browser opens it."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        headers |= {"Origin": origin} if origin else {}
+    def connect(self, key: str | None = None, headers: dict[str, str] | None = None) -> connect:
+        """A WebSocket to the stream; with an `Origin`, as a browser opens it."""
+        headers = (headers or {}) | ({"Authorization": f"Bearer {key}"} if key else {})
         return connect(f"ws://127.0.0.1:{self.port}/v1/stream", compression=None, additional_headers=headers)
 
     @asynccontextmanager

@@ -100,7 +100,7 @@ async def test_who_never_acknowledges_is_let_go(listen: Listen, astronaut: bytes
 async def test_one_stream_too_many_is_told_to_come_back(listen: Listen, astronaut: bytes) -> None:
     server = await listen(max_streams=1)
     async with server.stream():
-        async with server.connect(origin=server.url) as second:  # a browser is told by the close code alone
+        async with server.connect(headers={"Origin": server.url}) as second:  # a browser is told by the close code alone
             assert await ended(second) == (1013, "1 streams are open, more are not taken; try again later")
         assert await refused(server) == (503, "overloaded", "1")
     await all_gone(server)
@@ -116,7 +116,7 @@ async def test_one_client_s_streams_leave_places_for_others(listen: Listen, tmp_
     server = await listen(max_streams_per_client=2, api_keys_file=tmp_path / "keys")
     async with server.stream(key=ours), server.stream(key=ours):
         assert await refused(server, ours) == (429, "too-many-streams", "1")
-        async with server.connect(ours, origin=server.url) as third:
+        async with server.connect(ours, headers={"Origin": server.url}) as third:
             assert await ended(third) == (4430, "2 streams of this client are open; close one, or try again later")
         async with server.stream(key=other):
             assert server.metric("posewire_streams_active") == 3

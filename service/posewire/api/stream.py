@@ -78,7 +78,7 @@ async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     start = await _receive_start(websocket, services.settings.stream_start_s)
     await websocket.send_text(_started(engine, start).model_dump_json())
-    worker = StreamWorker(engine, inbox, start)
+    worker = StreamWorker(engine, inbox, start, websocket.headers)
     tasks = [
         asyncio.create_task(_read(websocket, inbox, engine), name="stream-read"),
         asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
