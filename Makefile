@@ -24,7 +24,7 @@ lock: .venv/.dev ## bring the lock files up to date
 	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
-	$(BIN)/python -m monitoring
+	$(BIN)/python -m monitoring $(ARGS)
 
 check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
 	python3 docker/check.py build/image
