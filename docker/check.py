@@ -27,7 +27,7 @@ from image_size import report_size
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = "trixie"
-_LIMITS_MB = {"cpu": 450, "gpu": 6000}
+_LIMITS_MB = {"cpu": 450, "gpu": 3000}
 PORT = 18437
 USER = 10001
 
