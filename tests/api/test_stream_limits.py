@@ -110,7 +110,7 @@ async def test_one_stream_too_many_is_told_to_come_back(listen: Listen, astronau
     assert server.metric("posewire_rejections_total", reason="overloaded") == 2
 
 
-async def test_one_client_s_streams_leave_places_for_others(listen: Listen, tmp_path: Path) -> None:
+async def test_one_client_s_streams_leave_places_for_others(listen: Listen, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (ours, our_line), (other, other_line) = new_key("ours"), new_key("other")
     (tmp_path / "keys").write_text(f"{our_line}\n{other_line}\n")
     server = await listen(max_streams_per_client=2, api_keys_file=tmp_path / "keys")
@@ -124,6 +124,7 @@ async def test_one_client_s_streams_leave_places_for_others(listen: Listen, tmp_
     async with server.stream(key=ours):
         pass
     assert server.metric("posewire_rejections_total", reason="too-many-streams") == 2
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []  # it is nobody's fault but the client's
 
 
 async def test_without_keys_an_address_is_a_client(listen: Listen) -> None:

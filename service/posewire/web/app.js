@@ -102,7 +102,7 @@ function startStream() {
     const title = { 1013: 'The server is busy', 1012: 'The server is restarting' }[code] ?? 'The connection was lost';
     say('waiting', 'Reconnecting …');
     complain(title, `${reason ? `${reason}. ` : ''}Connecting again in ${Math.ceil(seconds)} s.`);
-    // A browser does not tell why a handshake failed: over HTTP it does.
+    // A browser does not tell why a handshake failed: over HTTP it does, and before it is tried.
     poseModel().catch((error) => error instanceof KeyNeeded && stream === mine && fail(error));
   });
   mine.addEventListener('failed', ({ detail: { code, reason } }) => {
