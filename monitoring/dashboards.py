@@ -179,12 +179,18 @@ MODELS = (
         "Fell back to the CPU", "short", {"{{instance}}": "posewire_device_fallback{OURS}"}, "1: CUDA is installed and does not load.", 12
     ),
     Chart("Failed runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_inference_failures_total{OURS}[$__rate_interval]))"}),
+    Chart(
+        "Workers that died",
+        "short",
+        {"{{instance}}": "increase(posewire_worker_deaths_total{OURS}[$__rate_interval])"},
+        "Each was replaced.",
+    ),
     Chart("Versions", "short", {"{{version}}": "count by (version) (posewire_build_info{OURS})"}),
     Chart("Started", "dateTimeFromNow", {"{{instance}}": "process_start_time_seconds{OURS} * 1000"}),
     Chart("CPU", "short", {"{{instance}}": "rate(process_cpu_seconds_total{OURS}[$__rate_interval])"}, "Cores."),
     Chart("Memory", "bytes", {"{{instance}}": "process_resident_memory_bytes{OURS}"}),
     Chart("Open files", "short", {"{{instance}}": "process_open_fds{OURS}"}),
-    Chart("Event loop's lag", "s", _quantiles("posewire_event_loop_lag_seconds", "instance", quantiles=(0.99,)), width=24),
+    Chart("Event loop's lag", "s", _quantiles("posewire_event_loop_lag_seconds", "instance", quantiles=(0.99,)), width=16),
 )
 
 DASHBOARDS: dict[str, tuple[str, Sequence[Chart]]] = {
