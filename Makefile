@@ -24,14 +24,14 @@ lock: .venv/.dev ## bring the lock files up to date
 	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
-	$(BIN)/python -m monitoring
+	$(BIN)/python -m monitoring $(ARGS)
 
 check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
 	python3 docker/check.py build/image
 	$(BIN)/pytest tests/deploy
 	mkdir -p build/k8s
 	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
-	$(BIN)/uvx checkov@3.3.30 --quiet --compact --framework kubernetes --config-file k8s/checkov.yaml -d build/k8s
+	$(BIN)/uvx checkov@3.3.30 --quiet --compact --skip-download --framework kubernetes --config-file k8s/checkov.yaml -d build/k8s
 
 clean:
 	rm -rf .venv

@@ -1,12 +1,15 @@
-"""Builds the CPU image with Buildah and no daemon, and runs it with runc as Kubernetes would.
+"""Builds an image with Buildah and no daemon, and runs it with runc as Kubernetes would.
 
-    python3 docker/check.py [FOLDER]        FOLDER keeps the base and the image's layers for the next time
+    python3 docker/check.py [FOLDER]              FOLDER keeps the base and the CPU image's layers for the next time
+    python3 docker/check.py [FOLDER] --gpu        the GPU image: downloads 2 GB, takes 15 GB of disk meanwhile; needs no GPU
 
 Needs root and Debian's buildah, debootstrap and runc. A base made by debootstrap stands in for the registry's
-debian:trixie-slim. Prints what the image is made of and fails where it is larger than LIMIT_MB, or where as non-root, on
-a read-only root, without capabilities and with one core of quota it does not answer a picture and stop at SIGTERM.
+debian:trixie-slim. Prints what the image is made of and fails where it is larger than it may be, or where as non-root, on
+a read-only root, without capabilities and with one core of quota it does not answer a picture and stop at SIGTERM. The GPU image
+does so on the CPU, to which `auto` falls back; that the loader finds every library of CUDA's but the driver's is asked besides.
 """
 
+import argparse
 import json
 import os
 import re
@@ -16,15 +19,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from image_size import report_size
+
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = "trixie"
-LIMIT_MB = 450
-_SHOWN_BYTES = 2_000_000
+_LIMITS_MB = {"cpu": 450, "gpu": 3000}
 PORT = 18437
 USER = 10001
 
@@ -39,6 +42,15 @@ except OSError as error:
 print("uid", os.getuid(), "capabilities", int(status["CapEff"], 16), "no new privileges", status["NoNewPrivs"].strip(), "root:", root)
 """
 _EXPECTED = f"uid {USER} capabilities 0 no new privileges 1 root: Read-only file system"
+
+# What the loader does not find for ONNX Runtime's part for CUDA, in the environment of the image.
+_MISSING = """
+import subprocess, sysconfig
+library = sysconfig.get_path("purelib") + "/onnxruntime/capi/libonnxruntime_providers_cuda.so"
+found = subprocess.run(["ldd", library], check=True, capture_output=True, text=True).stdout
+print(*sorted({line.split()[0] for line in found.splitlines() if "not found" in line}))
+"""
+_DRIVER = "libcuda.so.1"
 
 # What the registry's slim images leave out as well.
 SLIMMED = ("var/lib/apt/lists", "var/cache", "var/log", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
@@ -78,11 +90,13 @@ class Buildah:
         self("commit", "-q", "--rm", container, "localhost/posewire-base")
         run("rm", "-rf", folder)
 
-    def build(self) -> str:
-        """Build the image; its name."""
+    def build(self, kind: str) -> str:
+        """Build the image of a kind, cpu or gpu; its name."""
+        name = f"localhost/posewire:{kind}"
         volumes = [f"--volume={path}:{path}:ro" for path in REGISTRY_FILES if Path(path).exists()]
         revision = run("git", "rev-parse", "HEAD", cwd=ROOT)
-        arguments = ["--build-arg=BASE=localhost/posewire-base", f"--build-arg=REVISION={revision}", "-f", "docker/Dockerfile.cpu"]
+        arguments = ["--build-arg=BASE=localhost/posewire-base", f"--build-arg=REVISION={revision}", "-f", f"docker/Dockerfile.{kind}"]
+        layers = ["--layers"] if kind == "cpu" else []  # of the other, one would be kept for each line, of gigabytes
         self(
             "build",
             "--isolation=chroot",
@@ -90,12 +104,12 @@ class Buildah:
             "--format=docker",
             *volumes,
             *arguments,
-            "--layers",
+            *layers,
             "-t",
-            "localhost/posewire:cpu",
+            name,
             ".",
         )
-        return "localhost/posewire:cpu"
+        return name
 
     @contextmanager
     def mounted(self, image: str) -> Iterator[Path]:
@@ -107,46 +121,8 @@ class Buildah:
             self("rm", container)
 
 
-def report_size(root: Path) -> float:
-    """Print what takes how much of the image; megabytes (10^6) in all."""
-    owners = debian_owners(root)
-    sizes: Counter[str] = Counter()
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            sizes[_part(path.relative_to(root).as_posix(), owners)] += path.lstat().st_size
-    large = {part: size for part, size in sizes.most_common() if size >= _SHOWN_BYTES}
-    for part, size in large.items():
-        print(f"{size / 1e6:7.1f} MB  {part}")
-    total = sum(sizes.values())
-    print(f"{(total - sum(large.values())) / 1e6:7.1f} MB  {len(sizes) - len(large)} more, each below {_SHOWN_BYTES / 1e6:.0f} MB")
-    print(f"{total / 1e6:7.1f} MB  in all, unpacked (limit {LIMIT_MB})")
-    return total / 1e6
-
-
-def debian_owners(root: Path) -> dict[str, str]:
-    """The Debian package of every file, by its path from the root."""
-    owners = {}
-    for listing in (root / "var/lib/dpkg/info").glob("*.list"):
-        for line in listing.read_text().splitlines():
-            path = line.lstrip("/")
-            owners["usr/" + path if path.startswith(("lib", "bin", "sbin")) else path] = listing.stem.split(":")[0]
-    return owners
-
-
-def _part(path: str, owners: dict[str, str]) -> str:
-    """What a file of the image belongs to."""
-    if not path.startswith("opt/posewire/"):
-        return f"Debian: {owners.get(path, 'its own records')}"
-    found = re.search(r"site-packages/([^/]+)", path)
-    package = found[1].split("-")[0].removesuffix(".libs") if found else "the environment's scripts"
-    if package == "posewire":
-        return "Posewire: models" if "_model_store" in path else "Posewire"
-    return "Python: OpenCV" if package in ("cv2", "opencv_python_headless") else f"Python: {package}"
-
-
-def runtime_config(root: Path, image: dict[str, list[str]]) -> dict[str, object]:
-    """An OCI runtime's configuration: what the Deployment's security context asks for, and one core of quota."""
+def runtime_config(root: Path, image: dict[str, list[str]], more: Sequence[str]) -> dict[str, object]:
+    """An OCI runtime's configuration: what the Deployment's security context asks for, and one core of quota; `more` variables."""
     mounts = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
@@ -159,7 +135,7 @@ def runtime_config(root: Path, image: dict[str, list[str]]) -> dict[str, object]
         "process": {
             "user": {"uid": USER, "gid": USER},
             "args": [*image["Entrypoint"], *image["Cmd"]],
-            "env": [*image["Env"], f"POSEWIRE_PORT={PORT}"],
+            "env": [*image["Env"], f"POSEWIRE_PORT={PORT}", *more],
             "cwd": "/",
             "capabilities": {},
             "noNewPrivileges": True,
@@ -192,11 +168,12 @@ def wait_until_ready(process: subprocess.Popen[bytes]) -> float:
     raise SystemExit("the container does not become ready")
 
 
-def check_container(root: Path, image: dict[str, list[str]], work: Path) -> None:
+def check_container(root: Path, image: dict[str, list[str]], work: Path, kind: str) -> None:
     """Run the image's files as a container and use it."""
     bundle = work / "bundle"
     bundle.mkdir(exist_ok=True)
-    (bundle / "config.json").write_text(json.dumps(runtime_config(root, image)))
+    more = ["POSEWIRE_DEVICE=auto"] if kind == "gpu" else []
+    (bundle / "config.json").write_text(json.dumps(runtime_config(root, image, more)))
     runc = ["runc", "--root", str(work / "runc")]
     name = f"posewire-check-{os.getpid()}"
     with subprocess.Popen([*runc, "run", "--bundle", str(bundle), name]) as process:
@@ -209,6 +186,7 @@ def check_container(root: Path, image: dict[str, list[str]], work: Path) -> None
             status = run(*runc, "exec", name, "python", "-c", _LOOK)
             print(f"inside: {status}")
             run(*runc, "exec", name, "python", "/opt/posewire/healthcheck.py")
+            missing = run(*runc, "exec", name, "python", "-c", _MISSING) if kind == "gpu" else ""
             run(*runc, "kill", name, "TERM")
             code = process.wait(30)
         finally:
@@ -217,19 +195,30 @@ def check_container(root: Path, image: dict[str, list[str]], work: Path) -> None
     print(f"exit code at SIGTERM: {code}")
     if not people or models["workers"] != 1 or code != 0 or status != _EXPECTED:
         raise SystemExit(f"not as it should be; expected {_EXPECTED}")
+    if kind == "gpu":
+        print(f"libraries of CUDA's provider that are not in the image: {missing}")
+        if missing != _DRIVER:
+            raise SystemExit(f"not as it should be; expected {_DRIVER}, which the host's driver brings")
 
 
 def main() -> int:
     """Build, measure, run; the exit code."""
-    work = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="posewire-image-")).resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--gpu", action="store_true")
+    options = parser.parse_args()
+    kind = "gpu" if options.gpu else "cpu"
+    work = (options.folder or Path(tempfile.mkdtemp(prefix="posewire-image-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)
     buildah = Buildah(work)
     buildah.base()
-    name = buildah.build()
+    name = buildah.build(kind)
     with buildah.mounted(name) as root:
         total = report_size(root)
-        check_container(root, json.loads(buildah("inspect", "--type", "image", name))["OCIv1"]["config"], work)
-    return int(total > LIMIT_MB)
+        check_container(root, json.loads(buildah("inspect", "--type", "image", name))["OCIv1"]["config"], work, kind)
+    limit = _LIMITS_MB[kind]
+    print(f"{total:.0f} MB unpacked, limit {limit}")
+    return int(total > limit)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
-"""`python -m monitoring`: write what is made from code; `--check`: fail where what lies there is not that."""
+"""`python -m monitoring`: write what is made from code; `--check`: fail where what lies there is not that.
 
+`--runbook-url URL` first lets every alert point to the runbook there, in the rules themselves, from which the rest is made.
+"""
+
+import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -31,14 +36,32 @@ def made() -> dict[Path, str]:
     }
 
 
+def point_to_runbook(url: str) -> None:
+    """Write into the rules where the runbook is; each alert's section stays."""
+    RULES.write_text(re.sub(r"(?<= runbook_url: )[^#\n]*(?=#)", lambda _: url, RULES.read_text()))
+
+
+def _page(text: str) -> str:
+    if not re.fullmatch(r"[^\s#]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a page's address, such as https://your.wiki/posewire/runbook.md, without #")
+    return text
+
+
 def main() -> int:
     """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m monitoring", description=__doc__)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--check", action="store_true", help="write nothing; exit code 1 where something is not up to date")
+    choice.add_argument("--runbook-url", type=_page, metavar="URL", help="of docs/runbook.md as your people read it")
+    arguments = parser.parse_args()
+    if arguments.runbook_url:
+        point_to_runbook(arguments.runbook_url)
     stale = {path: text for path, text in made().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
         print(path.relative_to(ROOT))
-        if "--check" not in sys.argv:
+        if not arguments.check:
             path.write_text(text)
-    return int(bool(stale) and "--check" in sys.argv)
+    return int(bool(stale) and arguments.check)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,18 @@ OVERVIEW = (
 )
 
 BATCHING = (
-    Chart("Items a run", "short", _mean("posewire_batch_size", "model"), "Crops of a pose run, pictures of a detector's.", 12),
-    Chart("Items a run", "short", _quantiles("posewire_batch_size", "model", quantiles=(0.5, 0.95)), width=12),
+    Chart("Items a run", "short", _mean("posewire_batch_size", "model"), "Crops of a pose run, pictures of a detector's."),
+    Chart("Items a run", "short", _quantiles("posewire_batch_size", "model", quantiles=(0.5, 0.95))),
+    Chart(
+        "Padding",
+        "percentunit",
+        {
+            "{{model}}": "sum by (model) (rate(posewire_padding_items_total{OURS}[$__rate_interval]))"
+            " / (sum by (model) (rate(posewire_padding_items_total{OURS}[$__rate_interval]))"
+            " + sum by (model) (rate(posewire_batch_size_sum{OURS}[$__rate_interval])))"
+        },
+        "Blank items of all that runs took: where it is high the sizes that are open do not fit the load.",
+    ),
     Chart("Runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_batch_size_count{OURS}[$__rate_interval]))"}),
     Chart("A run takes", "s", _quantiles("posewire_run_duration_seconds", "model", quantiles=(0.5, 0.95))),
     Chart(
@@ -134,14 +144,26 @@ STREAMS = (
         width=12,
     ),
     Chart(
+        "People followed",
+        "short",
+        {
+            "{{instance}}": "posewire_tracks_active{OURS}",
+            "a stream": "sum(posewire_tracks_active{OURS}) / sum(posewire_streams_active{OURS})",
+        },
+        "Tracks of all open streams; who is lost is counted for 2 s.",
+        12,
+    ),
+    Chart(
         "Detector skipped",
         "percentunit",
         {
-            "of pictures and frames": '1 - sum(rate(posewire_stage_duration_seconds_count{OURS,stage="detect"}[$__rate_interval]))'
-            " / sum(rate(posewire_people_per_picture_count{OURS}[$__rate_interval]))"
+            "of streams' frames": 'sum(rate(posewire_frames_answered_total{OURS,detector="skipped"}[$__rate_interval]))'
+            " / sum(rate(posewire_frames_answered_total{OURS}[$__rate_interval]))",
+            "of all pictures and frames": '1 - sum(rate(posewire_stage_duration_seconds_count{OURS,stage="detect"}[$__rate_interval]))'
+            " / sum(rate(posewire_people_per_picture_count{OURS}[$__rate_interval]))",
         },
-        "Callers' own boxes, and frames whose people were followed from the one before.",
-        24,
+        "Frames whose people were followed from the one before; of all pictures also callers' own boxes. A stream costs by it.",
+        12,
     ),
 )
 
@@ -157,12 +179,18 @@ MODELS = (
         "Fell back to the CPU", "short", {"{{instance}}": "posewire_device_fallback{OURS}"}, "1: CUDA is installed and does not load.", 12
     ),
     Chart("Failed runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_inference_failures_total{OURS}[$__rate_interval]))"}),
+    Chart(
+        "Workers that died",
+        "short",
+        {"{{instance}}": "increase(posewire_worker_deaths_total{OURS}[$__rate_interval])"},
+        "Each was replaced.",
+    ),
     Chart("Versions", "short", {"{{version}}": "count by (version) (posewire_build_info{OURS})"}),
     Chart("Started", "dateTimeFromNow", {"{{instance}}": "process_start_time_seconds{OURS} * 1000"}),
     Chart("CPU", "short", {"{{instance}}": "rate(process_cpu_seconds_total{OURS}[$__rate_interval])"}, "Cores."),
     Chart("Memory", "bytes", {"{{instance}}": "process_resident_memory_bytes{OURS}"}),
     Chart("Open files", "short", {"{{instance}}": "process_open_fds{OURS}"}),
-    Chart("Event loop's lag", "s", _quantiles("posewire_event_loop_lag_seconds", "instance", quantiles=(0.99,)), width=24),
+    Chart("Event loop's lag", "s", _quantiles("posewire_event_loop_lag_seconds", "instance", quantiles=(0.99,)), width=16),
 )
 
 DASHBOARDS: dict[str, tuple[str, Sequence[Chart]]] = {

@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from posewire.api.keys import new_key
 from posewire.client import AsyncPoseClient, PoseClient
-from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, UnexpectedAnswer
+from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, Unauthorized, UnexpectedAnswer
 from posewire.inference.engine import Engine
 from tests.api.streaming import Listen, listening
 from tests.api.support import Gate, GatedDetector, eventually
@@ -140,6 +141,20 @@ async def test_what_will_not_work_again_is_raised(listen: Listen) -> None:
     async with AsyncPoseClient(full.url, patience_s=0.1) as client:
         with pytest.raises(Overloaded):
             await client.stream().__aenter__()
+
+
+async def test_a_client_without_a_key_is_told_and_does_not_try_again(listen: Listen, tmp_path: Path, astronaut: bytes) -> None:
+    key, line = new_key("camera")
+    (tmp_path / "keys").write_text(line)
+    server = await listen(api_keys_file=tmp_path / "keys")
+    async with AsyncPoseClient(server.url) as client:
+        with pytest.raises(Unauthorized):
+            await client.pose(astronaut)
+        with pytest.raises(Unauthorized, match="Bearer"):
+            await client.stream().__aenter__()
+    async with AsyncPoseClient(server.url, headers={"Authorization": f"Bearer {key}"}) as client, client.stream() as stream:
+        stream.offer(astronaut)
+        assert len((await anext(stream)).people) == 1
 
 
 def test_the_client_that_blocks_does_the_same(server: Server, astronaut: bytes) -> None:

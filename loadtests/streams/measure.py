@@ -37,9 +37,9 @@ async def paced(frames: list[bytes], rate: float, delay_s: float = 0.0) -> Async
         yield frame
 
 
-async def stream(url: str, frames: list[bytes], rate: float, delay_s: float = 0.0) -> list[StreamResult]:
+async def stream(url: str, frames: list[bytes], rate: float, delay_s: float = 0.0, *, track: bool = True) -> list[StreamResult]:
     """What a well-behaved client gets."""
-    async with AsyncPoseClient(url) as client, client.stream() as opened:
+    async with AsyncPoseClient(url) as client, client.stream(track=track) as opened:
         return [result async for result in opened.results(paced(frames, rate, delay_s))]
 
 
@@ -70,15 +70,21 @@ async def rates(url: str, rate: float) -> None:
         print(f"{count:2} streams: Jain {jain(shares):.4f}, {describe(together, len(each) * count)}", flush=True)
 
 
-async def video(url: str, path: Path) -> None:
-    """A video at 10 frames/s, 400 frames at most."""
+def film(path: Path, most: int) -> list[bytes]:
+    """The first frames of a video, as JPEG."""
     capture = cv2.VideoCapture(str(path))
     frames: list[bytes] = []
-    while len(frames) < 400:
+    while len(frames) < most:
         read, picture = capture.read()
         if not read:
             break
         frames.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    return frames
+
+
+async def video(url: str, path: Path) -> None:
+    """A video at 10 frames/s, 400 frames at most."""
+    frames = film(path, 400)
     results = await stream(url, frames, 10)
     people = [len(r.people) for r in results]
     ids = {person.track_id for r in results for person in r.people}

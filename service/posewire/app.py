@@ -50,7 +50,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         metrics,
         Admission(settings.max_in_flight, metrics),
         RateLimit(settings.rate_limit, settings.rate_burst),
-        Streams(settings.max_streams, metrics),
+        Streams(settings.max_streams, settings.max_streams_per_client, metrics),
         engine,
     )
 

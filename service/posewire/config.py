@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         200_000_000, description="Pixels of all pictures that are decoded at a time, 3 bytes each; above that, pictures wait."
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Pictures a second of one client, told by X-Api-Key or its address; above that, 429. 0: no limit."
+        0.0, description="Pictures a second of one client, a key's holder or an address; above that, 429. 0: no limit."
     )
     rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Pictures that a client may send at once under rate_limit.")
     request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and upper bound of X-Request-Timeout-Ms.")
@@ -131,7 +131,12 @@ class Settings(BaseSettings):
         description="Folder for what is costly to make again: models that were pulled, TensorRT's engines.",
     )
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Bytes of one request's body, all pictures together.")
-    max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(32, description="WebSocket streams at a time; above that, close code 1013.")
+    max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        32, description="WebSocket streams at a time; above that, 503 or close code 1013."
+    )
+    max_streams_per_client: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="Streams of one client, a key's holder or an address, at a time; above that, 429 or close code 4430. 0: no limit."
+    )
     stream_max_bytes: Annotated[int, Field(ge=1)] = Field(2_000_000, description="Bytes of one frame or message of a stream.")
     stream_max_pixels: Annotated[int, Field(ge=1)] = Field(
         8_300_000, description="Pixels of one frame of a stream, read from its header before it is decoded."

@@ -118,6 +118,13 @@ class RateLimited(ServiceError):
     status, slug, title = 429, "rate-limited", "Too many pictures from this client"
 
 
+class TooManyStreams(ServiceError):
+    """One client has as many streams open as it may."""
+
+    status, slug, title = 429, "too-many-streams", "Too many streams of this client"
+    close_code = 4430  # unlike 4429 it passes: when the client closes another, or its lost one is noticed
+
+
 class Overloaded(ServiceError):
     """The service is full; the caller may try again."""
 

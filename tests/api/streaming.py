@@ -33,14 +33,15 @@ class Listening:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self) -> connect:
-        """A WebSocket to the stream."""
-        return connect(f"ws://127.0.0.1:{self.port}/v1/stream", compression=None)
+    def connect(self, key: str | None = None, headers: dict[str, str] | None = None) -> connect:
+        """A WebSocket to the stream; with an `Origin`, as a browser opens it."""
+        headers = (headers or {}) | ({"Authorization": f"Bearer {key}"} if key else {})
+        return connect(f"ws://127.0.0.1:{self.port}/v1/stream", compression=None, additional_headers=headers)
 
     @asynccontextmanager
-    async def stream(self, start: str = START) -> AsyncIterator[ClientConnection]:
+    async def stream(self, start: str = START, key: str | None = None) -> AsyncIterator[ClientConnection]:
         """A stream that has started."""
-        async with self.connect() as connection:
+        async with self.connect(key) as connection:
             await connection.send(start)
             assert (await message(connection))["type"] == "started"
             yield connection

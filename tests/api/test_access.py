@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -78,9 +79,9 @@ def paths(api: Api) -> set[str]:
 
 
 @pytest.mark.parametrize("sent", [{}, bearer("pw_wrong"), bearer(""), {"Authorization": "Basic cHc6cHc="}, bearer("\xe9")])
-async def test_every_route_but_health_refuses_a_missing_or_wrong_key_unread(locked: Api, sent: dict[str, str]) -> None:
+async def test_every_route_but_health_and_the_page_refuses_a_missing_or_wrong_key_unread(locked: Api, sent: dict[str, str]) -> None:
     headers = [HOST, *[(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()]]
-    closed = paths(locked) - {"/livez", "/readyz", "/healthz"}
+    closed = paths(locked) - {"/livez", "/readyz", "/healthz", "/", "/web/anything"}
     assert {"/v1/pose", "/v1/models", "/metrics", "/docs"} <= closed
     for path in closed:
         for method in ("GET", "POST"):
@@ -94,6 +95,15 @@ async def test_every_route_but_health_refuses_a_missing_or_wrong_key_unread(lock
 async def test_health_needs_no_key(locked: Api) -> None:
     assert (await locked.client.get("/livez")).status_code == 200
     assert (await locked.client.get("/readyz")).status_code == 200
+
+
+async def test_the_demo_page_needs_no_key_and_opens_nothing_else(locked: Api) -> None:
+    for path in ("/", "/web/app.js", "/web/style.css"):
+        assert (await locked.client.get(path)).status_code == 200
+        assert (await locked.client.post(path)).status_code == 401
+    for path in ("/web", "/web/../v1/models", "/web/%2e%2e/v1/models", "//", "/webx"):
+        scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "GET", "path": unquote(path), "headers": [HOST]}
+        assert (await converse(locked, scope))[0]["status"] in (401, 404), path
 
 
 async def test_a_key_lets_in(locked: Api, keys: tuple[Path, str], astronaut: bytes) -> None:

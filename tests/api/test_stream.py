@@ -42,9 +42,18 @@ async def test_a_person_keeps_the_number(listen: Listen, astronaut: bytes) -> No
             await stream.send(astronaut)
             ids += [person["track_id"] for person in (await message(stream))["people"]]
             await acknowledge(stream, seq)
+        assert server.metric("posewire_tracks_active") == 1
     assert ids
     assert len(set(ids)) == 1
     assert isinstance(ids[0], int)
+    ran, skipped = (server.metric("posewire_frames_answered_total", detector=did) for did in ("ran", "skipped"))
+    assert (ran + skipped, ran) == (8, server.metric("posewire_batch_size_count", model="detector"))
+    assert skipped >= 4
+
+    async def none_followed() -> bool:
+        return server.metric("posewire_tracks_active") == 0
+
+    await eventually(none_followed)
 
 
 async def test_the_newest_frame_wins_and_what_was_passed_over_is_told(listen: Listen, models: Engine, gate: Gate, astronaut: bytes) -> None:

@@ -1,12 +1,16 @@
 """WS /v1/stream: how a stream ends, each end with its code and a reason that says what to do."""
 
 import asyncio
+import json
 import socket
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.exceptions import InvalidStatus
 
+from posewire.api.keys import new_key
 from posewire.inference.engine import Engine
 from tests import pictures
 from tests.api.streaming import START, Listen, Listening, ended, message
@@ -18,6 +22,14 @@ async def all_gone(server: Listening) -> None:
         return server.metric("posewire_streams_active") == 0
 
     await eventually(none_active)
+
+
+async def refused(server: Listening, key: str | None = None) -> tuple[int, str, str]:
+    """Status, problem and `Retry-After` with which a client that is no browser is refused before the handshake is done."""
+    with pytest.raises(InvalidStatus) as caught:
+        await server.connect(key)
+    answer = caught.value.response
+    return answer.status_code, json.loads(answer.body)["type"].rpartition(":")[2], answer.headers["Retry-After"]
 
 
 @pytest.mark.parametrize(
@@ -87,13 +99,38 @@ async def test_who_never_acknowledges_is_let_go(listen: Listen, astronaut: bytes
 
 async def test_one_stream_too_many_is_told_to_come_back(listen: Listen, astronaut: bytes) -> None:
     server = await listen(max_streams=1)
-    async with server.stream(), server.connect() as second:
-        assert await ended(second) == (1013, "1 streams are open, more are not taken; try again later")
+    async with server.stream():
+        async with server.connect(headers={"Origin": server.url}) as second:  # a browser is told by the close code alone
+            assert await ended(second) == (1013, "1 streams are open, more are not taken; try again later")
+        assert await refused(server) == (503, "overloaded", "1")
     await all_gone(server)
     async with server.stream() as third:
         await third.send(astronaut)
         assert (await message(third))["type"] == "result"
-    assert server.metric("posewire_rejections_total", reason="overloaded") == 1
+    assert server.metric("posewire_rejections_total", reason="overloaded") == 2
+
+
+async def test_one_client_s_streams_leave_places_for_others(listen: Listen, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (ours, our_line), (other, other_line) = new_key("ours"), new_key("other")
+    (tmp_path / "keys").write_text(f"{our_line}\n{other_line}\n")
+    server = await listen(max_streams_per_client=2, api_keys_file=tmp_path / "keys")
+    async with server.stream(key=ours), server.stream(key=ours):
+        assert await refused(server, ours) == (429, "too-many-streams", "1")
+        async with server.connect(ours, headers={"Origin": server.url}) as third:
+            assert await ended(third) == (4430, "2 streams of this client are open; close one, or try again later")
+        async with server.stream(key=other):
+            assert server.metric("posewire_streams_active") == 3
+    await all_gone(server)
+    async with server.stream(key=ours):
+        pass
+    assert server.metric("posewire_rejections_total", reason="too-many-streams") == 2
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []  # it is nobody's fault but the client's
+
+
+async def test_without_keys_an_address_is_a_client(listen: Listen) -> None:
+    server = await listen(max_streams_per_client=1)
+    async with server.stream():
+        assert await refused(server, "any key") == (429, "too-many-streams", "1")
 
 
 async def test_a_stop_finishes_the_frame_that_is_under_way(listen: Listen, models: Engine, astronaut: bytes) -> None:

@@ -1,4 +1,8 @@
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,7 +34,7 @@ def test_every_alert_is_among_those_and_in_the_runbook() -> None:
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
     assert headings == list(alerts)
     for name, rule in alerts.items():
-        assert rule["annotations"]["runbook_url"].endswith(f"docs/runbook.md#{name.lower()}")
+        assert rule["annotations"]["runbook_url"].endswith(f"#{name.lower()}")
         assert rule["labels"]["severity"] in ("page", "ticket")
 
 
@@ -48,3 +52,23 @@ def test_what_is_made_from_code_is_up_to_date() -> None:
     from monitoring.__main__ import made  # noqa: PLC0415
 
     assert [path.name for path, text in made().items() if path.read_text() != text] == [], "run `make monitoring`"
+
+
+def test_an_operator_says_once_where_the_runbook_is(tmp_path: Path) -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk is not installed (extra deploy)")
+    for folder in ("monitoring", "docs", "k8s/components/monitoring"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    made = [tmp_path / RULES.relative_to(ROOT), tmp_path / "k8s/components/monitoring/prometheusrule.yaml"]
+    before = [path.read_text() for path in made]
+
+    def point(url: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "monitoring", "--runbook-url", url]
+        return subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+
+    wrong = point("https://your.wiki/runbook#top")
+    assert (wrong.returncode, "without #" in wrong.stderr) == (2, True)
+    assert [path.read_text() for path in made] == before
+    done = point("https://your.wiki/runbook")
+    assert done.returncode == 0, done.stderr
+    for path, text in zip(made, before, strict=True):
+        assert path.read_text() == text.replace("docs/runbook.md#", "https://your.wiki/runbook#") != text

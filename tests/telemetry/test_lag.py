@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 from tests.api.support import eventually
-from tests.telemetry.test_metrics import value
+from tests.telemetry.samples import value
 
 
 @contextlib.asynccontextmanager

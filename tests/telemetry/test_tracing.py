@@ -8,6 +8,7 @@ import pytest
 from opentelemetry import trace
 
 from posewire.telemetry import tracing
+from tests.api.streaming import START, Listen, acknowledge, message
 from tests.api.support import Api
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed (extra otel)")
@@ -33,6 +34,11 @@ def named(spans: Any, name: str) -> list[Any]:
     return [span for span in spans.get_finished_spans() if span.name == name]
 
 
+def children(spans: Any, parent: Any) -> set[str]:
+    """Names of the spans below one."""
+    return {span.name for span in spans.get_finished_spans() if span.parent and span.parent.span_id == parent.context.span_id}
+
+
 async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: Any, astronaut: bytes) -> None:
     answer = await api.post(astronaut, {"traceparent": CALLER})
     [root] = named(spans, "POST /v1/pose")
@@ -43,6 +49,30 @@ async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: Any, as
         [stage] = named(spans, name)
         assert stage.parent.span_id == root.context.span_id, name
         assert root.start_time <= stage.start_time <= stage.end_time <= root.end_time, name
+
+
+async def test_a_frame_of_a_stream_has_a_trace_of_its_own(listen: Listen, spans: Any, astronaut: bytes) -> None:
+    server = await listen()
+    async with server.connect(headers={"traceparent": CALLER}) as stream:
+        await stream.send(START)
+        await message(stream)
+        for seq, frame in enumerate((astronaut, astronaut, b"rubbish")):
+            await stream.send(frame)
+            assert (await message(stream))["seq"] == seq
+            await acknowledge(stream, seq)
+    looked, followed, refused = named(spans, "frame")
+    for seq, span in enumerate((looked, followed, refused)):
+        assert (span.parent, span.attributes["posewire.seq"]) == (None, seq)
+        assert [trace.format_span_id(link.context.span_id) for link in span.links] == [CALLER.split("-")[2]]
+    assert len({span.context.trace_id for span in (looked, followed, refused)}) == 3
+    assert children(spans, looked) == {"decode", "queue", "detect", "crop", "pose", "encode"}
+    assert children(spans, followed) == children(spans, looked) - {"detect"}
+    assert children(spans, refused) == {"decode"}
+    assert refused.attributes["posewire.problem"] == "bad-picture"
+    assert refused.status.is_ok or refused.status.is_unset  # the client's fault
+    for stage in ("decode", "detect", "crop", "pose", "encode"):
+        [found] = [span for span in named(spans, stage) if span.parent.span_id == looked.context.span_id]
+        assert looked.start_time <= found.start_time <= found.end_time <= looked.end_time
 
 
 async def test_a_batch_is_linked_with_everyone_in_it(api: Api, spans: Any, astronaut: bytes) -> None:

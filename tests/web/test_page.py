@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
+from posewire.api.keys import new_key
 from tests.api.streaming import Listen
 from tests.pictures import ASTRONAUT, astronaut
 from tests.web.conftest import OpenPage
@@ -124,3 +125,54 @@ async def test_what_is_neither_video_nor_picture_is_told(listen: Listen, open_pa
     page = await open_page((await listen()).url, complaints)
     await page.set_input_files("#picture-file", Path(__file__))
     await expect(page.get_by_role("alert")).to_contain_text("Not a video or a picture")
+
+
+async def test_where_a_key_is_needed_it_is_asked_for_and_kept_in_this_tab_alone(
+    listen: Listen, open_page: OpenPage, complaints: list[str], tmp_path: Path
+) -> None:
+    key, line = new_key("visitor")
+    (tmp_path / "keys").write_text(line)
+    page = await open_page((await listen(api_keys_file=tmp_path / "keys")).url, complaints)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    await page.set_input_files("#picture-file", ASTRONAUT)
+    field = page.get_by_label("API key")
+    await expect(field).to_be_focused()
+    await expect(page.get_by_role("alert")).to_have_text("This service is for those who hold a key.")
+    await field.fill("pw_wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_have_text("The API key is not valid, or no longer.")
+    await field.fill(f" {key} ")
+    await page.get_by_role("button", name="Go on").click()
+    await expect(page.get_by_role("status")).to_have_text("Found 1 person")
+    await expect(field).to_be_hidden()
+    # What the browser itself says of the two refusals, and nothing more.
+    assert [bool(re.search(r"status of 401", text)) for text in complaints] == [True, True]
+    complaints.clear()
+    await page.reload()
+    await page.get_by_role("button", name="Use the camera").click()
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    assert [url for url in asked if url.startswith("ws:")]
+    assert not [url for url in asked if key in url]
+    assert await page.evaluate("[JSON.stringify(sessionStorage).split('pw_').length, localStorage.length, document.cookie]") == [2, 0, ""]
+
+
+async def test_a_key_that_is_revoked_is_asked_for_again(listen: Listen, open_page: OpenPage, complaints: list[str], tmp_path: Path) -> None:
+    (old, old_line), (new, new_line) = new_key("old"), new_key("new")
+    keys = tmp_path / "keys"
+    keys.write_text(old_line)
+    server = await listen(api_keys_file=keys)
+    page = await open_page(server.url, complaints)
+    await page.evaluate("key => sessionStorage.setItem('posewire.key', key)", old)
+    await page.reload()
+    await page.get_by_role("button", name="Use the camera").click()
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    assert complaints == []
+    keys.write_text(f"# now\n{new_line}")
+    await server.services.streams.close(10)  # an open stream goes on: its end lets the page find out
+    await page.get_by_label("API key").fill(new)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
+    assert all(re.search("status of 401|HTTP Authentication failed", text) for text in complaints), complaints  # the browser's own
+    complaints.clear()

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.clients import HOLDER
 from posewire.api.keys import KeyRing
-from posewire.api.problems import problem
+from posewire.api.problems import problem_of
 from posewire.errors import ForeignOrigin, ServiceError, Unauthorized
 from posewire.telemetry.metrics import Metrics
 
@@ -16,8 +16,9 @@ from posewire.telemetry.metrics import Metrics
 SUBPROTOCOL = "posewire.v1"
 _KEY_SUBPROTOCOL = "posewire.key."
 
-# A balancer that asks carries no key, and learns nothing but yes or no.
-_OPEN = frozenset({"/livez", "/readyz", "/healthz"})
+# Without a key: a balancer that asks learns nothing but yes or no, and who opens the demo page can be asked there for a key.
+_OPEN = frozenset({"/livez", "/readyz", "/healthz", "/"})
+_PAGE_FILES = "/web/"
 
 
 class Access:
@@ -53,7 +54,7 @@ class Access:
         headers = Headers(scope=scope)
         if scope["type"] == "websocket":
             self._check_origin(headers)
-        if self._keys is None or (scope["type"] == "http" and scope["path"] in _OPEN):
+        if self._keys is None or _is_open(scope):
             return
         key = _key_of(scope, headers)
         if key is None:
@@ -69,6 +70,13 @@ class Access:
             return  # no browser, or a page that is listed
         if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             raise ForeignOrigin("pages of this origin may not open streams; POSEWIRE_ALLOWED_ORIGINS lists those that may")
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether what is asked for is told to anyone."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    return scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES)
 
 
 def _key_of(scope: Scope, headers: Headers) -> str | None:
@@ -95,7 +103,7 @@ def _choosing(scope: Scope, send: Send) -> Send:
 
 
 async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = problem(error.status, error.slug, error.title, error.detail)
+    answer = problem_of(error)
     answer.headers["Connection"] = "close"  # the body stays unread
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"

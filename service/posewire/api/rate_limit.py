@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from posewire.api.clients import holder_of
+from posewire.api.clients import client_of
 from posewire.errors import RateLimited
 
 # Clients that are remembered; who is forgotten begins with a full bucket.
@@ -24,8 +24,7 @@ class _Bucket:
 class RateLimit:
     """A token bucket for each client: `rate` pictures a second, `burst` at once.
 
-    A client is the holder of a key; where the service asks for none, who sends an `X-Api-Key`, else an address. Those keys are not
-    checked: a gateway in front does that, or strips them.
+    A client is who `client_of` says: nothing that a client may choose.
 
     Args:
         rate: pictures a second; 0: no limit.
@@ -47,7 +46,7 @@ class RateLimit:
         """
         if not self._rate:
             return
-        bucket = self._bucket(_client(connection))
+        bucket = self._bucket(client_of(connection))
         missing = min(pictures, self._burst) - bucket.tokens
         if missing > 0:
             raise RateLimited(
@@ -64,11 +63,3 @@ class RateLimit:
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         return bucket
-
-
-def _client(connection: HTTPConnection) -> str:
-    if holder := holder_of(connection):
-        return f"holder {holder}"
-    if key := connection.headers.get("x-api-key"):
-        return f"key {key}"
-    return f"address {connection.client.host if connection.client else ''}"

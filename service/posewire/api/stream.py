@@ -18,9 +18,11 @@ import time
 from functools import partial
 
 from fastapi import APIRouter, WebSocket
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from posewire.api.clients import client_of
 from posewire.api.inbox import Inbox
+from posewire.api.problems import problem_of
 from posewire.api.services import Services, services_of
 from posewire.api.stream_worker import StreamWorker
 from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
@@ -45,20 +47,20 @@ router = APIRouter()
 
 @router.websocket("/v1/stream")
 async def stream(websocket: WebSocket) -> None:
-    """One stream, from its acceptance to its close code."""
+    """One stream, from its handshake to its close code."""
     services = services_of(websocket)
     settings = services.settings
     inbox = Inbox(settings.stream_credits, settings.stream_idle_s)
-    await websocket.accept()  # also to be refused: a browser is told neither status nor reason of a failed handshake
     try:
-        with services.streams.enter(inbox):
+        with services.streams.enter(inbox, client_of(websocket)):
+            await websocket.accept()
             await _serve(websocket, services, inbox)
     except WebSocketDisconnect as gone:
         code, reason = gone.code, gone.reason or "the client has gone"
     except ServiceError as error:
         code, reason = error.close_code, error.detail
         services.metrics.count_rejection(error)
-        await _close(websocket, code, reason)
+        await _refuse(websocket, error)
     except Exception:
         code, reason = ServiceError.close_code, "the service failed on this stream; its log has the cause under the request id"
         log.exception("unhandled error")
@@ -76,7 +78,7 @@ async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     start = await _receive_start(websocket, services.settings.stream_start_s)
     await websocket.send_text(_started(engine, start).model_dump_json())
-    worker = StreamWorker(engine, inbox, start)
+    worker = StreamWorker(engine, inbox, start, websocket.headers)
     tasks = [
         asyncio.create_task(_read(websocket, inbox, engine), name="stream-read"),
         asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
@@ -160,6 +162,17 @@ def _started(engine: Engine, start: StartMessage) -> StartedMessage:
             idle_s=settings.stream_idle_s,
         ),
     )
+
+
+async def _refuse(websocket: WebSocket, error: ServiceError) -> None:
+    """End a stream; one that has not begun over HTTP, unless a browser opens it, which would be told neither status nor reason."""
+    begins = websocket.application_state is WebSocketState.CONNECTING
+    if begins and "origin" not in websocket.headers and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(problem_of(error))
+        return
+    if begins:
+        await websocket.accept()
+    await _close(websocket, error.close_code, error.detail)
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

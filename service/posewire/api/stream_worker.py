@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+
+from opentelemetry.trace import Span
 
 from posewire.api.inbox import Arrival, Inbox
 from posewire.errors import BadPicture, DeadlineExceeded, ServiceError, TimedOut, TooLarge
 from posewire.inference.engine import Engine
 from posewire.inference.stream import PoseSession
 from posewire.stream_schemas import ErrorMessage, ResultMessage, StartMessage, StreamProblem
+from posewire.telemetry import tracing
 from posewire.telemetry.metrics import FrameLoss
 from posewire.types import PoseResult, Priority
 from posewire.vision.decode import decode
@@ -25,13 +28,15 @@ class StreamWorker:
         engine: started.
         inbox: of this stream.
         start: what the client asked for.
+        headers: of the handshake.
     """
 
-    def __init__(self, engine: Engine, inbox: Inbox, start: StartMessage) -> None:
+    def __init__(self, engine: Engine, inbox: Inbox, start: StartMessage, headers: Mapping[str, str]) -> None:
         settings = engine.settings
         self._engine = engine
         self._inbox = inbox
         self._start = start
+        self._headers = headers
         self._deadline_s = settings.stream_deadline_ms / 1000
         options = settings.pose_options(start.min_detection_score, start.max_people)
         self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
@@ -50,31 +55,35 @@ class StreamWorker:
             ServiceError: the inbox's end.
         """
         patience_s = self._engine.settings.stream_idle_s
-        while True:
-            frame = await self._inbox.take()
-            answer = await self._answer(frame)
-            try:
-                async with asyncio.timeout(patience_s):
-                    await send(answer)
-            except TimeoutError:
-                raise TimedOut(f"nothing was read for {patience_s:g} seconds") from None
+        with self._engine.metrics.tracks() as tell_tracks:
+            while True:
+                frame = await self._inbox.take()
+                with tracing.frame_span(frame.seq, frame.at, self._headers) as span:
+                    answer = await self._answer(frame, span)
+                tell_tracks(self._session.tracks)
+                try:
+                    async with asyncio.timeout(patience_s):
+                        await send(answer)
+                except TimeoutError:
+                    raise TimedOut(f"nothing was read for {patience_s:g} seconds") from None
 
-    async def _answer(self, frame: Arrival) -> str:
+    async def _answer(self, frame: Arrival, span: Span) -> str:
         """The message for one frame; what ends the stream is raised."""
         metrics = self._engine.metrics
         try:
             result = await self._estimate(frame)
         except ServiceError as error:
             metrics.count_dropped_frame(_cause(error))
+            tracing.fail_span(span, error.slug, error.status)
             self._tolerate(error)
             dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
             problem = StreamProblem.from_error(error)
             return ErrorMessage(seq=frame.seq, dropped=dropped, age_ms=_ms(age_s), problem=problem).model_dump_json()
         self._bad_frames = 0
         dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
-        metrics.observe_answered_frame(age_s)
+        metrics.observe_answered_frame(age_s, detected=result.timings.detect > 0, trace_id=tracing.sampled_trace_id(span))
         names = self._engine.pose.spec.keypoints.names
-        with metrics.time_stage("encode"):
+        with metrics.time_stage("encode"), tracing.stage("encode"):
             return ResultMessage.from_result(
                 result, names, self._start.min_keypoint_score, seq=frame.seq, dropped=dropped, age_ms=_ms(age_s)
             ).model_dump_json()
@@ -85,7 +94,7 @@ class StreamWorker:
         started = time.perf_counter()
         try:
             async with asyncio.timeout_at(deadline):
-                with engine.metrics.time_stage("decode"):
+                with engine.metrics.time_stage("decode"), tracing.stage("decode"):
                     picture = await engine.offload(
                         decode, frame.data, max_bytes=settings.stream_max_bytes, max_pixels=settings.stream_max_pixels
                     )

@@ -5,6 +5,7 @@ gone, would keep it open for as long as the kernel tries. So it is cut after a t
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -14,6 +15,12 @@ _CLOSE_S = 2.0
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """For uvicorn's `ws`."""
+
+    async def send(self, message: Any) -> None:
+        """Send; a handshake that is answered over HTTP has an end, which uvicorn forgets, and logs as an error of the application."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         """Answer a ping; who sends pings and does not read the answers is cut off."""

@@ -1,10 +1,12 @@
 """What a service says on a stream, as a client's results and errors."""
 
+import json
 from dataclasses import dataclass
 from typing import Self
 
 from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Response
 
 from posewire.errors import (
     BadMessage,
@@ -12,12 +14,15 @@ from posewire.errors import (
     BadPicture,
     ConnectionLost,
     Draining,
+    ForeignOrigin,
     Overloaded,
     PosewireError,
     ServiceError,
     TimedOut,
     TooFast,
     TooLarge,
+    TooManyStreams,
+    Unauthorized,
     UnexpectedAnswer,
     error_of,
 )
@@ -25,8 +30,8 @@ from posewire.schemas import describe
 from posewire.stream_schemas import SERVER_MESSAGE, ErrorMessage, ResultMessage, StartedMessage, TrackedPerson
 
 # The same stream would be refused again.
-FINAL = (BadMessage, BadParameter, BadPicture, TooFast, TooLarge)
-_BY_CLOSE_CODE = {kind.close_code: kind for kind in (*FINAL, Draining, Overloaded, TimedOut)}
+FINAL = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)
+_BY_CLOSE_CODE = {kind.close_code: kind for kind in (*FINAL, Draining, Overloaded, TimedOut, TooManyStreams)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,36 @@ def parse(text: str | bytes) -> StartedMessage | ResultMessage | ErrorMessage:
         return SERVER_MESSAGE.validate_json(text)
     except ValidationError as error:
         raise UnexpectedAnswer(f"what answers is not a Posewire of this version: {describe(error)}") from None
+
+
+def error_of_problem(url: str, status: int, body: bytes, retry_after: str | None) -> PosewireError:
+    """The error of an HTTP answer, to a request or to a stream's handshake.
+
+    Args:
+        url: that was asked.
+        status: of the answer.
+        body: of the answer: a problem of ours, or what something between us says.
+        retry_after: the header.
+    """
+    try:
+        problem = json.loads(body)
+        slug, detail, image = problem["type"].rpartition(":")[2], problem["detail"], problem.get("image")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return UnexpectedAnswer(f"{url} answers with status {status} and no problem+json")
+    return error_of(slug, detail, image=image, retry_after_s=whole_seconds(retry_after))
+
+
+def error_of_refusal(url: str, answer: Response) -> PosewireError:
+    """Why a stream's handshake was refused; by something before the service that may let us through later: ConnectionLost."""
+    error = error_of_problem(url, answer.status_code, bytes(answer.body), answer.headers.get("Retry-After"))
+    if isinstance(error, UnexpectedAnswer) and (answer.status_code >= 500 or answer.status_code == 429):
+        return ConnectionLost(str(error))
+    return error
+
+
+def whole_seconds(retry_after: str | None) -> int | None:
+    """A `Retry-After` header's seconds; None: it is missing, or a date."""
+    return int(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
 
 
 def error_of_close(closed: ConnectionClosed) -> PosewireError:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 from pydantic import ValidationError
 
+from posewire.client.answers import error_of_problem, whole_seconds
 from posewire.client.stream import AsyncPoseStream
-from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer, error_of
+from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer
 from posewire.schemas import Box, PoseResponse, describe
 from posewire.stream_schemas import StartMessage
 from posewire.vision.decode import sniff
@@ -130,24 +131,10 @@ class AsyncPoseClient:
             else:
                 if answer.is_success:
                     return answer
+                retry_after = answer.headers.get("retry-after")
                 if last or answer.status_code not in _BUSY:
-                    raise _error_of(answer)
-                pause_s = float(_retry_after_s(answer) or pause_s)
+                    raise error_of_problem(str(answer.url), answer.status_code, answer.content, retry_after)
+                pause_s = float(whole_seconds(retry_after) or pause_s)
             await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
             pause_s *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _retry_after_s(answer: httpx.Response) -> int | None:
-    given = answer.headers.get("retry-after", "")
-    return int(given) if given.isascii() and given.isdigit() else None
-
-
-def _error_of(answer: httpx.Response) -> Exception:
-    """The error that the service answered with."""
-    try:
-        problem = answer.json()
-        slug, detail, image = problem["type"].rpartition(":")[2], problem["detail"], problem.get("image")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return UnexpectedAnswer(f"{answer.url} answers with status {answer.status_code} and no problem+json")
-    return error_of(slug, detail, image=image, retry_after_s=_retry_after_s(answer))

@@ -11,7 +11,7 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from posewire.client.answers import FINAL, OfferedFrame, StreamResult, error_of_close, parse
+from posewire.client.answers import FINAL, OfferedFrame, StreamResult, error_of_close, error_of_refusal, parse
 from posewire.errors import ConnectionLost, ServiceError, TimedOut, UnexpectedAnswer
 from posewire.stream_schemas import AckMessage, StartedMessage, StartMessage
 
@@ -184,7 +184,8 @@ class AsyncPoseStream:
             except (ServiceError, ConnectionLost) as error:
                 if self._connections > connections:
                     pause, lost_at = _FIRST_PAUSE_S, time.monotonic()
-                pause_s = pause * random.uniform(0.75, 1.25)  # noqa: S311 - not all clients at the same moment
+                asked_s = (isinstance(error, ServiceError) and error.retry_after_s) or 0
+                pause_s = max(asked_s, pause) * random.uniform(0.75, 1.25)  # noqa: S311 - not all clients at the same moment
                 if time.monotonic() + pause_s > lost_at + self._patience_s:
                     raise error from None
             await asyncio.sleep(pause_s)
@@ -210,9 +211,7 @@ class AsyncPoseStream:
         except ConnectionClosed as closed:
             raise error_of_close(closed) from None
         except InvalidStatus as refused:
-            status = refused.response.status_code
-            kind = ConnectionLost if status >= 500 or status == 429 else UnexpectedAnswer
-            raise kind(f"{self._url} refuses the WebSocket with status {status}") from None
+            raise error_of_refusal(self._url, refused.response) from None
         except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
             raise ConnectionLost(f"{self._url} cannot be reached: {error}") from None
 

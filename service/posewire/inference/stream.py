@@ -47,6 +47,11 @@ class PoseSession:
         self._size: tuple[int, int] | None = None  # width and height of the frames, pixels
         self._restart()
 
+    @property
+    def tracks(self) -> int:
+        """People who are followed now, the lost among them."""
+        return len(self._tracker.tracks)
+
     def _restart(self) -> None:
         self._tracker = Tracker(self._engine.pose.spec.keypoints.oks_sigmas, self._policy)
         self._smoothers: dict[int, KeypointSmoother] = {}

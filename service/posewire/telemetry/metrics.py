@@ -1,7 +1,7 @@
 """Every metric of the service, by name, in one place."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, get_args
 
@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 
 from posewire import __version__
 from posewire.errors import ServiceError, service_errors
+from posewire.telemetry.buckets import BATCH_SIZES, PEOPLE, REQUEST_S, STEP_S
 from posewire.telemetry.registry import MetricInfo, Registry
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
@@ -16,10 +17,8 @@ Task: TypeAlias = Literal["detector", "pose"]
 # Why a frame of a stream has no result: a newer one came, it got too old, it is no picture, the model failed or was
 # overloaded, the stream ended.
 FrameLoss: TypeAlias = Literal["newer", "late", "bad", "failed", "closed"]
-
-_LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
-_PEOPLE = (0, 1, 2, 3, 5, 8, 13, 21, 34, 50, 100)
+# By truth value: the detector was spared a frame, or not.
+_LOOKED = ("skipped", "ran")
 # A method is the client's word: any other would let it make as many series as it likes.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 
@@ -40,9 +39,9 @@ class Metrics:
 
     def _add_request_metrics(self) -> None:
         self._requests = self._histogram(
-            "posewire_request_duration_seconds", "From a request's head to the end of its answer.", _LATENCY_S, "route", "method", "status"
+            "posewire_request_duration_seconds", "From a request's head to the end of its answer.", REQUEST_S, "route", "method", "status"
         )
-        self._people = self._histogram("posewire_people_per_picture", "People found in a picture.", _PEOPLE)
+        self._people = self._histogram("posewire_people_per_picture", "People found in a picture.", PEOPLE)
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
         self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
         self._rejections = self._counter(
@@ -51,23 +50,24 @@ class Metrics:
         self._in_flight_limit = self._gauge("posewire_pictures_in_flight_limit", "Pictures that may be admitted at a time.")
         self._ready = self._gauge("posewire_ready", "1 while the models are warm and the service takes requests.")
         self._lag = self._histogram(
-            "posewire_event_loop_lag_seconds", "How late the event loop does what is due, looked at four times a second.", _LATENCY_S
+            "posewire_event_loop_lag_seconds", "How late the event loop does what is due, looked at four times a second.", STEP_S
         )
 
     def _add_model_metrics(self) -> None:
         tasks = get_args(Task)
         stages = self._histogram(
-            "posewire_stage_duration_seconds", "One picture's time in a stage.", _LATENCY_S, "stage", values=get_args(Stage)
+            "posewire_stage_duration_seconds", "One picture's time in a stage.", STEP_S, "stage", values=get_args(Stage)
         )
         self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
-        self._waits = self._histogram(
-            "posewire_queue_wait_seconds", "One item's time in a batcher's queue.", _LATENCY_S, "model", values=tasks
+        self._waits = self._histogram("posewire_queue_wait_seconds", "One item's time in a batcher's queue.", STEP_S, "model", values=tasks)
+        self._batches = self._histogram("posewire_batch_size", "Items of one model run.", BATCH_SIZES, "model", values=tasks)
+        self._padding = self._counter(
+            "posewire_padding_items_total", "Blank items that runs of a fixed size were filled up with.", "model", values=tasks
         )
-        self._batches = self._histogram("posewire_batch_size", "Items of one model run.", _BATCH_SIZES, "model", values=tasks)
         self._runs = self._histogram(
             "posewire_run_duration_seconds",
             "How long a run keeps a worker busy, the whole batch's; in processes of their own, a picture's whole visit.",
-            _LATENCY_S,
+            STEP_S,
             "model",
             values=tasks,
         )
@@ -80,12 +80,16 @@ class Metrics:
 
     def _add_stream_metrics(self) -> None:
         self._streams = self._gauge("posewire_streams_active", "WebSocket streams that are open.")
+        self._tracks = self._gauge("posewire_tracks_active", "People who are followed, over all streams; the lost are counted for 2 s.")
         self._frames_received = self._counter("posewire_frames_received_total", "Frames that came on streams.")
         self._frames_dropped = self._counter(
             "posewire_frames_dropped_total", "Frames of streams without a result, by cause.", "cause", values=get_args(FrameLoss)
         )
+        self._frames_answered = self._counter(
+            "posewire_frames_answered_total", "Frames of streams with a result, by whether the detector looked.", "detector", values=_LOOKED
+        )
         self._frame_age = self._histogram(
-            "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", _LATENCY_S
+            "posewire_frame_age_seconds", "From a frame's last byte to the sending of its result, one for each result.", STEP_S
         )
 
     def observe_request(self, route: str | None, method: str, status: int, seconds: float, trace_id: str | None = None) -> None:
@@ -99,9 +103,8 @@ class Metrics:
             trace_id: of a trace that is kept, as an exemplar.
         """
         method = method if method in _METHODS else "other"
-        self._requests.labels("unmatched" if route is None else route, method, str(status)).observe(
-            seconds, exemplar={"trace_id": trace_id} if trace_id else None
-        )
+        series = self._requests.labels("unmatched" if route is None else route, method, str(status))
+        series.observe(seconds, exemplar=_exemplar(trace_id))
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """One picture's time in a stage."""
@@ -123,6 +126,10 @@ class Metrics:
     def count_worker_death(self) -> None:
         """One process that runs the models has died."""
         self._deaths.inc()
+
+    def count_padding(self, model: Task, items: int) -> None:
+        """Blank items that one run was filled up with."""
+        self._padding.labels(model).inc(items)
 
     def set_run_costs(self, model: Task, seconds: Mapping[int, float]) -> None:
         """Tell what a run of each size costs."""
@@ -162,9 +169,25 @@ class Metrics:
         """One frame of a stream that gets no result."""
         self._frames_dropped.labels(cause).inc()
 
-    def observe_answered_frame(self, age_s: float) -> None:
-        """One frame of a stream whose result is sent at this age."""
-        self._frame_age.observe(age_s)
+    def observe_answered_frame(self, age_s: float, *, detected: bool, trace_id: str | None = None) -> None:
+        """One frame of a stream whose result is sent at this age, and whether the detector looked at it; `trace_id` as for a request."""
+        self._frame_age.observe(age_s, exemplar=_exemplar(trace_id))
+        self._frames_answered.labels(_LOOKED[detected]).inc()
+
+    @contextmanager
+    def tracks(self) -> Iterator[Callable[[int], None]]:
+        """Count one stream's tracks, as many as it tells of, for as long as the block runs."""
+        told = 0
+
+        def tell(tracks: int) -> None:
+            nonlocal told
+            self._tracks.inc(tracks - told)
+            told = tracks
+
+        try:
+            yield tell
+        finally:
+            tell(0)
 
     def set_model(self, task: Task, name: str, sha256: str, provider: str) -> None:
         """Tell which model is loaded for a task; the digest is cut to twelve digits."""
@@ -198,6 +221,10 @@ class Metrics:
             accept: the request's header: who names OpenMetrics, as Prometheus does, gets it, and exemplars with it.
         """
         return self._registry.render(openmetrics="application/openmetrics-text" in accept)
+
+
+def _exemplar(trace_id: str | None) -> dict[str, str] | None:
+    return {"trace_id": trace_id} if trace_id else None
 
 
 class BatchMetrics:

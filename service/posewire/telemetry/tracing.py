@@ -1,8 +1,8 @@
 """OpenTelemetry: what a request spent its time on, and with whom it shared a model run.
 
 The code uses OpenTelemetry's API alone; nothing is traced until `configure_tracing` brings its SDK (extra `otel`).
-A request's spans are decode, queue, detect, crop, pose and encode; a batch has a trace of its own, with which the request's span
-and its `queue` span are linked, both ways.
+A request's spans are decode, queue, detect, crop, pose and encode, and so are those of a stream's frame, which has a trace of its
+own: a stream has no end in sight. So has a batch, with which the request's span and its `queue` span are linked, both ways.
 """
 
 import time
@@ -70,6 +70,35 @@ def end_request_span(span: Span, method: str, route: str | None, status: int) ->
         span.set_status(trace.StatusCode.ERROR)
 
 
+def frame_span(seq: int, arrived: float, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
+    """The first span of a trace of one frame, linked with the span that its stream's handshake came from.
+
+    Args:
+        seq: the frame's number on its stream.
+        arrived: when its last byte was there, seconds, monotonic.
+        headers: of the handshake.
+    """
+    if _Current.tracer is None:
+        return _NOTHING
+    caller = trace.get_current_span(propagate.extract(headers)).get_span_context()
+    return _Current.tracer.start_as_current_span(
+        "frame",
+        Context(),
+        kind=SpanKind.SERVER,
+        links=[Link(caller)] if caller.is_valid else [],
+        attributes={"posewire.seq": seq},
+        start_time=_epoch_ns() + int(arrived * 1e9),
+        record_exception=False,
+    )
+
+
+def fail_span(span: Span, slug: str, status: int) -> None:
+    """Tell the problem that is answered."""
+    span.set_attribute("posewire.problem", slug)
+    if status >= 500:
+        span.set_status(trace.StatusCode.ERROR)
+
+
 def traceparent() -> str | None:
     """The current span as W3C names it, for those who come after; None: none is recorded."""
     carrier: dict[str, str] = {}
@@ -95,7 +124,7 @@ def past(name: str, started: float, ended: float) -> None:
     """A span within the current one of what is over already, perhaps in another process; seconds, monotonic."""
     if _Current.tracer is None or not trace.get_current_span().is_recording():
         return
-    epoch = time.time_ns() - time.monotonic_ns()
+    epoch = _epoch_ns()
     _Current.tracer.start_span(name, start_time=epoch + int(started * 1e9)).end(epoch + int(ended * 1e9))
 
 
@@ -115,8 +144,13 @@ def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Iterator[None]:
     links = [Link(span.get_span_context()) for span, _ in callers.values()]
     attributes = {"posewire.batch_size": len(items)}
     with tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
-        now, moment = time.time_ns(), time.monotonic()
+        epoch = _epoch_ns()
         for span, arrived in callers.values():
-            since = now - int((moment - arrived) * 1e9)
-            tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end(now)
+            since = epoch + int(arrived * 1e9)
+            tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end()
         yield
+
+
+def _epoch_ns() -> int:
+    """What turns a moment of the monotonic clock into one of a span's."""
+    return time.time_ns() - time.monotonic_ns()

@@ -1,8 +1,11 @@
 // The page: what the controls do, and what is said to whom.
 
+import { takeDrops } from './drop.js';
 import { Meter } from './meter.js';
+import { askForKey, complain, hush, say } from './notices.js';
+import { holdKey, KeyNeeded, poseModel, poseOfPicture } from './service.js';
 import { clear, draw } from './skeleton.js';
-import { eachFrame, Grabber, openCamera, openVideo, poseOfPicture, release, SourceError } from './sources.js';
+import { eachFrame, Grabber, openCamera, openVideo, release, SourceError } from './sources.js';
 import { PoseStream } from './stream.js';
 
 const $ = (id) => document.getElementById(id);
@@ -14,6 +17,7 @@ const grabber = new Grabber();
 const look = { names: [], skeleton: [], confidence: 0.2, labels: true, mirrored: false };
 
 let source = 0; // its number: what an earlier one still brings is passed over
+let again = null; // what brings it back
 let stream = null;
 let stopFrames = () => {};
 let facing = 'user';
@@ -21,25 +25,18 @@ let last = null; // the result that is on the screen
 
 // ---- what is said
 
-function say(state, text) {
-  $('status').dataset.state = state;
-  if ($('status').textContent !== text) $('status').textContent = text;
-}
-
-function complain(title, text, action = null) {
-  $('notice-title').textContent = title;
-  $('notice-text').textContent = text;
-  $('notice-action').hidden = !action;
-  $('notice-action').textContent = action?.label ?? '';
-  $('notice-action').onclick = action?.run ?? null;
-  $('notice').hidden = false;
-}
-
-function fail(error, again) {
+function fail(error, retry = null) {
   stop();
+  if (error instanceof KeyNeeded) {
+    askForKey(error.message, (key) => {
+      holdKey(key);
+      again();
+    });
+    return;
+  }
   say('bad', 'Stopped');
   if (!(error instanceof SourceError)) console.error(error);
-  complain(error.title ?? 'That did not work', error.message, again && { label: 'Try again', run: again });
+  complain(error.title ?? 'That did not work', error.message, retry && { label: 'Try again', run: retry });
 }
 
 const peopleSay = (count) => `Live: ${count === 1 ? '1 person' : `${count} people`}`;
@@ -58,7 +55,8 @@ function stop() {
   last = null;
   clear(overlay);
   meter.clear();
-  for (const id of ['view', 'dock', 'pause', 'flip', 'notice']) $(id).hidden = true;
+  hush();
+  for (const id of ['view', 'dock', 'pause', 'flip']) $(id).hidden = true;
   $('welcome').hidden = false;
   say('idle', 'Ready');
 }
@@ -90,7 +88,7 @@ function startStream() {
   say('waiting', 'Connecting …');
   mine.addEventListener('started', ({ detail }) => {
     Object.assign(look, { names: detail.keypoints, skeleton: detail.skeleton });
-    $('notice').hidden = true;
+    hush();
     say('live', 'Live');
   });
   mine.addEventListener('result', ({ detail }) => {
@@ -104,6 +102,8 @@ function startStream() {
     const title = { 1013: 'The server is busy', 1012: 'The server is restarting' }[code] ?? 'The connection was lost';
     say('waiting', 'Reconnecting …');
     complain(title, `${reason ? `${reason}. ` : ''}Connecting again in ${Math.ceil(seconds)} s.`);
+    // A browser does not tell why a handshake failed: over HTTP it does, and before it is tried.
+    poseModel().catch((error) => error instanceof KeyNeeded && stream === mine && fail(error));
   });
   mine.addEventListener('failed', ({ detail: { code, reason } }) => {
     fail(new SourceError('The server closed the stream', `${reason || 'No reason was given'} (code ${code}).`));
@@ -128,9 +128,11 @@ function run() {
 
 async function useCamera() {
   stop();
+  again = useCamera;
   const mine = source;
   say('waiting', 'Waiting for the camera …');
   try {
+    await poseModel();
     const { front, several } = await openCamera(video, facing);
     if (mine !== source) return;
     show(video, video.videoWidth, video.videoHeight);
@@ -145,8 +147,10 @@ async function useCamera() {
 
 async function useVideo(file) {
   stop();
+  again = () => useVideo(file);
   const mine = source;
   try {
+    await poseModel();
     await openVideo(video, file);
     if (mine !== source) return;
     show(video, video.videoWidth, video.videoHeight);
@@ -161,15 +165,16 @@ async function useVideo(file) {
 
 async function usePicture(file) {
   stop();
+  again = () => usePicture(file);
   const mine = source;
   say('waiting', 'Looking …');
   const started = performance.now();
   try {
     picture.src = URL.createObjectURL(file);
-    const [answer, models] = await Promise.all([poseOfPicture(file), fetch('v1/models').then((r) => r.json()), picture.decode().catch(() => {})]);
+    const { keypoints, skeleton } = await poseModel();
+    const [answer] = await Promise.all([poseOfPicture(file), picture.decode().catch(() => {})]);
     if (mine !== source) return;
-    const pose = models.models.find(({ task }) => task === 'pose');
-    Object.assign(look, { names: pose.keypoints, skeleton: pose.skeleton });
+    Object.assign(look, { names: keypoints, skeleton });
     show(picture, answer.width, answer.height);
     mirror(false);
     last = answer;
@@ -238,27 +243,6 @@ $('confidence').addEventListener('input', () => {
   redraw();
 });
 $('settings').addEventListener('submit', (event) => event.preventDefault());
-$('notice-close').addEventListener('click', () => {
-  $('notice').hidden = true;
-});
 new ResizeObserver(redraw).observe(overlay);
 video.addEventListener('resize', () => video.videoWidth && !$('view').hidden && show(video, video.videoWidth, video.videoHeight));
-
-let drags = 0; // elements under way: leaving a child is not leaving the page
-addEventListener('dragenter', (event) => {
-  event.preventDefault();
-  drags += 1;
-  $('drop').hidden = false;
-});
-addEventListener('dragleave', () => {
-  drags -= 1;
-  if (!drags) $('drop').hidden = true;
-});
-addEventListener('dragover', (event) => event.preventDefault());
-addEventListener('drop', (event) => {
-  event.preventDefault();
-  drags = 0;
-  $('drop').hidden = true;
-  const [file] = event.dataTransfer.files;
-  if (file) useFile(file);
-});
+takeDrops($('drop'), useFile);

@@ -108,21 +108,3 @@ export class Grabber {
     }
   }
 }
-
-/**
- * Ask for the people of one picture.
- *
- * @param {Blob} file
- * @returns {Promise<{width: number, height: number, people: object[], timings_ms: object}>}
- */
-export async function poseOfPicture(file) {
-  let answer;
-  try {
-    answer = await fetch('v1/pose', { method: 'POST', body: file, headers: { 'Content-Type': file.type || 'image/jpeg' } });
-  } catch {
-    throw new SourceError('The server cannot be reached', 'Check that it runs and that you are online, then try again.');
-  }
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new SourceError(body.title ?? `The server answered ${answer.status}`, body.detail ?? 'Try again in a moment.');
-  return body.images[0];
-}

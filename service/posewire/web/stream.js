@@ -1,5 +1,7 @@
 // A WebSocket of /v1/stream: the newest frame wins here too, and a lost connection comes back.
 
+import { subprotocols } from './service.js';
+
 // Frames that may be on their way or being worked on: one in the server, one behind it.
 const WINDOW = 2;
 const FIRST_PAUSE_MS = 500;
@@ -61,7 +63,7 @@ export class PoseStream extends EventTarget {
     this.#timer = 0;
     const address = new URL('v1/stream', document.baseURI);
     address.protocol = address.protocol.replace('http', 'ws');
-    const socket = new WebSocket(address);
+    const socket = new WebSocket(address, subprotocols());
     this.#socket = socket;
     this.#captured.clear();
     this.#sent = 0;
