@@ -13,15 +13,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from model_store.training.blocks import (
-    ConditionalChannelWeighting,
-    ConvNorm,
-    SeparableConv,
-    ShuffleUnit,
-    depthwise,
-    join_shuffled,
-    separable,
-)
+from model_store.training.blocks import ConvNorm, IterativeHead, ShuffleUnit, depthwise, join_shuffled, separable
+from model_store.training.channel_weighting import ConditionalChannelWeighting
 from posewire.models.litehrnet.spec import Variant, get_variant
 
 
@@ -142,20 +135,3 @@ class FusedModule(nn.Module):
         for row in others:
             sums.append(sum((path(x) for path, x in zip(row[1:], xs[1:], strict=True)), 2 * row[0](finest)))
         return [F.relu(y) for y in sums]
-
-
-class IterativeHead(nn.Module):
-    """From the coarsest branch up: `xs` to the finest, (N, C_0, H / 4, W / 4)."""
-
-    def __init__(self, channels: Sequence[int]) -> None:
-        super().__init__()
-        coarsest_first = channels[::-1]
-        self.projects = nn.ModuleList(map(SeparableConv, coarsest_first, [*coarsest_first[1:], coarsest_first[-1]]))
-
-    def forward(self, xs: list[Tensor]) -> Tensor:
-        coarsest, *finer = xs[::-1]
-        first, *projects = self.projects
-        y: Tensor = first(coarsest)
-        for project, x in zip(projects, finer, strict=True):
-            y = project(x + F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=True))
-        return y
