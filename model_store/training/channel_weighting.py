@@ -114,6 +114,19 @@ class ConditionalChannelWeighting(WeightedDepthwise):
         return [join_shuffled(a, b) for a, b in zip(kept, super().forward(list(worked)), strict=True)]
 
 
+class SingleBranch(nn.Module):
+    """(N, C, H, W) to the same: a module of `xs` in a network of one resolution."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        [y] = self.module([x])
+        result: Tensor = y
+        return result
+
+
 def _hidden(channels: int, reduction: int) -> int:
     if channels < reduction:
         raise ValueError(f"{channels} channels cannot be reduced by {reduction}: nothing is left")
