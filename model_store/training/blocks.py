@@ -9,9 +9,10 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
+
+from model_store.training.operators import Conv2d, join_shuffled, split
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -31,7 +32,7 @@ class ConvNorm(nn.Module):
         activation: Activation | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.conv = Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
         if not bias:
             self.bn = nn.BatchNorm2d(outputs)
         self.bias = bias
@@ -49,14 +50,9 @@ def depthwise(channels: int, stride: int = 1) -> ConvNorm:
 
 def separable(inputs: int, outputs: int, stride: int, *, relu: bool) -> nn.Sequential:
     """Depthwise 3x3, then 1x1, numbered as the authors number them in transitions and fuse layers."""
-    spatial = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+    spatial = Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
     layers = [spatial, nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
-
-
-def join_shuffled(a: Tensor, b: Tensor) -> Tensor:
-    """ShuffleNet's shuffle of two groups: (N, C, H, W) twice to (N, 2C, H, W) with channels a0 b0 a1 b1 …"""
-    return torch.stack([a, b], 2).flatten(1, 2)
 
 
 class SeparableConv(nn.Module):
@@ -81,7 +77,7 @@ class ShuffleUnit(nn.Module):
         self.branch2 = nn.Sequential(ConvNorm(half, half, activation=F.relu), depthwise(half), ConvNorm(half, half, activation=F.relu))
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = x.chunk(2, 1)
+        a, b = split(x)
         return join_shuffled(a, self.branch2(b))
 
 

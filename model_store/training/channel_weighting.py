@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from model_store.training.blocks import ConvNorm, depthwise, join_shuffled
+from model_store.training.blocks import ConvNorm, depthwise
+from model_store.training.operators import join_shuffled, split, weigh
 
 CROSS_REDUCTION = 8  # the authors' of Lite-HRNet
 SPATIAL_REDUCTION = 4  # likewise
@@ -48,7 +49,7 @@ class CrossResolutionWeighting(nn.Module):
         factors = [2**halvings for halvings in reversed(range(len(xs)))]
         pooled = torch.cat([F.avg_pool2d(x, factor) if factor > 1 else x for x, factor in zip(xs, factors, strict=True)], 1)
         weights = self.conv2(self.conv1(pooled)).split(self.channels, 1)
-        return [x * _repeated(w, factor) for x, w, factor in zip(xs, weights, factors, strict=True)]
+        return list(map(weigh, xs, weights))
 
 
 class SpatialWeighting(nn.Module):
@@ -61,8 +62,7 @@ class SpatialWeighting(nn.Module):
         self.conv2 = ConvNorm(hidden, channels, bias=True, activation=torch.sigmoid)
 
     def forward(self, x: Tensor) -> Tensor:
-        weighted: Tensor = x * self.conv2(self.conv1(x.mean((2, 3), keepdim=True)))
-        return weighted
+        return weigh(x, self.conv2(self.conv1(x.mean((2, 3), keepdim=True))))
 
 
 class WeightedDepthwise(nn.Module):
@@ -110,7 +110,7 @@ class ConditionalChannelWeighting(WeightedDepthwise):
         super().__init__([c // 2 for c in channels], cross_reduction, spatial_reduction)
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        kept, worked = zip(*(x.chunk(2, 1) for x in xs), strict=True)
+        kept, worked = zip(*map(split, xs), strict=True)
         return [join_shuffled(a, b) for a, b in zip(kept, super().forward(list(worked)), strict=True)]
 
 
@@ -131,7 +131,3 @@ def _hidden(channels: int, reduction: int) -> int:
     if channels < reduction:
         raise ValueError(f"{channels} channels cannot be reduced by {reduction}: nothing is left")
     return channels // reduction
-
-
-def _repeated(weights: Tensor, factor: int) -> Tensor:
-    return F.interpolate(weights, scale_factor=float(factor), mode="nearest") if factor > 1 else weights

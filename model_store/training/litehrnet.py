@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from model_store.training.blocks import ConvNorm, IterativeHead, ShuffleUnit, depthwise, join_shuffled, separable
+from model_store.training.blocks import ConvNorm, IterativeHead, ShuffleUnit, depthwise, separable
 from model_store.training.channel_weighting import ConditionalChannelWeighting
+from model_store.training.operators import add_repeated, join_shuffled, split
 from posewire.models.litehrnet.spec import Variant
 
 
@@ -69,7 +70,7 @@ class Stem(nn.Module):
         self.linear_conv = ConvNorm(middle, half, activation=F.relu)
 
     def forward(self, picture: Tensor) -> Tensor:
-        a, b = self.conv1(picture).chunk(2, 1)
+        a, b = split(self.conv1(picture))
         return join_shuffled(self.branch1(a), self.linear_conv(self.depthwise_conv(self.expand_conv(b))))
 
 
@@ -94,13 +95,12 @@ def _blocks(variant: Variant, channels: Sequence[int]) -> nn.Module:
 
 
 def _fuse_path(channels: Sequence[int], source: int, to: int) -> nn.Module:
-    """From a branch to the size and channels of another."""
+    """From a branch to the channels of another, and to its size if that is smaller."""
     inputs, outputs = channels[source], channels[to]
     if source == to:
         return nn.Identity()
     if source > to:
-        upsample = nn.Upsample(scale_factor=2 ** (source - to), mode="nearest")
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), upsample)
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
     halvings = [separable(inputs, inputs, 2, relu=True) for _ in range(to - source - 1)]
     return nn.Sequential(*halvings, separable(inputs, outputs, 2, relu=False))
 
@@ -119,8 +119,10 @@ class FusedModule(nn.Module):
         # The authors' code adds in place, and published weights are trained with what follows from it: the finest branch counts
         # twice in its own sum, and every other sum takes twice the term of that finished sum, not of the branch.
         first, *others = [list(row.children()) for row in self.fuse_layers]
-        finest = sum((path(x) for path, x in zip(first[1:], xs[1:], strict=True)), 2 * xs[0])
-        sums = [finest]
-        for row in others:
-            sums.append(sum((path(x) for path, x in zip(row[1:], xs[1:], strict=True)), 2 * row[0](finest)))
-        return [F.relu(y) for y in sums]
+        finest = add_repeated(xs[0], *_converted(first, xs))
+        return [F.relu(finest), *(add_repeated(row[0](finest), *_converted(row, xs), relu=True) for row in others)]
+
+
+def _converted(row: Sequence[nn.Module], xs: Sequence[Tensor]) -> list[Tensor]:
+    """All branches but the finest, each by its path."""
+    return [path(x) for path, x in zip(row[1:], xs[1:], strict=True)]

@@ -9,8 +9,9 @@ Its last 1x1 convolution, to 1024 channels, and what classifies are left out.
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from model_store.training.blocks import ConvNorm, ShuffleUnit, depthwise, join_shuffled
+from model_store.training.blocks import ConvNorm, ShuffleUnit, depthwise
 from model_store.training.channel_weighting import ConditionalChannelWeighting, SingleBranch
+from model_store.training.operators import join_shuffled
 from model_store.training.pyramid import Pyramid
 
 STEM = 24  # channels

@@ -56,5 +56,7 @@ def test_branches_are_added_in_place_as_the_authors_do(name: str) -> None:
         for to, row in enumerate(module.fuse_layers):
             total = branches[0] if to == 0 else row[0](branches[0])
             for source, branch in enumerate(branches):
-                total += row[source](branch)  # changes branches[0] in the first row, and so every later row
+                term = row[source](branch)
+                factor = total.shape[-1] // term.shape[-1]
+                total += term.repeat_interleave(factor, 2).repeat_interleave(factor, 3)  # changes branches[0], and so every later row
             torch.testing.assert_close(fused[to], total.relu())

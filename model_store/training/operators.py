@@ -1,0 +1,142 @@
+"""What Lite-HRNet does between its convolutions; on a CPU, if asked, by C++ operators in one pass each.
+
+After `use_native` maps that are float32, on the CPU and channels-last go through `native/operators.cpp`; all others, and what is
+exported, go through torch's own operators as before. Both give the same numbers.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
+from torch import Tensor, nn
+
+from model_store.training import native
+
+_native = torch.ops.posewire_training
+_in_use = False
+
+
+def use_native(use: bool = True) -> None:
+    """Choose for this process.
+
+    Raises:
+        RuntimeError: there is no C++ compiler or no ninja, or the compiler fails; says what.
+    """
+    global _in_use  # noqa: PLW0603 - one choice for the process, as torch's own backends'
+    if use:
+        native.build()
+    _in_use = use
+
+
+def split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 2C, H, W) to its first and its second C channels."""
+    if _fits(x):
+        return _Split.apply(x)
+    a, b = x.chunk(2, 1)
+    return a, b
+
+
+def join_shuffled(a: Tensor, b: Tensor) -> Tensor:
+    """ShuffleNet's shuffle of two groups: (N, C, H, W) twice to (N, 2C, H, W) with channels a0 b0 a1 b1 …"""
+    if _fits(a, b):
+        return _Shuffle.apply(a, b)
+    return torch.stack([a, b], 2).flatten(1, 2)
+
+
+def weigh(x: Tensor, weights: Tensor) -> Tensor:
+    """(N, C, H, W) times (N, C, H / factor, W / factor), repeated to its size; or times (N, C, 1, 1)."""
+    if _fits(x, weights):
+        return _Weigh.apply(x, weights)
+    return x * weights if weights.shape[2:] in (x.shape[2:], (1, 1)) else x * _repeated(weights, x)
+
+
+def add_repeated(first: Tensor, *others: Tensor, relu: bool = False) -> Tensor:
+    """Twice the first and once each of the others, the coarser repeated to the finest's size; then a rectifier, or none."""
+    if _fits(first, *others):
+        return _AddRepeated.apply(relu, first, *others)
+    finest = max((first, *others), key=lambda x: x.shape[-1])
+    total = 2 * _repeated(first, finest)
+    for x in others:
+        total = total + _repeated(x, finest)
+    return F.relu(total) if relu else total
+
+
+class Conv2d(nn.Conv2d):
+    """torch's own, but for the gradient of a depthwise 3x3 convolution of stride 2, which is slow there."""
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        slow = self.kernel_size == (3, 3) and self.stride == (2, 2) and self.groups == self.in_channels == self.out_channels > 1
+        return _Depthwise2.apply(x, self.weight) if slow and _fits(x) else super().forward(x)
+
+
+def _fits(*maps: Tensor) -> bool:
+    return _in_use and all(
+        x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last) for x in maps
+    )
+
+
+def _repeated(x: Tensor, finest: Tensor) -> Tensor:
+    factor = finest.shape[-1] // x.shape[-1]
+    return x if factor == 1 else F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+# Autograd hands over a context and gradients that have no types.
+class _Split(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_native.split(x))
+
+    @staticmethod
+    def backward(_: Any, *halves: Tensor) -> Tensor:
+        return _native.join(*halves)
+
+
+class _Shuffle(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, a: Tensor, b: Tensor) -> Tensor:
+        return _native.shuffle(a, b)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_native.unshuffle(gradient))
+
+
+class _Weigh(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, weights: Tensor) -> Tensor:
+        context.save_for_backward(x, weights)
+        return _native.weigh(x, weights)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_native.weigh_gradients(gradient, *context.saved_tensors))
+
+
+class _AddRepeated(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, relu: bool, *maps: Tensor) -> Tensor:
+        total = _native.add_repeated(maps, relu)
+        context.factors, context.relu = [total.shape[-1] // x.shape[-1] for x in maps], relu
+        if relu:
+            context.save_for_backward(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        total = context.saved_tensors[0] if context.relu else gradient
+        return None, *_native.add_repeated_gradients(gradient, total, context.factors, context.relu)
+
+
+class _Depthwise2(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        context.save_for_backward(x, kernel)
+        return F.conv2d(x, kernel, None, 2, 1, 1, len(kernel))
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, kernel = context.saved_tensors
+        of_kernel = torch.ops.aten.convolution_backward(
+            gradient, x, kernel, None, [2, 2], [1, 1], [1, 1], False, [0, 0], len(kernel), [False, True, False]
+        )[1]
+        return _native.depthwise2_gradient(gradient, kernel, *x.shape[2:]), of_kernel
