@@ -45,19 +45,19 @@ def join_shuffled(a: Tensor, b: Tensor) -> Tensor:
 
 def weigh(x: Tensor, weights: Tensor) -> Tensor:
     """(N, C, H, W) times (N, C, H / factor, W / factor), repeated to its size; or times (N, C, 1, 1)."""
-    if _fits(x, weights):
+    if _fits(x) and weights.dtype == x.dtype:  # some channels of a map are not channels-last, but small: they are copied
         return _Weigh.apply(x, weights)
-    return x * weights if weights.shape[2:] in (x.shape[2:], (1, 1)) else x * _repeated(weights, x)
+    return x * weights if weights.shape[2:] in (x.shape[2:], (1, 1)) else x * _repeated(weights, x.shape[-1])
 
 
 def add_repeated(first: Tensor, *others: Tensor, relu: bool = False) -> Tensor:
     """Twice the first and once each of the others, the coarser repeated to the finest's size; then a rectifier, or none."""
     if _fits(first, *others):
         return _AddRepeated.apply(relu, first, *others)
-    finest = max((first, *others), key=lambda x: x.shape[-1])
-    total = 2 * _repeated(first, finest)
+    width = max([x.shape[-1] for x in (first, *others)])
+    total = 2 * _repeated(first, width)
     for x in others:
-        total = total + _repeated(x, finest)
+        total = total + _repeated(x, width)
     return F.relu(total) if relu else total
 
 
@@ -75,8 +75,8 @@ def _fits(*maps: Tensor) -> bool:
     )
 
 
-def _repeated(x: Tensor, finest: Tensor) -> Tensor:
-    factor = finest.shape[-1] // x.shape[-1]
+def _repeated(x: Tensor, width: int) -> Tensor:
+    factor = width // x.shape[-1]
     return x if factor == 1 else F.interpolate(x, scale_factor=float(factor), mode="nearest")
 
 

@@ -34,6 +34,7 @@ CASES: list[tuple[Any, list[tuple[int, ...]]]] = [
     (operators.weigh, [(3, 5, 8, 4), (3, 5, 1, 1)]),
     (operators.weigh, [(3, 5, 8, 4), (3, 5, 2, 1)]),
     (operators.weigh, [(3, 5, 8, 4), (3, 5, 8, 4)]),
+    (lambda x, w: operators.weigh(x, w.split([3, 5, 4], 1)[1]), [(3, 5, 8, 4), (3, 12, 4, 2)]),
     (operators.add_repeated, [(2, 7, 8, 4), (2, 7, 4, 2), (2, 7, 2, 1)]),
     (partial(operators.add_repeated, relu=True), [(2, 7, 8, 4), (2, 7, 8, 4), (2, 7, 4, 2)]),
     (operators.Conv2d(6, 6, 3, 2, 1, groups=6, bias=False), [(2, 6, 8, 6)]),
