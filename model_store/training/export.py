@@ -67,6 +67,6 @@ def _export(network: nn.Module, height: int, width: int, source: str, result: st
         )
     assert program is not None  # with dynamo, always a program
     program.optimize()
-    model = program.model_proto
+    model: onnx.ModelProto = program.model_proto
     onnx.checker.check_model(model, full_check=True)
     return model

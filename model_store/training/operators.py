@@ -4,15 +4,13 @@ After `use_native` maps that are float32, on the CPU and channels-last go throug
 exported, go through torch's own operators as before. Both give the same numbers.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
 from model_store.training import native
+from model_store.training.native import gradients
 
-_native = torch.ops.posewire_training
 _in_use = False
 
 
@@ -31,7 +29,7 @@ def use_native(use: bool = True) -> None:
 def split(x: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 2C, H, W) to its first and its second C channels."""
     if _fits(x):
-        return _Split.apply(x)
+        return gradients.split(x)
     a, b = x.chunk(2, 1)
     return a, b
 
@@ -39,21 +37,21 @@ def split(x: Tensor) -> tuple[Tensor, Tensor]:
 def join_shuffled(a: Tensor, b: Tensor) -> Tensor:
     """ShuffleNet's shuffle of two groups: (N, C, H, W) twice to (N, 2C, H, W) with channels a0 b0 a1 b1 …"""
     if _fits(a, b):
-        return _Shuffle.apply(a, b)
+        return gradients.shuffle(a, b)
     return torch.stack([a, b], 2).flatten(1, 2)
 
 
 def weigh(x: Tensor, weights: Tensor) -> Tensor:
     """(N, C, H, W) times (N, C, H / factor, W / factor), repeated to its size; or times (N, C, 1, 1)."""
     if _fits(x) and weights.dtype == x.dtype:  # some channels of a map are not channels-last, but small: they are copied
-        return _Weigh.apply(x, weights)
+        return gradients.weigh(x, weights)
     return x * weights if weights.shape[2:] in (x.shape[2:], (1, 1)) else x * _repeated(weights, x.shape[-1])
 
 
 def add_repeated(first: Tensor, *others: Tensor, relu: bool = False) -> Tensor:
     """Twice the first and once each of the others, the coarser repeated to the finest's size; then a rectifier, or none."""
     if _fits(first, *others):
-        return _AddRepeated.apply(relu, first, *others)
+        return gradients.add_repeated(relu, first, *others)
     width = max([x.shape[-1] for x in (first, *others)])
     total = 2 * _repeated(first, width)
     for x in others:
@@ -66,7 +64,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         slow = self.kernel_size == (3, 3) and self.stride == (2, 2) and self.groups == self.in_channels == self.out_channels > 1
-        return _Depthwise2.apply(x, self.weight) if slow and _fits(x) else super().forward(x)
+        return gradients.depthwise2(x, self.weight) if slow and _fits(x) else super().forward(x)
 
 
 def _fits(*maps: Tensor) -> bool:
@@ -78,65 +76,3 @@ def _fits(*maps: Tensor) -> bool:
 def _repeated(x: Tensor, width: int) -> Tensor:
     factor = width // x.shape[-1]
     return x if factor == 1 else F.interpolate(x, scale_factor=float(factor), mode="nearest")
-
-
-# Autograd hands over a context and gradients that have no types.
-class _Split(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_native.split(x))
-
-    @staticmethod
-    def backward(_: Any, *halves: Tensor) -> Tensor:
-        return _native.join(*halves)
-
-
-class _Shuffle(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, a: Tensor, b: Tensor) -> Tensor:
-        return _native.shuffle(a, b)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_native.unshuffle(gradient))
-
-
-class _Weigh(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, x: Tensor, weights: Tensor) -> Tensor:
-        context.save_for_backward(x, weights)
-        return _native.weigh(x, weights)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_native.weigh_gradients(gradient, *context.saved_tensors))
-
-
-class _AddRepeated(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, relu: bool, *maps: Tensor) -> Tensor:
-        total = _native.add_repeated(maps, relu)
-        context.factors, context.relu = [total.shape[-1] // x.shape[-1] for x in maps], relu
-        if relu:
-            context.save_for_backward(total)
-        return total
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        total = context.saved_tensors[0] if context.relu else gradient
-        return None, *_native.add_repeated_gradients(gradient, total, context.factors, context.relu)
-
-
-class _Depthwise2(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
-        context.save_for_backward(x, kernel)
-        return F.conv2d(x, kernel, None, 2, 1, 1, len(kernel))
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        x, kernel = context.saved_tensors
-        of_kernel = torch.ops.aten.convolution_backward(
-            gradient, x, kernel, None, [2, 2], [1, 1], [1, 1], False, [0, 0], len(kernel), [False, True, False]
-        )[1]
-        return _native.depthwise2_gradient(gradient, kernel, *x.shape[2:]), of_kernel

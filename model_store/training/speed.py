@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median, quantiles
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
@@ -36,7 +37,8 @@ class Trainer:
     def __init__(self, way: str, name: str, batch: int, height: int, width: int) -> None:
         torch.manual_seed(0)
         layout = torch.contiguous_format if way == BASELINE else torch.channels_last
-        network = build(name).to(memory_format=layout)
+        network: Any = build(name)  # torch does not type `to` with a layout
+        network.to(memory_format=layout)
         self._way = way
         self._network: Callable[[Tensor], Tensor] = torch.compile(network) if way == "compile" else network
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -51,7 +53,7 @@ class Trainer:
             heatmaps = self._network(self._pictures)
         loss = F.cross_entropy(heatmaps.float().flatten(2).transpose(1, 2), self._targets)
         self._optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimizer.step()
         return time.perf_counter() - began
 

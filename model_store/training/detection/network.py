@@ -124,6 +124,5 @@ def _output(features: int) -> nn.Conv2d:
     """To a score's logit, the centre's distance from the cell's and the logarithm of the sides, both in strides."""
     layer = nn.Conv2d(features, 5, 1)
     nn.init.normal_(layer.weight, std=0.01)
-    with torch.no_grad():
-        layer.bias.copy_(torch.tensor([PRIOR, 0.0, 0.0, 1.0, 1.0]))
+    layer.bias = nn.Parameter(torch.tensor([PRIOR, 0.0, 0.0, 1.0, 1.0]))
     return layer
