@@ -1,10 +1,14 @@
 """The C++ operators against torch's own."""
 
 import importlib
-import importlib.util
+import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +17,8 @@ torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 operators: Any = importlib.import_module("model_store.training.operators")
 networks: Any = importlib.import_module("model_store.training.networks")
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or importlib.util.find_spec("ninja") is None, reason="the C++ operators need g++ and ninja"
-)
+NINJA = shutil.which("ninja") or Path(sysconfig.get_path("scripts"), "ninja").exists()
+pytestmark = pytest.mark.skipif(not (shutil.which("g++") and NINJA), reason="the C++ operators need g++ and ninja")
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +89,11 @@ def test_other_maps_go_through_torch() -> None:
     x = torch.randn(2, 12, 6, 4)
     assert torch.equal(torch.cat(operators.split(x), 1), x)
     assert operators.split(x.bfloat16().to(memory_format=torch.channels_last))[0].dtype == torch.bfloat16
+
+
+def test_without_a_compiler_it_says_what_to_do(tmp_path: Path) -> None:
+    script = "from model_store.training.operators import use_native; use_native()"
+    environment = os.environ | {"CXX": "/nonexistent/g++", "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "RuntimeError: the C++ operators need g++ and ninja (pip install ninja); training works without them" in run.stderr
