@@ -9,6 +9,7 @@ from posewire.models.litehrnet.spec import VARIANTS, get_variant, parameter_coun
 # Too big for a test dependency: these tests run where the training environment is.
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 networks: Any = importlib.import_module("model_store.training.networks")
+litehrnet: Any = importlib.import_module("model_store.training.litehrnet")
 
 
 def shapes(network: Any) -> list[tuple[str, tuple[int, ...]]]:
@@ -40,7 +41,7 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 def test_an_unknown_variant_is_refused() -> None:
-    with pytest.raises(ModelError, match="litehrnet-18, litehrnet-30"):
+    with pytest.raises(ModelError, match=r"litehrnet-18, litehrnet-30.*shufflenetv2-ccw"):
         networks.build("litehrnet-19")
 
 
@@ -48,12 +49,14 @@ def test_an_unknown_variant_is_refused() -> None:
 def test_branches_are_added_in_place_as_the_authors_do(name: str) -> None:
     variant = get_variant(name)
     channels = variant.channels[:3]
-    module = networks.FusedModule(variant, channels).double().eval()
+    module = litehrnet.FusedModule(variant, channels).double().eval()
     xs = [torch.randn(1, c, 16 >> branch, 16 >> branch, dtype=torch.float64) for branch, c in enumerate(channels)]
     with torch.inference_mode():
         fused, branches = module(xs), module.layers(xs)
         for to, row in enumerate(module.fuse_layers):
             total = branches[0] if to == 0 else row[0](branches[0])
             for source, branch in enumerate(branches):
-                total += row[source](branch)  # changes branches[0] in the first row, and so every later row
+                term = row[source](branch)
+                factor = total.shape[-1] // term.shape[-1]
+                total += term.repeat_interleave(factor, 2).repeat_interleave(factor, 3)  # changes branches[0], and so every later row
             torch.testing.assert_close(fused[to], total.relu())

@@ -1,0 +1,72 @@
+"""A torch network into the ONNX file that the service can serve: any batch, one size.
+
+Lite-HRNet has a compiler of its own, `posewire models compile`, whose graph is faster; this is for the other networks.
+`posewire.files.write_atomically(path, model.SerializeToString())` puts a model into place.
+"""
+
+# A module's docstring tells of its forward.
+# ruff: noqa: D102
+
+import warnings
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+OPSET = 18
+
+
+class Heatmaps(nn.Module):
+    """(N, 3, H, W), normalised, to (N, K, H / 4, W / 4) heatmaps 0..1, of a network that gives logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return torch.sigmoid(self.network(picture))
+
+
+class BoxesAndScores(nn.Module):
+    """(N, 3, H, W) pixels 0..255 to (N, cells, 5): a box in pixels of the input and a score 0..1, of a detector."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Tensor) -> Tensor:
+        answers = self.network(picture / 255)
+        return torch.cat([answers[..., 1:], torch.sigmoid(answers[..., :1])], -1)
+
+
+def export_pose(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
+    """As the manifest's `layout = "heatmaps"`: `input`, float32-nchw, normalised, to `heatmaps`, 0..1."""
+    return _export(Heatmaps(network), height, width, "input", "heatmaps")
+
+
+def export_detector(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
+    """As the manifest's `layout = "boxes_scores"`: `images`, float32-nchw, BGR 0..255, to `boxes_scores`."""
+    return _export(BoxesAndScores(network), height, width, "images", "boxes_scores")
+
+
+def _export(network: nn.Module, height: int, width: int, source: str, result: str) -> onnx.ModelProto:
+    # A batch of two, as torch takes one for a constant. On the CPU: constants of a device would go into the graph.
+    network = network.cpu().eval()
+    example = torch.zeros(2, 3, height, width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own deprecations, which nobody here can mend
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[source],
+            output_names=[result],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # with dynamo, always a program
+    program.optimize()
+    model: onnx.ModelProto = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    return model
