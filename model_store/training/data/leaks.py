@@ -8,6 +8,7 @@ and PyWavelets into the loop that reads every picture, and do not give the mirro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import cv2
 import numpy as np
@@ -29,7 +30,12 @@ class Fingerprints:
     """Pictures as the check sees them."""
 
     ids: Sequence[str]  # as `picture_id` gives them
-    hashes: UInt8Array  # (n, 32) uint8
+    hashes: UInt8Array  # (n, 32) uint8; (0, 32): nobody has looked at the pictures
+
+    @classmethod
+    def of_numbers(cls, ids: Sequence[str]) -> Self:
+        """For pictures that nobody has looked at: only their numbers are compared."""
+        return cls(ids, np.zeros((0, HASH_BYTES), np.uint8))
 
 
 def perceptual_hash(pixels: UInt8Array) -> UInt8Array:
