@@ -1,16 +1,41 @@
-"""What the commands of the training have in common."""
+"""What the commands of both trainings have in common."""
 
-import sys
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
+import cv2
+import torch
 import typer
 
-from posewire.errors import PosewireError
+from model_store.training.locks import exclusive
+from posewire.files import make_folder
+
+RecipeOption = Annotated[Path, typer.Option(help="TOML file; model_store/training/recipes has some.")]
+WorkOption = Annotated[Path, typer.Option(help="Folder of checkpoints and curves; a training that is in it goes on.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Folder that `python -m model_store.training.data cut` made; WORK/data if not named.")
+]
+StartOption = Annotated[
+    Path | None, typer.Option(help="Checkpoint to begin from, not random weights; no matter once WORK has checkpoints.")
+]
+MinutesOption = Annotated[float | None, typer.Option(min=0, help="Stop after this time; the same command goes on later.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Cores for the network; making the pictures takes a part of one more.")]
+NiceOption = Annotated[int, typer.Option(min=0, max=19, help="How far to step back for other programs; 0: not at all.")]
 
 
-def run(app: typer.Typer) -> None:
-    """Run a command line; an error that its user can mend is told in its own words, without a traceback."""
-    try:
-        app()
-    except PosewireError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
+@contextmanager
+def working_in(work: Path, threads: int, nice: int) -> Iterator[None]:
+    """Make the work folder and hold it, step back for other programs, and share out the cores.
+
+    Raises:
+        PosewireError: the folder cannot be made, or another process holds it.
+    """
+    make_folder(work)
+    os.nice(max(0, nice - os.nice(0)))
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    with exclusive(work):
+        yield

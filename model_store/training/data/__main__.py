@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model_store.training.commands import run
+from model_store.training.command_line import run
 from model_store.training.data import crops, cutting, known, labelling, scenes
 from model_store.training.data.movenet import MoveNet
 from model_store.training.data.sets import LspSet, YoloSet, load_sets, people_of, scenes_of
