@@ -78,6 +78,7 @@ class PoseTraining:
         self.network = networks.build(recipe.network)
         self.teacher = HeatmapTeacher(folder / recipe.distillation.teacher) if recipe.distillation else None
         initialise(self.network, recipe.seed)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
 
     def batch(self, stretch: int, size: int, rng: np.random.Generator) -> PoseBatch:
         """Draw people, show them in other ways."""
@@ -129,8 +130,8 @@ class PoseTraining:
 
 
 def normalise(pictures: Sequence[UInt8Array]) -> FloatArray:
-    """(H, W, 3) uint8 RGB each to (N, 3, H, W) float32."""
-    return np.ascontiguousarray(((np.stack(pictures) - _MEAN) / _STD).transpose(0, 3, 1, 2), np.float32)
+    """(H, W, 3) uint8 RGB each to (N, 3, H, W) float32, channels-last in memory: convolutions are faster so."""
+    return np.asarray((np.stack(pictures) - _MEAN) / _STD, np.float32).transpose(0, 3, 1, 2)
 
 
 def initialise(network: nn.Module, seed: int) -> None:

@@ -100,8 +100,9 @@ class DetectorAugmentation(toml.Table):
 
     smallest: PositiveFloat = 0.6  # of the pictures' scales
     largest: PositiveFloat = 1.7
-    narrowest: PositiveFloat = 0.75  # of the pictures' aspects, against their own
-    widest: PositiveFloat = 1.35
+    squeeze: float = Field(1.15, ge=1)  # by which a picture's aspect changes, either way, at most
+    narrowest: PositiveFloat = 0.75  # aspects, width by height, that pictures of stretched sets are given
+    widest: PositiveFloat = 1.6
     mirror: Share = 0.5
     grey: Share = 0.1
     gain_sigma: NonNegativeFloat = 0.2
@@ -114,3 +115,4 @@ class DetectorRecipe(Recipe):
 
     stages: tuple[DetectorStage, ...] = Field(min_length=1)
     augmentation: DetectorAugmentation = DetectorAugmentation()
+    stretched: tuple[str, ...] = ()  # sets whose pictures were made square
