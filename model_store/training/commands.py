@@ -1,6 +1,7 @@
 """What the commands of both trainings have in common."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import cv2
 import torch
 import typer
+from model_store.training.operators import use_native
 
 from model_store.training.locks import exclusive
 from posewire.files import make_folder
@@ -28,7 +30,7 @@ NiceOption = Annotated[int, typer.Option(min=0, max=19, help="How far to step ba
 
 @contextmanager
 def working_in(work: Path, threads: int, nice: int) -> Iterator[None]:
-    """Make the work folder and hold it, step back for other programs, and share out the cores.
+    """Make the work folder and hold it, step back for other programs, share out the cores, and take the C++ operators if they can be built.
 
     Raises:
         PosewireError: the folder cannot be made, or another process holds it.
@@ -37,5 +39,9 @@ def working_in(work: Path, threads: int, nice: int) -> Iterator[None]:
     os.nice(max(0, nice - os.nice(0)))
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
+    try:
+        use_native()
+    except RuntimeError as error:
+        print(f"training without the C++ operators, which is slower: {str(error).splitlines()[0]}", file=sys.stderr)
     with exclusive(work):
         yield

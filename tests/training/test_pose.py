@@ -3,7 +3,6 @@
 import csv
 import importlib
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +80,7 @@ def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(sticks: Path, work: Path, *more: object) -> list[str]:
-    options = ["--recipe", sticks / "recipe.toml", "--work", work, "--data", sticks / "data", *more]
+    options = ["--recipe", sticks / "recipe.toml", "--work", work, "--data", sticks / "data", "--nice", 0, *more]
     return [sys.executable, "-m", "model_store.training.pose", *map(str, options)]
 
 
@@ -98,7 +97,7 @@ def test_it_trains_is_killed_goes_on_and_learns(sticks: Path, tmp_path: Path) ->
         process.kill()
     before = curves(tmp_path)
     run = subprocess.run(command(sticks, tmp_path), capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1].startswith("done: ")
     rows = curves(tmp_path)
     assert rows[: len(before)] == before
@@ -166,14 +165,11 @@ def test_a_teacher_of_heatmaps_is_followed(sticks: Path) -> None:
         training(sticks, stage=f'{RECIPE}[distillation]\nteacher = "none.onnx"\n')
 
 
-def test_leaks_end_the_run_before_it_begins(sticks: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    for name in (cutting.TRAIN, cutting.HELD_OUT):
-        shutil.copytree(sticks / "data" / cutting.TRAIN, data / name)
-    run = subprocess.run(command(sticks, tmp_path, "--data", data), capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert run.stderr.startswith("48 held-out pictures are in the training data; take them out:\n  coco/000000000000: ")
-    assert not list(tmp_path.glob("checkpoints/*"))
+def test_leaks_end_the_run_before_it_begins(sticks: Path) -> None:
+    data = crops.open_crops(sticks / "data" / cutting.TRAIN)
+    recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
+    with pytest.raises(PosewireError, match="^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
+        pose.PoseTraining(recipe, data, data, sticks)
 
 
 def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
@@ -182,6 +178,9 @@ def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
     run = subprocess.run(options, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == f"{tmp_path}/recipe.toml: learn: there is no such key\n"
+
+
+def test_a_recipe_that_fits_nothing_is_refused(sticks: Path) -> None:
     with pytest.raises(PosewireError, match="gives all sources that are there the weight 0: sticks"):
         training(sticks, stage=f"{RECIPE}[sources]\nsticks = 0\n")
     with pytest.raises(PosewireError, match="litehrnet-19"):
