@@ -117,12 +117,13 @@ class Trainer(Generic[Batch]):
             for batch, began in self._batches():
                 self._step(batch, bar)
                 self.seconds += time.monotonic() - began
-                if self._at_row():
-                    self._log(bar)
+                row = self._add_row() if self._at_row() else None
                 now = time.monotonic()
-                if self._at_row() or now - saved > CHECKPOINT_SECONDS:
+                if row is not None or now - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = now
+                if row is not None:  # told when no kill can take it back
+                    bar.tell(curves.tell(row))
                 if now >= end or stop():
                     break
             self.save()
@@ -203,7 +204,7 @@ class Trainer(Generic[Batch]):
         every = self.recipe.log_every
         return self.seen // every > (self.seen - self.recipe.batch) // every or self.seen >= self.total
 
-    def _log(self, bar: Bar) -> None:
+    def _add_row(self) -> curves.Row:
         stretch = self.stretch_at(self.step - 1)
         at = self.training.stretches[stretch]
         before = self.rows[-1] if self.rows else {"seen": 0.0, "minutes": 0.0}
@@ -216,7 +217,7 @@ class Trainer(Generic[Batch]):
         }
         self.rows.append(row)
         self.losses = []
-        bar.tell(curves.tell(row))
+        return row
 
 
 def _move_towards(average: nn.Module, network: nn.Module, share: float) -> None:

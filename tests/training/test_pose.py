@@ -168,7 +168,7 @@ def test_a_teacher_of_heatmaps_is_followed(sticks: Path) -> None:
 def test_leaks_end_the_run_before_it_begins(sticks: Path) -> None:
     data = crops.open_crops(sticks / "data" / cutting.TRAIN)
     recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
-    with pytest.raises(PosewireError, match="^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
+    with pytest.raises(PosewireError, match=r"^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
         pose.PoseTraining(recipe, data, data, sticks)
 
 
