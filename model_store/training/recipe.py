@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from model_store.training import toml
 from model_store.training.data.records import JOINTS, KEYPOINTS
@@ -27,8 +27,8 @@ class Recipe(toml.Table):
     """What both trainings share."""
 
     batch: PositiveInt = 64
-    seed: int = Field(0, ge=0)
-    ema: float = Field(0.999, ge=0, lt=1)  # decay of the average of the weights, a step
+    seed: NonNegativeInt = 0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the average of the weights, a step
     log_every: PositiveInt = 16_000  # samples between two rows of the curves
     optimiser: Optimiser = Optimiser()
     sources: dict[str, NonNegativeFloat] = Field(
@@ -100,7 +100,7 @@ class DetectorAugmentation(toml.Table):
 
     smallest: PositiveFloat = 0.6  # of the pictures' scales
     largest: PositiveFloat = 1.7
-    squeeze: float = Field(1.15, ge=1)  # by which a picture's aspect changes, either way, at most
+    squeeze: Annotated[float, Field(ge=1)] = 1.15  # by which a picture's aspect changes, either way, at most
     narrowest: PositiveFloat = 0.75  # aspects, width by height, that pictures of stretched sets are given
     widest: PositiveFloat = 1.6
     mirror: Share = 0.5
