@@ -1,0 +1,118 @@
+"""People cut out once, with room around them to scale, turn and shift: what the pose network trains on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from model_store.training.data import arrays
+from model_store.training.data.leaks import HASH_BYTES, Fingerprints, perceptual_hash
+from model_store.training.data.records import KEYPOINTS, Person, Picture, read_picture
+from posewire.inference.pose import PADDING
+from posewire.types import FloatArray, UInt8Array
+from posewire.vision.geometry import apply_affine, crop_affine
+
+# A stored crop shows this much more than what the service shows of a person, along the height.
+AROUND = 1.5
+DEFAULT_SIDE = 288
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """People in square crops; what the service would show of one is in the middle, `side / AROUND` high and three quarters of it wide."""
+
+    pictures: UInt8Array  # (n, side, side, 3), RGB
+    keypoints_xy: FloatArray  # (n, 17, 2), crop pixels
+    weights: FloatArray  # (n, 17), 0..1; 0: unknown
+    boxes_xywh: FloatArray  # (n, 4), crop pixels: the person's box as annotated
+    sources: Sequence[str]  # the sets
+    source: np.ndarray[tuple[int], np.dtype[np.int64]]  # (n,) indices into `sources`
+    fingerprints: Fingerprints  # of the pictures, one each person
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return int(self.pictures.shape[1])
+
+
+def cut(people: Sequence[Person], folder: Path, *, side: int = DEFAULT_SIDE, workers: int = 2, advance: Callable[[], None]) -> None:
+    """Cut people into a folder; goes on where it was stopped.
+
+    Args:
+        people: those of one picture behind each other, so that it is read once.
+        folder: to be made.
+        side: of a crop, pixels; a multiple of 8.
+        workers: threads.
+        advance: called after every picture.
+
+    Raises:
+        PosewireError: as `arrays.build`, or a picture cannot be read.
+    """
+    sources = sorted({person.source for person in people})
+    plan = arrays.Plan(
+        tasks=by_picture(people),
+        work=lambda group: _cut_picture(group, side),
+        rows={"pictures": arrays.Rows((side, side, 3), "uint8"), "hashes": arrays.Rows((HASH_BYTES,), "uint8")},
+        given=_annotations(people, side) | {"source": np.array([sources.index(p.source) for p in people], np.int64)},
+        notes={"sources": sources, "ids": [person.id for person in people], "side": side},
+        source=" ".join(name(person.picture) for person in people),
+    )
+    arrays.build(folder, plan, workers=workers, advance=advance)
+
+
+def open_crops(folder: Path) -> Crops:
+    """What `cut` made.
+
+    Raises:
+        PosewireError: it is not there, or not whole.
+    """
+    read = arrays.read(folder)
+    a = read.arrays
+    prints = Fingerprints(read.notes["ids"], np.asarray(a["hashes"]))
+    in_memory = {key: np.asarray(a[key]) for key in ("keypoints_xy", "weights", "boxes_xywh", "source")}
+    return Crops(a["pictures"], sources=read.notes["sources"], fingerprints=prints, **in_memory)
+
+
+def name(picture: Picture) -> str:
+    """Tells one picture from another."""
+    return str(picture) if isinstance(picture, Path) else perceptual_hash(picture).tobytes().hex()
+
+
+def by_picture(people: Sequence[Person]) -> list[arrays.Task[Sequence[Person]]]:
+    """One task a picture: its people, who are behind each other."""
+    starts = [n for n, person in enumerate(people) if n == 0 or not _same(person.picture, people[n - 1].picture)]
+    return [arrays.Task(start, stop, people[start:stop]) for start, stop in zip(starts, [*starts[1:], len(people)], strict=True)]
+
+
+def _same(a: Picture, b: Picture) -> bool:
+    return a == b if isinstance(a, Path) and isinstance(b, Path) else a is b
+
+
+def _affine(box_xywh: FloatArray, side: int) -> FloatArray:
+    affine = crop_affine(box_xywh, side, side * 3 // 4, AROUND * PADDING)
+    affine[0, 2] += side / 8  # from the narrow crop's middle to the square's
+    return affine
+
+
+def _annotations(people: Sequence[Person], side: int) -> dict[str, arrays.Array]:
+    affines = [_affine(person.box_xywh, side) for person in people]
+    keypoints = [apply_affine(affine, person.keypoints_xy) for person, affine in zip(people, affines, strict=True)]
+    corners = [apply_affine(affine, person.box_xywh[:2]) for person, affine in zip(people, affines, strict=True)]
+    sizes = [person.box_xywh[2:] * affine[0, 0] for person, affine in zip(people, affines, strict=True)]
+    return {
+        "keypoints_xy": np.array(keypoints, np.float32).reshape(-1, KEYPOINTS, 2),
+        "weights": np.array([person.weights for person in people], np.float32).reshape(-1, KEYPOINTS),
+        "boxes_xywh": np.concatenate([np.array(corners, np.float32), np.array(sizes, np.float32)], -1).reshape(-1, 4),
+    }
+
+
+def _cut_picture(people: Sequence[Person], side: int) -> dict[str, arrays.Array]:
+    """The people of one picture."""
+    pixels = read_picture(people[0].picture)
+    cut_out = [cv2.warpAffine(pixels, _affine(person.box_xywh, side), (side, side), flags=cv2.INTER_LINEAR) for person in people]
+    return {"pictures": np.stack(cut_out), "hashes": np.tile(perceptual_hash(pixels), (len(people), 1))}

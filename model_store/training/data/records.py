@@ -1,0 +1,72 @@
+"""What every loader gives: people with keypoints for the pose network, pictures with boxes for the detector."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from posewire.errors import PosewireError
+from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.types import FloatArray, UInt8Array
+
+# A file, or (H, W, 3) uint8 RGB.
+Picture: TypeAlias = Path | UInt8Array
+
+JOINTS = KEYPOINT_SETS["coco17"]
+KEYPOINTS = len(JOINTS.names)
+
+# COCO names its pictures by twelve digits; sets made of COCO keep them somewhere in the name.
+_COCO_NAME = re.compile(r"(?<!\d)\d{12}(?!\d)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """One person of a picture. Coordinates are pixels of the picture as it is stored."""
+
+    picture: Picture
+    box_xywh: FloatArray  # (4,) float32
+    keypoints_xy: FloatArray  # (17, 2) float32
+    weights: FloatArray  # (17,) float32, 0..1: how far each keypoint is to be believed; 0: unknown
+    source: str  # the set
+    id: str  # of the picture, as `picture_id` gives it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One picture and everybody in it. Coordinates are pixels of the picture as it is stored."""
+
+    picture: Picture
+    boxes_xywh: FloatArray  # (N, 4) float32
+    source: str  # the set
+    id: str  # of the picture, as `picture_id` gives it
+
+
+def picture_id(path: Path, source: str) -> str:
+    """`coco/` and twelve digits if the name has them, for they name the same picture in every set; else `source/stem`."""
+    digits = _COCO_NAME.search(path.name)
+    return f"coco/{digits.group()}" if digits else f"{source}/{path.stem}"
+
+
+def read_picture(picture: Picture) -> UInt8Array:
+    """(H, W, 3) uint8 RGB, as stored: annotations are drawn on pixels that no EXIF orientation has turned.
+
+    Raises:
+        PosewireError: there is no such file, or it is not a picture.
+    """
+    if isinstance(picture, np.ndarray):
+        return picture
+    pixels = cv2.imread(str(picture), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if picture.is_file() else None
+    if pixels is None:
+        raise PosewireError(f"{picture} is not a picture that can be read: put it back or take it out of the set")
+    return np.asarray(pixels, np.uint8)
+
+
+def swap_sides(per_joint: FloatArray) -> FloatArray:
+    """(…, 17, C) with the left and the right joints changed over, as in a mirrored picture."""
+    order = np.arange(KEYPOINTS)
+    for left, right in JOINTS.flip_pairs:
+        order[[left, right]] = right, left
+    return per_joint[..., order, :]

@@ -1,0 +1,187 @@
+"""Training the pose network end to end, on people made of sticks."""
+
+import csv
+import importlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_store.training import toml
+from model_store.training.data import cutting
+from model_store.training.data.sets import load_sets
+from posewire.errors import PosewireError
+from posewire.models.store import default_root
+from tests.training.data.stick import coco_set
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed: no pose network is trained")
+pose: Any = importlib.import_module("model_store.training.pose")
+checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
+crops: Any = importlib.import_module("model_store.training.data.crops")
+recipes: Any = importlib.import_module("model_store.training.recipe")
+
+SETS = """
+[[train]]
+name = "sticks"
+kind = "coco"
+annotations = "train/people.json"
+images = "train/images"
+
+[[held_out]]
+name = "val"
+kind = "coco"
+annotations = "val/people.json"
+images = "val/images"
+"""
+RECIPE = """
+batch = 8
+log_every = 16
+
+[optimiser]
+rate = 2e-3
+schedule = "constant"
+warmup = 3
+
+[[stages]]
+height = 64
+width = 32
+sigma = 1.0
+samples = 64
+
+[[stages]]
+height = 64
+width = 64
+sigma = 1.0
+samples = 32
+
+[augmentation]
+half_body = 0
+rotation = 0
+occlusion = 0
+"""
+SHIPPED = Path(pose.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of cut crops and of a recipe."""
+    folder = tmp_path_factory.mktemp("sticks")
+    coco_set(folder / "train", range(48))
+    coco_set(folder / "val", range(100, 108))
+    (folder / "sets.toml").write_text(SETS)
+    (folder / "recipe.toml").write_text(RECIPE)
+    sets = load_sets(folder / "sets.toml")
+    cutting.cut_people(sets, folder, folder / "data", side=96, workers=2, report=lambda total, what: lambda: None)
+    return folder
+
+
+def command(sticks: Path, work: Path, *more: object) -> list[str]:
+    options = ["--recipe", sticks / "recipe.toml", "--work", work, "--data", sticks / "data", "--nice", 0, *more]
+    return [sys.executable, "-m", "model_store.training.pose", *map(str, options)]
+
+
+def curves(work: Path) -> list[dict[str, float]]:
+    with (work / "curves.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_it_trains_is_killed_goes_on_and_learns(sticks: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(command(sticks, tmp_path), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(random.randrange(1, 4)):
+            assert process.stdout.readline().startswith("seen ")
+        process.kill()
+    before = curves(tmp_path)
+    run = subprocess.run(command(sticks, tmp_path), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1].startswith("done: ")
+    rows = curves(tmp_path)
+    assert rows[: len(before)] == before
+    assert [row["seen"] for row in rows] == list(range(16, 97, 16))
+    assert [(row["height"], row["width"]) for row in rows] == [(64, 32)] * 4 + [(64, 64)] * 2
+    assert rows[3]["loss"] < 0.93 * rows[0]["loss"]
+    assert all(0 <= row["ap"] <= row["ap50"] <= 1 for row in rows)
+    content = checkpoints.load(checkpoints.newest(tmp_path / "checkpoints"))
+    assert content["hw"] == (64, 64)
+    network = pose.networks.build("litehrnet-18")
+    network.load_state_dict(content["ema"])
+
+
+def training(sticks: Path, change: str = "", stage: str = "") -> Any:
+    recipe = sticks / "changed.toml"
+    recipe.write_text(change + (stage or RECIPE))
+    data = (crops.open_crops(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    return pose.PoseTraining(toml.load(recipe, recipes.PoseRecipe), *data, sticks)
+
+
+def test_a_batch_is_pictures_with_their_heatmaps(sticks: Path) -> None:
+    made = training(sticks)
+    batch = made.batch(0, 8, np.random.default_rng(1))
+    assert batch.pictures.shape == (8, 3, 64, 32)
+    assert batch.heatmaps.shape == (8, 17, 16, 8)
+    assert batch.teacher is None
+    again, other = (made.batch(0, 8, np.random.default_rng(seed)) for seed in (1, 2))
+    assert torch.equal(batch.pictures, again.pictures)
+    assert torch.equal(batch.heatmaps, again.heatmaps)
+    assert not torch.equal(batch.pictures, other.pictures)
+    # Every keypoint that counts has a peak that is told in its heatmap.
+    peaks = batch.heatmaps.flatten(2).amax(-1)
+    assert (peaks[batch.weights > 0] > 0.7).all()
+
+
+def test_joints_count_as_the_recipe_says(sticks: Path) -> None:
+    weights = [0.0] + [1.0] * 15 + [3.0]
+    found = training(sticks, f"joint_weights = {weights}\n").batch(0, 8, np.random.default_rng(1)).weights
+    assert found[:, 0].max() == 0
+    assert found[:, 16].max() == 3
+
+
+def test_the_shipped_checkpoint_is_a_beginning(sticks: Path) -> None:
+    made = training(sticks)
+    shipped = SHIPPED / "checkpoints" / "pose.pt"
+    checkpoints.load_weights(shipped, made.network)
+    expected = torch.load(shipped, weights_only=True)["ema"]
+    assert all(torch.equal(value, expected[key]) for key, value in made.network.state_dict().items())
+
+
+def test_a_teacher_of_heatmaps_is_followed(sticks: Path) -> None:
+    stage = "[[stages]]\nheight = 128\nwidth = 96\nsigma = 1.15\nsamples = 8\n"
+    teacher = default_root() / "weights" / "litehrnet18-128x96.onnx"
+    made = training(sticks, stage=f'{stage}[distillation]\nteacher = "{teacher}"\nweight = 0.5\n')
+    batch = made.batch(0, 2, np.random.default_rng(1))
+    assert batch.teacher.shape == batch.heatmaps.shape
+    loss = made.loss(made.network, batch)
+    alone = training(sticks, stage=stage)
+    alone.network.load_state_dict(made.network.state_dict())
+    assert loss > alone.loss(alone.network, batch) > 0
+    loss.backward()
+    with pytest.raises(PosewireError, match="takes pictures of 128x96, the stage has 64x32"):
+        training(sticks, stage=f'{RECIPE}[distillation]\nteacher = "{teacher}"\n').batch(0, 2, np.random.default_rng(1))
+    with pytest.raises(PosewireError, match=r"the teacher .*none\.onnx cannot be read"):
+        training(sticks, stage=f'{RECIPE}[distillation]\nteacher = "none.onnx"\n')
+
+
+def test_leaks_end_the_run_before_it_begins(sticks: Path) -> None:
+    data = crops.open_crops(sticks / "data" / cutting.TRAIN)
+    recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
+    with pytest.raises(PosewireError, match=r"^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
+        pose.PoseTraining(recipe, data, data, sticks)
+
+
+def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(f"learn = 1\n{RECIPE}")
+    options = command(sticks, tmp_path / "work", "--recipe", tmp_path / "recipe.toml")
+    run = subprocess.run(options, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr == f"{tmp_path}/recipe.toml: learn: there is no such key\n"
+
+
+def test_a_recipe_that_fits_nothing_is_refused(sticks: Path) -> None:
+    with pytest.raises(PosewireError, match="gives all sources that are there the weight 0: sticks"):
+        training(sticks, stage=f"{RECIPE}[sources]\nsticks = 0\n")
+    with pytest.raises(PosewireError, match="litehrnet-19"):
+        training(sticks, 'network = "litehrnet-19"\n')
