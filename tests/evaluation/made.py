@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from posewire.evaluation.annotations import Row
-from tests.pictures import ASTRONAUT, encode, landscape
+from tests.pictures import astronaut, encode, landscape
 
 # The astronaut as a person would annotate her: x, y, visibility; her right elbow is hidden, her legs are out of the picture.
 KEYPOINTS = [
@@ -27,11 +27,13 @@ def make_set(folder: Path, annotations: Sequence[dict[str, Any]], people: int = 
     """`people` pictures of the astronaut and one of nobody in `images/`, beside `annotations.json`, whose path it gives."""
     (folder / "images").mkdir(parents=True)
     names = [f"{first_id + i}.jpg" for i in range(people)]
+    pixels = astronaut()
+    pixels[0, 0] = first_id  # so that sets of other ids have other pictures
     for name in names:
-        (folder / "images" / name).write_bytes(ASTRONAUT.read_bytes())
-    (folder / "images" / "nobody.jpg").write_bytes(encode(landscape()))
+        (folder / "images" / name).write_bytes(encode(pixels))
+    (folder / "images" / "nobody.jpg").write_bytes(encode(landscape(640 + first_id)))
     images = [{"id": first_id + i, "file_name": name, "width": 512, "height": 512} for i, name in enumerate(names)]
-    images.append({"id": first_id + people, "file_name": "nobody.jpg", "width": 640, "height": 480})
+    images.append({"id": first_id + people, "file_name": "nobody.jpg", "width": 640 + first_id, "height": 480})
     person = {"id": 1, "name": "person"}
     content = {"info": {}, "images": images, "annotations": list(annotations), "categories": [person]}
     (folder / "annotations.json").write_text(json.dumps(content))

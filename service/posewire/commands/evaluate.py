@@ -11,7 +11,7 @@ from posewire.calibration import Limits
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import PosewireError
-from posewire.evaluation.annotations import Annotations, Row
+from posewire.evaluation.annotations import Annotations, Row, other_set
 from posewire.evaluation.joints import Joints, find_people
 from posewire.evaluation.page import page
 from posewire.evaluation.predicting import Boxes, Source, predict_all
@@ -47,7 +47,7 @@ def evaluate(options: EvaluateOptions, settings: Settings) -> int:
     """
     configure_logging(settings.log_level)
     data = Annotations(options.annotations, options.images)
-    other = _other(data, options)
+    other = other_set(data, options.fit_images, options.fit_annotations, "fit")
     if options.html is not None and not options.html.parent.is_dir():
         raise PosewireError(f"{options.html.parent} is not a folder: make it, or give another --html")
     curve = _curve(other, settings, options) if other else None
@@ -76,20 +76,6 @@ def _runs(data: Annotations, options: EvaluateOptions, settings: Settings) -> It
             answers = predict_all(data.pictures, kinds, source, advance)
         for boxes, rows in zip(kinds, answers, strict=True):
             yield rows, score_run(data, rows, boxes, None if options.url else flip)
-
-
-def _other(data: Annotations, options: EvaluateOptions) -> Annotations | None:
-    """The pictures to fit on: none that is reported on."""
-    if options.fit_images is None and options.fit_annotations is None:
-        return None
-    if options.fit_images is None or options.fit_annotations is None:
-        raise PosewireError("--fit-images and --fit-annotations go together: give both, or neither")
-    other = Annotations(options.fit_annotations, options.fit_images)
-    held_out = {(p.image_id, p.path.name) for p in data.pictures}
-    shared = [p for p in other.pictures if (p.image_id, p.path.name) in held_out or any(p.path.samefile(q.path) for q in data.pictures)]
-    if shared:
-        raise PosewireError(f"{shared[0].path} is among the pictures that are reported on: fit on others")
-    return other
 
 
 def _curve(other: Annotations, settings: Settings, options: EvaluateOptions) -> Curve:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,6 +131,24 @@ class Annotations:
             run.accumulate()
             run.summarize()
         return dict(zip(names, map(float, run.stats), strict=True))
+
+
+def other_set(data: Annotations, images: Path | None, annotations: Path | None, option: str) -> Annotations | None:
+    """The set of `--OPTION-images` and `--OPTION-annotations`, to fit something on: none of its pictures is in `data`; None: none is given.
+
+    Raises:
+        PosewireError: one of the two is not given, they share a picture with `data`, or as `Annotations`.
+    """
+    if images is None and annotations is None:
+        return None
+    if images is None or annotations is None:
+        raise PosewireError(f"--{option}-images and --{option}-annotations go together: give both, or neither")
+    found = Annotations(annotations, images)
+    contents = {hashlib.sha256(picture.path.read_bytes()).digest() for picture in data.pictures}
+    shared = next((p for p in found.pictures if hashlib.sha256(p.path.read_bytes()).digest() in contents), None)
+    if shared is not None:
+        raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
+    return found
 
 
 def _pictures(content: Any, folder: Path) -> list[Picture]:
