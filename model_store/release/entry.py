@@ -46,7 +46,7 @@ def with_model(text: str | None, entry: Mapping[str, Any], *, default: bool) -> 
         document = tomlkit.parse(after)
         document["defaults"][entry["task"]] = entry["name"]
         after = tomlkit.dumps(document)
-    if tomllib.loads(after) != wanted:
+    if _parsed(after) != wanted:
         raise ModelError("the manifest's [[models]] are not written one after the other as tables: put the entry in by hand")
     return after
 
@@ -63,6 +63,13 @@ def baseline(text: str | None, task: Task, name: str) -> str | None:
         raise ModelError(f"{name} is a model for the task {tasks[name]}; give the new one another name")
     default = content.get("defaults", {}).get(task)
     return default or (name if name in tasks else None)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def _block(entry: Mapping[str, Any]) -> str:

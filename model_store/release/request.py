@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from model_store.release.about import About
 from model_store.release.artefacts import Network
+from posewire.errors import ModelError
 from posewire.evaluation.annotations import Annotations
 from posewire.models.litehrnet.options import MEAN, STD
+from posewire.models.specs import Name
 
 _STRIDE: Final = 4  # of Lite-HRNet's heatmaps
 _NMS_IOU: Final = 0.65
@@ -17,7 +21,11 @@ _PAD: Final = 114
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What the command line asked for, read and checked."""
+    """What the command line asked for, read and checked.
+
+    Raises:
+        ModelError: the name is not one of a model.
+    """
 
     store: Path  # the folder of the manifest
     name: str
@@ -29,6 +37,12 @@ class Request:
     other: Annotations | None  # of training pictures: what scores and INT8 are calibrated on; None: neither is tried
     force: str | None  # why it may ship although it is worse; None: it may not
     default: bool  # whether it is to serve by default
+
+    def __post_init__(self) -> None:
+        try:
+            TypeAdapter(Name).validate_python(self.name)
+        except ValidationError:
+            raise ModelError(f"the name {self.name!r} is not of letters and digits, with dots, dashes and underscores between") from None
 
     @property
     def files(self) -> dict[str, str]:

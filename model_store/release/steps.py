@@ -17,6 +17,7 @@ from posewire.evaluation.joints import Joints, find_people
 from posewire.evaluation.predicting import Source
 from posewire.evaluation.reliability import Curve, fit
 from posewire.files import make_folder
+from posewire.models.manifest import load_additions, load_manifest
 from posewire.models.specs import PoseSpec
 from posewire.models.store import MANIFEST, ModelStore
 
@@ -65,8 +66,13 @@ def release(request: Request, say: Say) -> None:
 
 
 def _manifest(store: Path) -> str | None:
+    """The text of the store's manifest, which is valid; None: there is none yet."""
     path = store / MANIFEST
-    return path.read_text() if path.exists() else None
+    if not path.exists():
+        return None
+    if load_additions(path) is None:
+        load_manifest(path)
+    return path.read_text()
 
 
 def _refuse_hidden(request: Request, text: str | None) -> None:
