@@ -46,7 +46,9 @@ def main(
     from model_store.release.request import Request  # noqa: PLC0415
     from model_store.release.steps import release  # noqa: PLC0415
     from posewire.evaluation.annotations import Annotations, other_set  # noqa: PLC0415
+    from posewire.telemetry.logs import configure_logging  # noqa: PLC0415
 
+    configure_logging("error")  # ONNX Runtime's hints on quantizing are not for whoever releases
     square = variant == DETECTOR
     size = height or (320 if square else 256), width or (320 if square else 192)
     data = Annotations(annotations, images)

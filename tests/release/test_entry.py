@@ -14,8 +14,8 @@ MODELS: list[dict[str, Any]] = tomllib.loads(TEXT)["models"]
 
 
 @pytest.mark.parametrize("index", range(len(MODELS)))
-def test_the_same_entry_changes_nothing_but_how_numbers_are_written(index: int) -> None:
-    assert with_model(TEXT, MODELS[index], default=False) == TEXT.replace("0.140", "0.14" if index == 1 else "0.140")
+def test_the_same_entry_changes_nothing(index: int) -> None:
+    assert with_model(TEXT, MODELS[index], default=False) == TEXT
 
 
 def test_a_changed_entry_stays_in_its_place() -> None:
