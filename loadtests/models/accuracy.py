@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtests.models.engines import Run
 from loadtests.models.networks import BlazePose, Network
-from posewire.evaluation import Annotations, Row
+from posewire.evaluation.annotations import Annotations, Row
 from posewire.types import FloatArray, Frame
 from posewire.vision.geometry import apply_affine, invert_affine
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import cv2
 import torch
 import typer
-from model_store.training.operators import use_native
 
 from model_store.training.locks import exclusive
+from model_store.training.operators import use_native
 from posewire.files import make_folder
 
 RecipeOption = Annotated[Path, typer.Option(help="TOML file; model_store/training/recipes has some.")]

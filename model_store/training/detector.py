@@ -7,9 +7,6 @@ import cv2
 import numpy as np
 import torch
 import typer
-from model_store.training.detection.boxes import cells
-from model_store.training.detection.loss import detector_loss
-from model_store.training.detection.network import build
 from torch import Tensor, nn
 
 from model_store.training import checkpoints, toml
@@ -29,6 +26,9 @@ from model_store.training.commands import (
 from model_store.training.data import scenes
 from model_store.training.data.cutting import HELD_OUT, TRAIN
 from model_store.training.data.leaks import refuse_leaks
+from model_store.training.detection.boxes import cells
+from model_store.training.detection.loss import detector_loss
+from model_store.training.detection.network import build
 from model_store.training.progress import Stretch
 from model_store.training.recipe import DetectorRecipe
 from model_store.training.sampling import chances

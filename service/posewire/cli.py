@@ -115,16 +115,25 @@ def evaluate(
     url: Annotated[str | None, typer.Option(help="Evaluate a running service instead, such as http://127.0.0.1:8000.")] = None,
     decoding: Annotated[Decoding | None, typer.Option(help="dark or quarter.")] = None,
     flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="COCO's figures also with the other boxes and the other flip test.")] = False,
+    html: Annotated[Path | None, typer.Option(help="File for a page with all figures and the worst pictures.", dir_okay=False)] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Pictures on that page.")] = 12,
+    fit_images: Annotated[
+        Path | None, typer.Option(help="Folder of other pictures, to fit a curve for the scores on.", exists=True, file_okay=False)
+    ] = None,
+    fit_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
     as_json: JsonOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """COCO AP (pycocotools) of the shipped models or of a running service."""
+    """COCO AP (pycocotools) of the shipped models or of a running service; errors by joint, size and occlusion; what scores mean."""
+    from posewire.commands.evaluate import EvaluateOptions
     from posewire.commands.evaluate import evaluate as run
 
     settings = load_settings(
-        device=device, decoding=decoding, flip_test=flip_test, min_detection_score=0.02, max_pictures=1, log_level="warning"
+        device=device, decoding=decoding, flip_test=flip_test, min_detection_score=0.02, max_pictures=1, max_people=100, log_level="warning"
     )
-    raise typer.Exit(run(images, annotations, boxes, url, settings, as_json=as_json))
+    options = EvaluateOptions(images, annotations, boxes, url, every, html, worst, fit_images, fit_annotations, as_json)
+    raise typer.Exit(run(options, settings))
 
 
 @app.command()

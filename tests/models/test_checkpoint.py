@@ -104,6 +104,10 @@ def test_the_state_dict_is_found(tmp_path: Path, file: Any, place: str | None) -
     assert list(read(tmp_path, file(tree))) == ["a"]
 
 
+def test_a_training_is_read_by_its_averaged_weights(tmp_path: Path) -> None:
+    assert list(read(tmp_path, zip_file({"m": {"a": tensor()}, "ema": {"b": tensor()}, "seen": 3}))) == ["b"]
+
+
 def test_what_the_network_needs_comes_as_float32() -> None:
     state: dict[str, Array] = {"half": np.ones((2, 1), np.float16), "double": np.full(3, 0.1), "float": np.zeros((), np.float32)}
     given = require(state, {"float": (), "double": (3,), "half": (2, 1)})

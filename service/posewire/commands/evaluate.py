@@ -1,108 +1,98 @@
-"""`posewire evaluate`: COCO AP of the engine here or of a service elsewhere."""
+"""`posewire evaluate`: COCO AP, and what went wrong where, of the engine here or of a service elsewhere."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import numpy as np
 
+from posewire.calibration import Limits
 from posewire.commands.progress import progress
 from posewire.config import Settings
-from posewire.errors import PosewireError, ServiceError
-from posewire.evaluation import Annotations, Picture, Predict, Row
-from posewire.inference.engine import load_engine
-from posewire.schemas import coco_rows
+from posewire.errors import PosewireError
+from posewire.evaluation.annotations import Annotations, Row, other_set
+from posewire.evaluation.joints import Joints, find_people
+from posewire.evaluation.page import page
+from posewire.evaluation.predicting import Boxes, Source, predict_all
+from posewire.evaluation.reliability import Curve, fit
+from posewire.evaluation.summary import Run, Summary, run_as_json, score_run, summarise
+from posewire.evaluation.text import lines
+from posewire.evaluation.worst import worst
+from posewire.files import write_atomically
 from posewire.telemetry.logs import configure_logging
-from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray
-from posewire.vision.decode import sniff
-
-_AT_ONCE = 4
 
 
-def evaluate(images: Path, annotations: Path, boxes: str, url: str | None, settings: Settings, *, as_json: bool) -> int:
-    """Print the average precision.
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """What the command line asked for."""
 
-    Args:
-        images: folder of the pictures.
-        annotations: COCO's JSON.
-        boxes: "gt" gives the annotated boxes to the pose model; "detector" lets it find them, and scores them too.
-        url: of a running service; None: the engine is loaded here.
-        settings: of the engine.
-        as_json: print JSON and nothing else.
+    images: Path  # folder of the pictures
+    annotations: Path  # COCO's JSON
+    boxes: Boxes  # "gt" gives the annotated boxes to the pose model; "detector" lets it find them, and scores them too
+    url: str | None = None  # of a running service; None: the engine is loaded here
+    every: bool = False  # also the other boxes and, here, the other flip test
+    html: Path | None = None  # where to write the page
+    worst: int = 12  # pictures on it
+    fit_images: Path | None = None  # folder of other pictures, to fit a curve for the scores on
+    fit_annotations: Path | None = None
+    as_json: bool = False  # print JSON and nothing else
+
+
+def evaluate(options: EvaluateOptions, settings: Settings) -> int:
+    """Print the figures, and write the page.
 
     Raises:
-        PosewireError: the data cannot be read, a picture fails, or the service does not answer.
+        PosewireError: the data cannot be read, a picture fails, the service does not answer, or the page cannot be written.
     """
     configure_logging(settings.log_level)
-    data = Annotations(annotations, images)
-    rows = asyncio.run(_predict_all(data.pictures, boxes, url, settings))
-    scores = {"keypoints": data.keypoint_ap(rows)}
-    if boxes == "detector":
-        scores["boxes"] = data.box_ap(rows)
-    if as_json:
-        people = sum(len(p.boxes_xywh) for p in data.pictures)
-        print(json.dumps({"pictures": len(data.pictures), "people": people, "boxes_from": boxes, **scores}, indent=2))
+    data = Annotations(options.annotations, options.images)
+    other = other_set(data, options.fit_images, options.fit_annotations, "fit")
+    if options.html is not None and not options.html.parent.is_dir():
+        raise PosewireError(f"{options.html.parent} is not a folder: make it, or give another --html")
+    curve = _curve(other, settings, options) if other else None
+    chosen, *others = _runs(data, options, settings)
+    summary = summarise(data, *chosen, curve)
+    runs = [run for _, run in (chosen, *others)]
+    if options.html is not None:
+        _write(options.html, summary, runs, options, settings)
+    if options.as_json:
+        print(json.dumps(summary.as_json() | {"runs": [run_as_json(run) for run in runs]}, indent=2))
     else:
-        for kind, values in scores.items():
-            print(f"{kind:<9}  " + "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        for line in lines(summary, runs):
+            print(line)
     return 0
 
 
-async def _predict_all(pictures: list[Picture], boxes: str, url: str | None, settings: Settings) -> list[Row]:
-    places = asyncio.Semaphore(_AT_ONCE)
-    with progress(len(pictures), "pictures") as advance:
+def _runs(data: Annotations, options: EvaluateOptions, settings: Settings) -> Iterator[tuple[list[Row], Run]]:
+    """Rows and figures of every run, the one that was asked for first."""
+    kinds: list[Boxes] = [options.boxes]
+    if options.every:
+        kinds += ["detector" if options.boxes == "gt" else "gt"]
+    flips = [settings.flip_test] + ([not settings.flip_test] if options.every and not options.url else [])
+    for flip in flips:
+        source = Source(settings.model_copy(update={"flip_test": flip}), options.url)
+        with progress(len(data.pictures) * len(kinds), "pictures, flip test" if flip and not options.url else "pictures") as advance:
+            answers = predict_all(data.pictures, kinds, source, advance)
+        for boxes, rows in zip(kinds, answers, strict=True):
+            yield rows, score_run(data, rows, boxes, None if options.url else flip)
 
-        async def one(predict: Predict, picture: Picture) -> list[Row]:
-            if boxes == "gt" and not len(picture.boxes_xywh):
-                found: list[Row] = []
-            else:
-                async with places:
-                    found = list(await predict(picture.path.read_bytes(), picture.boxes_xywh if boxes == "gt" else None))
+
+def _curve(other: Annotations, settings: Settings, options: EvaluateOptions) -> Curve:
+    with progress(len(other.pictures), "pictures to fit on") as advance:
+        [rows] = predict_all(other.pictures, [options.boxes], Source(settings, options.url), advance)
+    joints = Joints.of(find_people(other.pictures, rows))
+    if len(np.unique(joints.right)) < 2:
+        raise PosewireError("no curve can be fitted: of the joints on --fit-images all are right, or all are wrong; give more pictures")
+    return fit(joints.score, joints.right)
+
+
+def _write(path: Path, summary: Summary, runs: Sequence[Run], options: EvaluateOptions, settings: Settings) -> None:
+    limits = Limits(settings.max_bytes, settings.max_pixels)
+    what = options.url or "Posewire"
+    with progress(min(options.worst, summary.pictures), "worst pictures") as advance:
+        shown = []
+        for one in worst(summary.everyone, options.worst, limits):
+            shown.append(one)
             advance()
-            return [row | {"image_id": picture.image_id} for row in found]
-
-        async with _over_http(url, settings) if url else _in_process(settings) as predict:
-            answers = await asyncio.gather(*(one(predict, picture) for picture in pictures))
-    return [row for rows in answers for row in rows]
-
-
-@asynccontextmanager
-async def _in_process(settings: Settings) -> AsyncIterator[Predict]:
-    engine = load_engine(settings, Metrics())
-    await engine.start()
-
-    async def predict(data: bytes, boxes: FloatArray | None) -> list[Row]:
-        options = settings.pose_options(boxes_xywh=boxes)
-        try:
-            result = await engine.estimate(data, options)
-        except ServiceError as error:
-            raise PosewireError(f"a picture of the set failed: {error.detail}") from None
-        return [row.model_dump() for row in coco_rows(result, 0, 0.0)]
-
-    try:
-        yield predict
-    finally:
-        await engine.close()
-
-
-@asynccontextmanager
-async def _over_http(url: str, settings: Settings) -> AsyncIterator[Predict]:
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-
-        async def predict(data: bytes, boxes: FloatArray | None) -> list[Row]:
-            query: dict[str, str] = {"format": "coco", "min_detection_score": str(settings.min_detection_score)}
-            if boxes is not None:
-                query["boxes"] = json.dumps(boxes.tolist())
-            try:
-                answer = await client.post("/v1/pose", params=query, content=data, headers={"Content-Type": sniff(data) or ""})
-            except httpx.HTTPError as error:
-                raise PosewireError(f"{url} does not answer: {error or type(error).__name__}") from None
-            if answer.status_code != 200:
-                raise PosewireError(f"{url} answered {answer.status_code}: {answer.text[:300]}")
-            rows: list[Row] = answer.json()
-            return rows
-
-        yield predict
+    write_atomically(path, page(summary, runs, shown, f"{what} on {options.annotations.name}").encode())

@@ -15,7 +15,7 @@ from posewire.commands.predict import find_pictures
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import ModelError, PosewireError
-from posewire.evaluation import Annotations
+from posewire.evaluation.annotations import Annotations
 from posewire.files import write_atomically
 from posewire.inference.device import cpu_plan
 from posewire.inference.engine import load_engine

@@ -3,7 +3,6 @@
 The file's metadata say what network the weights are of, so that it needs no other description.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,7 @@ import numpy as np
 from posewire.errors import ModelError
 from posewire.models.litehrnet.layers import Conv, Norm
 from posewire.models.litehrnet.norms import scale_and_shift
-from posewire.models.litehrnet.safetensors import read_metadata, read_safetensors
+from posewire.models.litehrnet.safetensors import read_metadata, read_safetensors, write_safetensors
 from posewire.models.litehrnet.spec import VARIANTS, Variant, get_variant, layers
 from posewire.models.litehrnet.tensors import MalformedError, Tensor, values
 from posewire.types import FloatArray
@@ -55,21 +54,9 @@ def fold(variant: Variant, state: Mapping[str, FloatArray], *, sigmoid: bool) ->
 
 def write(folded: Folded) -> bytes:
     """The safetensors file of the weights, the same bytes for the same weights."""
-    header: dict[str, object] = {
-        "__metadata__": {
-            "format": _FORMAT,
-            "variant": folded.variant.name,
-            "keypoints": str(folded.variant.keypoints),
-            "sigmoid": str(folded.sigmoid).lower(),
-        }
-    }
-    at = 0
-    for name, array in folded.state.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + b"".join(array.astype("<f4").tobytes() for array in folded.state.values())
+    variant = folded.variant
+    told = {"format": _FORMAT, "variant": variant.name, "keypoints": str(variant.keypoints), "sigmoid": str(folded.sigmoid).lower()}
+    return write_safetensors(folded.state, told)
 
 
 def read(data: bytes, name: str) -> Folded:

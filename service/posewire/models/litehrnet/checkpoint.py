@@ -27,7 +27,8 @@ _NAMED: Final = 5  # faults of a kind that a message names
 def read_checkpoint(path: Path) -> dict[str, Array]:
     """The tensors of a checkpoint's state dict, by the network's names: `backbone.…`, `final_layer.weight`, `final_layer.bias`.
 
-    The state dict is `state_dict`, `model` or the file's own top level; whatever else the file holds is not looked at.
+    The state dict is `state_dict`, `model`, `ema` (averaged weights of a training) or the file's own top level; whatever else the
+    file holds is not looked at.
     `num_batches_tracked` is left out.
 
     Args:
@@ -143,7 +144,7 @@ def _arrays(contents: Contents, room: int) -> dict[str, Array]:
 def _state_dict(tree: object) -> dict[object, object]:
     if not isinstance(tree, dict):
         raise MalformedError(f"holds {_kind(tree)}, not a state dict")
-    for name in ("state_dict", "model"):
+    for name in ("state_dict", "model", "ema"):
         if name in tree:
             found = tree[name]
             if not isinstance(found, dict):
@@ -152,7 +153,7 @@ def _state_dict(tree: object) -> dict[object, object]:
     if not any(isinstance(value, Tensor) for value in tree.values()):
         keys = ", ".join(quoted(key) for key in list(tree)[:_NAMED] if isinstance(key, str))
         raise MalformedError(
-            f"has no state dict: neither 'state_dict' nor 'model', and no tensors at its top level, which has: {keys or 'nothing'}"
+            f"has no state dict: none of 'state_dict', 'model' and 'ema', and no tensors at its top level, which has: {keys or 'nothing'}"
         )
     return tree
 

@@ -1,0 +1,81 @@
+"""What is to be released, and the manifest entry that it gets."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from model_store.release.about import About
+from model_store.release.artefacts import Network
+from posewire.errors import ModelError
+from posewire.evaluation.annotations import Annotations
+from posewire.models.litehrnet.options import MEAN, STD
+from posewire.models.specs import Name
+
+_STRIDE: Final = 4  # of Lite-HRNet's heatmaps
+_NMS_IOU: Final = 0.65
+_PAD: Final = 114
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What the command line asked for, read and checked.
+
+    Raises:
+        ModelError: the name is not one of a model.
+    """
+
+    store: Path  # the folder of the manifest
+    name: str
+    network: Network
+    sigma: float  # heatmap pixels: of the Gaussians of a pose network's training
+    about: About
+    held_out: Annotations  # nothing of it was trained on
+    held_out_name: str
+    other: Annotations | None  # of training pictures: what scores and INT8 are calibrated on; None: neither is tried
+    force: str | None  # why it may ship although it is worse; None: it may not
+    default: bool  # whether it is to serve by default
+
+    def __post_init__(self) -> None:
+        try:
+            TypeAdapter(Name).validate_python(self.name)
+        except ValidationError:
+            raise ModelError(f"the name {self.name!r} is not of letters and digits, with dots, dashes and underscores between") from None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Paths in the store by what they hold."""
+        kinds = {"onnx": "weights/{}.onnx", "kernels": "weights/{}.safetensors", "checkpoint": "checkpoints/{}.safetensors"}
+        return {kind: path.format(self.name) for kind, path in kinds.items()} | {"card": f"cards/{self.name}.md"}
+
+    @property
+    def dataset(self) -> str:
+        """What the accuracy was measured on."""
+        return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.pictures)} pictures"
+
+
+def entry(request: Request, onnx: bytes, kernels: bytes | None, accuracy: list[dict[str, Any]]) -> dict[str, Any]:
+    """The model as a manifest describes it."""
+    network, about, files = request.network, request.about, request.files
+    told: dict[str, Any] = {"name": request.name, "task": network.task, "title": about.title}
+    told |= _file(files["onnx"], onnx) | {"licence": about.licence, "card": files["card"]}
+    size = {"height": network.height, "width": network.width}
+    if network.task == "pose":
+        told["keypoints"] = "coco17"
+        if kernels is not None:
+            told["kernels"] = _file(files["kernels"], kernels)
+        told["input"] = size | {"colour": "RGB", "mean": list(MEAN), "std": list(STD)}
+        told["output"] = {"layout": "heatmaps", "stride": _STRIDE, "sigma": request.sigma, "flip_shift": 1}
+    else:
+        told |= {"pad_value": _PAD, "nms_iou": _NMS_IOU}
+        told["input"] = size | {"colour": "BGR", "mean": [0.0] * 3, "std": [1.0] * 3}
+        told["output"] = {"layout": "boxes_scores", "strides": [8, 16, 32]}
+    told["provenance"] = {"made_by": about.made_by, "data": about.data, "recipe": about.recipe}
+    told["accuracy"] = accuracy
+    return told
+
+
+def _file(path: str, content: bytes) -> dict[str, Any]:
+    return {"file": path, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

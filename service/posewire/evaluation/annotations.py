@@ -1,0 +1,179 @@
+"""Annotated people of COCO's JSON, and COCO's average precision (pycocotools) of anything that answers with people."""
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from posewire.errors import PosewireError
+from posewire.types import FloatArray
+
+# A COCO results row with its image_id, and with `box_score`, the detector's, where it is known.
+Row: TypeAlias = dict[str, Any]
+
+_JOINTS = 17
+_PERSON = 1  # COCO's category
+
+_KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+_BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """One annotated person that has keypoints; pixels of the picture."""
+
+    annotation_id: int
+    box_xywh: FloatArray  # (4,) float32
+    area: float  # square pixels, of the annotated outline: COCO's scale of a person
+    xy: FloatArray  # (17, 2) float32
+    visibility: FloatArray  # (17,) float32: 0 not annotated, 1 annotated but hidden, 2 seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One picture to evaluate on."""
+
+    image_id: int
+    path: Path
+    people: tuple[Person, ...]  # those that have keypoints
+
+    @property
+    def boxes_xywh(self) -> FloatArray:
+        """Boxes (N, 4) float32 of the people."""
+        return np.array([person.box_xywh for person in self.people], np.float32).reshape(-1, 4)
+
+
+class Annotations:
+    """COCO person keypoints with their pictures.
+
+    Args:
+        file: COCO's JSON.
+        folder: where the pictures lie.
+
+    Raises:
+        PosewireError: the file is not COCO keypoints, nobody in it has keypoints, a picture is missing, or pycocotools is not
+            installed.
+    """
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        try:
+            from pycocotools.coco import COCO
+        except ImportError:
+            raise PosewireError("evaluation needs pycocotools: pip install 'posewire[evaluate]'") from None
+        try:
+            content = json.loads(file.read_text())
+            self.pictures = _pictures(content, folder)
+        except OSError as error:
+            raise PosewireError(f"{file} cannot be read: {error.strerror}") from None
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise PosewireError(f"{file} is not a file of COCO person keypoints: {type(error).__name__}: {error}") from None
+        if not any(picture.people for picture in self.pictures):
+            raise PosewireError(f"nobody in {file} has keypoints; of COCO's files take person_keypoints_*.json")
+        missing = [picture.path for picture in self.pictures if not picture.path.is_file()]
+        if missing:
+            raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other pictures of it")
+        with _quiet():
+            self._coco = COCO(str(file))
+
+    @property
+    def people(self) -> int:
+        """How many people have keypoints."""
+        return sum(len(picture.people) for picture in self.pictures)
+
+    def keypoint_ap(self, rows: Sequence[Mapping[str, Any]], counts: Callable[[int], bool] | None = None) -> dict[str, float]:
+        """OKS average precision and recall, 0..1, by COCO's protocol; -1 where there is nobody of a size.
+
+        Args:
+            rows: of all pictures.
+            counts: whether the person of an annotation id counts; one who does not is neither found nor missed. None: all do.
+        """
+        results = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
+        return self._score(self._coco if counts is None else self._without(counts), results, "keypoints", _KEYPOINT_NAMES)
+
+    def box_ap(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Average precision of the people's boxes, 0..1, by COCO's protocol, ordered by `box_score`."""
+        fixed = [
+            {"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows
+        ]
+        return self._score(self._coco, fixed, "bbox", _BOX_NAMES)
+
+    def _without(self, counts: Callable[[int], bool]) -> Any:
+        """The annotations, those who do not count marked as COCO marks people without keypoints."""
+        from pycocotools.coco import COCO
+
+        content = copy.deepcopy(self._coco.dataset)
+        for row in content["annotations"]:
+            if not counts(row["id"]):
+                row["num_keypoints"] = 0
+        coco = COCO()
+        coco.dataset = content
+        with _quiet():
+            coco.createIndex()
+        return coco
+
+    def _score(self, coco: Any, rows: Sequence[Row], kind: str, names: Sequence[str]) -> dict[str, float]:
+        from pycocotools.cocoeval import COCOeval
+
+        if not rows:
+            return dict.fromkeys(names, 0.0)
+        with _quiet():
+            run = COCOeval(coco, coco.loadRes(rows), kind)
+            run.params.imgIds = [p.image_id for p in self.pictures]
+            run.params.catIds = [_PERSON]
+            run.evaluate()
+            run.accumulate()
+            run.summarize()
+        return dict(zip(names, map(float, run.stats), strict=True))
+
+
+def other_set(data: Annotations, images: Path | None, annotations: Path | None, option: str) -> Annotations | None:
+    """The set of `--OPTION-images` and `--OPTION-annotations`, to fit something on: none of its pictures is in `data`; None: none is given.
+
+    Raises:
+        PosewireError: one of the two is not given, they share a picture with `data`, or as `Annotations`.
+    """
+    if images is None and annotations is None:
+        return None
+    if images is None or annotations is None:
+        raise PosewireError(f"--{option}-images and --{option}-annotations go together: give both, or neither")
+    found = Annotations(annotations, images)
+    contents = {hashlib.sha256(picture.path.read_bytes()).digest() for picture in data.pictures}
+    shared = next((p for p in found.pictures if hashlib.sha256(p.path.read_bytes()).digest() in contents), None)
+    if shared is not None:
+        raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
+    return found
+
+
+def _pictures(content: Any, folder: Path) -> list[Picture]:
+    people: dict[int, list[Person]] = {image["id"]: [] for image in content["images"]}
+    for row in content["annotations"]:
+        if row.get("num_keypoints", 0) > 0 and not row.get("iscrowd") and row["category_id"] == _PERSON:
+            people[row["image_id"]].append(_person(row))
+    return [Picture(image["id"], folder / image["file_name"], tuple(people[image["id"]])) for image in content["images"]]
+
+
+def _person(row: Mapping[str, Any]) -> Person:
+    points = np.array(row["keypoints"], np.float32)
+    if points.shape != (3 * _JOINTS,):
+        raise ValueError(
+            f"annotation {row['id']} has {points.size} numbers of keypoints, not {3 * _JOINTS}: x, y and visibility of {_JOINTS}"
+        )
+    box, area = np.array(row["bbox"], np.float32), float(row["area"])
+    if box.shape != (4,) or not np.isfinite([*box, area, *points]).all() or min(box[2], box[3], area) <= 0:
+        raise ValueError(f"annotation {row['id']} has no box and area above 0, or a number that is not finite")
+    x, y, visibility = points.reshape(_JOINTS, 3).T
+    return Person(row["id"], box, area, np.stack([x, y], -1), visibility)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """pycocotools tells its progress on standard output, which is ours."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
