@@ -175,10 +175,8 @@ class ProcessPool(ComputePool):
         except (EOFError, OSError):
             self._lose(worker)
             return
-        if not isinstance(message, _Answer):
-            worker.ready.set_result(message)
-        elif not message.number:
-            worker.ready.set_exception(message.ran if isinstance(message.ran, Exception) else RuntimeError("it did not start"))
+        if not isinstance(message, _Answer) or not message.number:
+            _settle(worker.ready, message.ran if isinstance(message, _Answer) else message)
         elif job := self._jobs.pop(message.number, None):
             if job.file is not None:
                 self._batches.give_back(job.file)
@@ -192,10 +190,9 @@ class ProcessPool(ComputePool):
         self._fail(numbers[worker.index])
         for number in self._jobs.keys() - set(numbers):
             self._send_again(number)
-        was_ready = worker.ready.done() and not worker.ready.exception()
-        if not worker.ready.done():
-            worker.ready.set_exception(InferenceFailed("a process that runs the models died before it was ready"))
-        if was_ready and not self._closing:
+        began = worker.ready.done()
+        _settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
+        if began and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
             mender = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-mender")
             self._menders.add(mender)
             mender.add_done_callback(self._menders.discard)
@@ -254,13 +251,13 @@ class ProcessPool(ComputePool):
             worker.answers.close()
 
 
-def _settle(done: asyncio.Future[Ran[Any]], ran: Ran[Any] | Exception) -> None:
+def _settle(done: asyncio.Future[Any], result: Any) -> None:
     if done.done():
         return
-    if isinstance(ran, Exception):
-        done.set_exception(ran)
+    if isinstance(result, Exception):
+        done.set_exception(result)
     else:
-        done.set_result(ran)
+        done.set_result(result)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
