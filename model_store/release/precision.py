@@ -1,20 +1,18 @@
 """Whether INT8 pays for what is to ship: measured, on this machine, against what would serve."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from posewire.calibration import Limits, annotated, choose
 from posewire.commands.bench import measure
 from posewire.commands.progress import progress
+from posewire.commands.quantize import int8
 from posewire.evaluation.annotations import Annotations
 from posewire.inference.device import cpu_plan
-from posewire.inference.feed import ModelFeed
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
-from posewire.models.quantizing import Coverage, quantize
+from posewire.models.quantizing import Coverage
 from posewire.models.specs import PoseSpec
-from posewire.types import FloatArray, UInt8Array
 
 _PEOPLE = 128
 _ROUNDS = 30
@@ -43,15 +41,7 @@ def as_int8(onnx: bytes, spec: PoseSpec, people: Annotations, limits: Limits) ->
     boxes = {picture.path: picture.boxes_xywh for picture in people.pictures if picture.people}
     with progress(_PEOPLE, "people for INT8") as advance:
         chosen = choose(list(boxes), annotated(boxes), pose, _PEOPLE, limits, advance)
-    feed = ModelFeed(spec.input)
-    with progress(len(chosen.crops), "calibration of INT8") as advance:
-
-        def inputs() -> Iterator[FloatArray | UInt8Array]:
-            for crop in chosen.crops:
-                yield feed([crop])
-                advance()
-
-        return quantize(onnx, inputs(), Coverage.POINTWISE)
+    return int8(onnx, spec, chosen, Coverage.POINTWISE, "calibration of INT8")
 
 
 def speed(int8: Path, onnx: Path, kernels: Path | None) -> Speed:

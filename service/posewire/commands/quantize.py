@@ -95,7 +95,7 @@ def _quantize(settings: Settings, path: Path, options: QuantizeOptions) -> int:
     original = _estimator(path, settings, None)
     chosen = _people(settings, original, options)
     print(f"calibrated on {len(chosen.crops)} people of {chosen.pictures} pictures, input as {original.spec.name}")
-    content = _int8(path, original.spec, chosen, options.coverage)
+    content = int8(path.read_bytes(), original.spec, chosen, options.coverage, "calibration")
     with tempfile.TemporaryDirectory(prefix="posewire-quantize-") as folder:
         candidate = Path(folder) / options.out.name
         candidate.write_bytes(content)
@@ -134,18 +134,19 @@ def _people(settings: Settings, pose: PoseEstimator, options: QuantizeOptions) -
         return choose(paths, boxes, pose, options.people, limits, advance)
 
 
-def _int8(path: Path, spec: PoseSpec, chosen: CalibrationSet, coverage: str) -> bytes:
+def int8(onnx: bytes, spec: PoseSpec, chosen: CalibrationSet, coverage: str, what: str) -> bytes:
+    """The graph in INT8, calibrated on the chosen crops, with a progress bar that says `what`."""
     from posewire.models.quantizing import Coverage, quantize
 
     feed = ModelFeed(spec.input)
-    with progress(len(chosen.crops), "calibration") as advance:
+    with progress(len(chosen.crops), what) as advance:
 
         def inputs() -> Iterator[FloatArray | UInt8Array]:
             for crop in chosen.crops:
                 yield feed([crop])
                 advance()
 
-        return quantize(path.read_bytes(), inputs(), Coverage(coverage))
+        return quantize(onnx, inputs(), Coverage(coverage))
 
 
 def _ap(pose: PoseEstimator, data: Annotations, settings: Settings, what: str) -> float:

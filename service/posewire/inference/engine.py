@@ -77,9 +77,11 @@ class Engine:
         self._warm = False
         # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        self._pixels: PixelBudget | None = PixelBudget(settings.max_pixels_in_flight)
         stages = Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
         self._place: Place = place or InThreads(stages, plan.workers, self._threads, settings.max_batch)
+        most_open = self._place.most_open
+        bounded = most_open is not None and most_open * settings.max_pixels <= settings.max_pixels_in_flight
+        self._pixels = None if bounded else PixelBudget(settings.max_pixels_in_flight)  # None: they cannot be too many
         window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
         pictures = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
@@ -88,8 +90,6 @@ class Engine:
         crops = pictures * settings.max_people
         keypoints: Station[UInt8Array, Keypoints] = station("pose", self._place.place, self._blank_crop, max_queue=crops)
         self.stations = (detections, keypoints)
-        if isinstance(self._place, InProcesses) and plan.workers * settings.max_pixels <= settings.max_pixels_in_flight:
-            self._pixels = None  # a process has one picture open at a time: they cannot be too many
         self._pipeline = Pipeline(pose, self._place, detections, keypoints, metrics)
 
     @property

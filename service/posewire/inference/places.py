@@ -43,6 +43,10 @@ class Place(Protocol):
     def ready(self) -> bool:
         """Whether there is someone to do the work."""
 
+    @property
+    def most_open(self) -> int | None:
+        """Pictures that are decoded at a time; None: as many as are let in."""
+
     async def open(self, picture: Picture) -> Opened | Picture:
         """What is handed in to `look`; or an opened picture whose caller gave boxes, which nobody needs to look at.
 
@@ -65,6 +69,7 @@ class InThreads:
     """
 
     ready = True
+    most_open = None
 
     def __init__(self, stages: Stages, workers: int, threads: Executor, max_batch: int) -> None:
         self.pool = ThreadPool(workers)
@@ -96,6 +101,7 @@ class InProcesses:
     def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, died: Callable[[], None]) -> None:
         self.pool = self._processes = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), died)
         self.look, self.place = worker.see, worker.place
+        self.most_open = plan.workers
 
     @property
     def ready(self) -> bool:

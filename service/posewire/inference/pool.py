@@ -41,11 +41,6 @@ class ComputePool(ABC):
         self._busy = 0  # workers, and the place behind them
         self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
 
-    @property
-    def idle(self) -> int:
-        """Workers that are free at this moment."""
-        return max(0, self.workers - self._busy)
-
     async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
         """Wait for one's turn and for a free worker, or the place behind them all if `full()`; hold it until `release`."""
         turn = asyncio.get_running_loop().create_future()
