@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +11,11 @@ import cv2
 import torch
 import typer
 
+from model_store.training import checkpoints
 from model_store.training.locks import exclusive
 from model_store.training.operators import use_native
+from model_store.training.recipe import Recipe
+from model_store.training.trainer import Batch, Trainer, Training
 from posewire.files import make_folder
 
 RecipeOption = Annotated[Path, typer.Option(help="TOML file; model_store/training/recipes has some.")]
@@ -45,3 +48,37 @@ def working_in(work: Path, threads: int, nice: int) -> Iterator[None]:
         print(f"training without the C++ operators, which is slower: {str(error).splitlines()[0]}", file=sys.stderr)
     with exclusive(work):
         yield
+
+
+def conduct(
+    recipe: Recipe,
+    make: Callable[[Path], Training[Batch]],
+    work: Path,
+    data: Path | None,
+    start: Path | None,
+    minutes: float | None,
+    threads: int,
+    nice: int,
+) -> None:
+    """Train until the recipe or the time is over, and print how it went.
+
+    Args:
+        recipe: of the training.
+        make: the training, over a folder of data.
+        work: folder of checkpoints and curves.
+        data: None: beside them.
+        start: checkpoint to begin from.
+        minutes: stop after this time.
+        threads: of the network.
+        nice: how far to step back for other programs.
+
+    Raises:
+        PosewireError: as `working_in`, or the data or the checkpoint cannot be read.
+    """
+    with working_in(work, threads, nice):
+        training = make(data or work / "data")
+        if start is not None:
+            checkpoints.load_weights(start, training.network)
+        trainer = Trainer(training, recipe, work)
+        trainer.run(minutes)
+    print(trainer.tell())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from model_store.training import checkpoints, toml
+from model_store.training import toml
 from model_store.training.augment_scene import Shown, mosaic, place
 from model_store.training.colour import recolour
 from model_store.training.command_line import run
@@ -21,7 +22,7 @@ from model_store.training.commands import (
     StartOption,
     ThreadsOption,
     WorkOption,
-    working_in,
+    conduct,
 )
 from model_store.training.data import scenes
 from model_store.training.data.cutting import HELD_OUT, TRAIN
@@ -32,7 +33,6 @@ from model_store.training.detection.network import build
 from model_store.training.progress import Stretch
 from model_store.training.recipe import DetectorRecipe
 from model_store.training.sampling import chances
-from model_store.training.trainer import Trainer
 from model_store.training.validation import box_ap
 from posewire.types import FloatArray, UInt8Array
 from posewire.vision.geometry import non_maximum_suppression, xywh_to_xyxy, xyxy_to_xywh
@@ -146,14 +146,11 @@ def main(
 ) -> None:
     """Train the detector. Stopped or killed, the same command goes on where it was."""
     chosen = toml.load(recipe, DetectorRecipe)
-    folder = data or work / "data"
-    with working_in(work, threads, nice):
-        training = DetectorTraining(chosen, scenes.open_scenes(folder / TRAIN), scenes.open_scenes(folder / HELD_OUT))
-        if start is not None:
-            checkpoints.load_weights(start, training.network)
-        trainer: Trainer[DetectorBatch] = Trainer(training, chosen, work)
-        trainer.run(minutes)
-    print(trainer.tell())
+
+    def make(folder: Path) -> DetectorTraining:
+        return DetectorTraining(chosen, scenes.open_scenes(folder / TRAIN), scenes.open_scenes(folder / HELD_OUT))
+
+    conduct(chosen, make, work, data, start, minutes, threads, nice)
 
 
 if __name__ == "__main__":

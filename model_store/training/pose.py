@@ -9,7 +9,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from model_store.training import checkpoints, networks, toml
+from model_store.training import networks, toml
 from model_store.training.augment import Sample, augment, plain_view, show
 from model_store.training.colour import recolour
 from model_store.training.command_line import run
@@ -21,7 +21,7 @@ from model_store.training.commands import (
     StartOption,
     ThreadsOption,
     WorkOption,
-    working_in,
+    conduct,
 )
 from model_store.training.data import crops
 from model_store.training.data.cutting import HELD_OUT, TRAIN
@@ -32,7 +32,6 @@ from model_store.training.recipe import PoseRecipe
 from model_store.training.sampling import chances
 from model_store.training.targets import STRIDE, encode, within
 from model_store.training.teaching import HeatmapTeacher
-from model_store.training.trainer import Trainer
 from model_store.training.validation import keypoint_ap
 from posewire.types import FloatArray, UInt8Array
 from posewire.vision.keypoints import decode_dark
@@ -163,14 +162,11 @@ def main(
 ) -> None:
     """Train the pose network. Stopped or killed, the same command goes on where it was."""
     chosen = toml.load(recipe, PoseRecipe)
-    folder = data or work / "data"
-    with working_in(work, threads, nice):
-        training = PoseTraining(chosen, crops.open_crops(folder / TRAIN), crops.open_crops(folder / HELD_OUT), recipe.parent)
-        if start is not None:
-            checkpoints.load_weights(start, training.network)
-        trainer: Trainer[PoseBatch] = Trainer(training, chosen, work)
-        trainer.run(minutes)
-    print(trainer.tell())
+
+    def make(folder: Path) -> PoseTraining:
+        return PoseTraining(chosen, crops.open_crops(folder / TRAIN), crops.open_crops(folder / HELD_OUT), recipe.parent)
+
+    conduct(chosen, make, work, data, start, minutes, threads, nice)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,6 @@ GONE = {"type": "http.disconnect"}
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
 async def gated(start_api: StartApi, models: Engine, gate: Gate) -> Api:
     """An app whose detector is behind the gate."""
     return await start_api(detector=GatedDetector(models.detector, gate))

@@ -27,17 +27,6 @@ from tests.api.support import (
 HEAD = b"POST /v1/pose HTTP/1.1\r\nHost: posewire\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 
 
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-async def full(start_api: StartApi, models: Engine, gate: Gate) -> Api:
-    """An app for two pictures at a time, whose detector is behind the gate."""
-    return await start_api(max_in_flight=2, detector=GatedDetector(models.detector, gate))
-
-
 class Wire:
     """HTTP by hand, on one connection."""
 

@@ -24,17 +24,6 @@ from tests.api.support import (
 )
 
 
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-async def full(start_api: StartApi, models: Engine, gate: Gate) -> Api:
-    """An app for two pictures at a time, whose detector is behind the gate."""
-    return await start_api(max_in_flight=2, detector=GatedDetector(models.detector, gate))
-
-
 async def test_the_third_of_two_is_turned_away_and_the_two_are_answered(full: Api, gate: Gate, astronaut: bytes) -> None:
     with gate.shut():
         held = await hold(full, astronaut, 2)

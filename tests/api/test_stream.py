@@ -11,11 +11,6 @@ from tests.api.streaming import Listen, acknowledge, ended, message
 from tests.api.support import JPEG, Gate, GatedDetector, eventually
 
 
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
 async def test_a_frame_is_answered_as_a_picture_is(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with server.connect() as stream, httpx.AsyncClient(base_url=server.url) as client:

@@ -16,8 +16,8 @@ from model_store.training.data.scenes import PAD
 from model_store.training.data.sets import load_sets
 from model_store.training.recipe import DetectorAugmentation
 from posewire.errors import PosewireError
-from tests.training.data.stick import coco_set
-from tests.training.test_pose import SETS, SHIPPED, curves
+from tests.training.data.stick import stick_sets
+from tests.training.test_pose import SHIPPED, curves
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no detector is trained")
 detector: Any = importlib.import_module("model_store.training.detector")
@@ -51,11 +51,8 @@ mosaic = 0.0
 @pytest.fixture(scope="module")
 def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    coco_set(folder / "train", range(24))
-    coco_set(folder / "val", range(100, 108))
-    (folder / "sets.toml").write_text(SETS)
     (folder / "recipe.toml").write_text(RECIPE)
-    sets = load_sets(folder / "sets.toml")
+    sets = load_sets(stick_sets(folder, train=24, held_out=8))
     cutting.cut_scenes(sets, folder, folder / "data", side=128, workers=2, report=lambda total, what: lambda: None)
     return folder
 

@@ -16,7 +16,7 @@ from model_store.training.data import cutting
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
 from posewire.models.store import default_root
-from tests.training.data.stick import coco_set
+from tests.training.data.stick import stick_sets
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no pose network is trained")
 pose: Any = importlib.import_module("model_store.training.pose")
@@ -24,19 +24,6 @@ checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
 crops: Any = importlib.import_module("model_store.training.data.crops")
 recipes: Any = importlib.import_module("model_store.training.recipe")
 
-SETS = """
-[[train]]
-name = "sticks"
-kind = "coco"
-annotations = "train/people.json"
-images = "train/images"
-
-[[held_out]]
-name = "val"
-kind = "coco"
-annotations = "val/people.json"
-images = "val/images"
-"""
 RECIPE = """
 batch = 8
 log_every = 16
@@ -70,11 +57,8 @@ SHIPPED = Path(pose.__file__).parents[1]
 def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of cut crops and of a recipe."""
     folder = tmp_path_factory.mktemp("sticks")
-    coco_set(folder / "train", range(48))
-    coco_set(folder / "val", range(100, 108))
-    (folder / "sets.toml").write_text(SETS)
     (folder / "recipe.toml").write_text(RECIPE)
-    sets = load_sets(folder / "sets.toml")
+    sets = load_sets(stick_sets(folder, train=48, held_out=8))
     cutting.cut_people(sets, folder, folder / "data", side=96, workers=2, report=lambda total, what: lambda: None)
     return folder
 

@@ -21,6 +21,21 @@ _STANDING = np.array(
 )
 
 
+SETS = """
+[[train]]
+name = "sticks"
+kind = "coco"
+annotations = "train/people.json"
+images = "train/images"
+
+[[held_out]]
+name = "val"
+kind = "coco"
+annotations = "val/people.json"
+images = "val/images"
+"""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stick:
     """One picture with one person."""
@@ -79,3 +94,12 @@ def yolo_pose_line(made: Stick) -> str:
     x, y, w, h = made.box_xywh
     joints = [f"{px / width} {py / height} 2" for px, py in made.keypoints_xy]
     return f"0 {(x + w / 2) / width} {(y + h / 2) / height} {w / width} {h / height} {' '.join(joints)}"
+
+
+def stick_sets(folder: Path, train: int, held_out: int) -> Path:
+    """A file of two sets below the folder: so many people to train on, and held out, of seeds 100 and on."""
+    coco_set(folder / "train", range(train))
+    coco_set(folder / "val", range(100, 100 + held_out))
+    file = folder / "sets.toml"
+    file.write_text(SETS)
+    return file

@@ -13,21 +13,7 @@ from model_store.training.data.records import Scene, read_picture
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
 from posewire.types import FloatArray, UInt8Array
-from tests.training.data.stick import coco_set, save, stick
-
-SETS = """
-[[train]]
-name = "sticks"
-kind = "coco"
-annotations = "train/people.json"
-images = "train/images"
-
-[[held_out]]
-name = "val"
-kind = "coco"
-annotations = "val/people.json"
-images = "val/images"
-"""
+from tests.training.data.stick import SETS, coco_set, save, stick, stick_sets
 
 
 def data(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,11 +23,7 @@ def data(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def sets(tmp_path: Path) -> Path:
-    coco_set(tmp_path / "train", range(10))
-    coco_set(tmp_path / "val", range(100, 103))
-    file = tmp_path / "sets.toml"
-    file.write_text(SETS)
-    return file
+    return stick_sets(tmp_path, train=10, held_out=3)
 
 
 def test_people_are_cut_with_their_keypoints(sets: Path, tmp_path: Path) -> None:
