@@ -14,7 +14,7 @@ from posewire import __version__
 from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.access import Access
 from posewire.api.admission import Admission
-from posewire.api.door import Door
+from posewire.api.door import AtTheDoor, Door
 from posewire.api.keys import KeyRing
 from posewire.api.middleware import RequestContext
 from posewire.api.rate_limit import RateLimit
@@ -51,6 +51,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         Admission(settings.max_in_flight, metrics),
         RateLimit(settings.rate_limit, settings.rate_burst),
         Streams(settings.max_streams, settings.max_streams_per_client, metrics),
+        KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
     )
 
@@ -73,13 +74,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # we have our own
         redirect_slashes=False,  # a picture that was sent once is not sent again for a slash
     )
     app.state.services = services
     # The last is the outermost: also who is turned away has a request id, and a page is told why.
-    app.add_middleware(Door, services=services, path=images.PATH)
-    keys = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
-    app.add_middleware(Access, keys=keys, origins=settings.origins, metrics=metrics)
+    app.state.door = Door(services, images.PATH)
+    app.add_middleware(AtTheDoor, door=app.state.door)
+    app.add_middleware(Access, keys=services.keys, origins=settings.origins, metrics=metrics)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED

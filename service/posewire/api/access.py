@@ -79,11 +79,16 @@ def _is_open(scope: Scope) -> bool:
     return scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES)
 
 
+def bearer_key(authorization: str) -> str | None:
+    """The key of an `Authorization` header; None: it is none of ours."""
+    scheme, _, credentials = authorization.partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
+
+
 def _key_of(scope: Scope, headers: Headers) -> str | None:
     """The key that a request brings; a stream's is taken out of its subprotocols."""
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
+    if (key := bearer_key(headers.get("authorization", ""))) is not None:
+        return key
     if scope["type"] == "websocket":
         offered: list[str] = scope["subprotocols"]
         scope["subprotocols"] = [name for name in offered if not name.startswith(_KEY_SUBPROTOCOL)]

@@ -1,9 +1,10 @@
-"""The door as ASGI: who cannot be let in is told so before anything is made of the request, its body unread."""
+"""The door: who cannot be let in is told so before anything is made of the request, its body unread."""
 
 import asyncio
 import logging
 from contextvars import Context
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.api.problems import problem_of
@@ -24,33 +25,50 @@ class Door:
     A request that brings several pictures may still be refused when they are known (`Admission.enter`).
 
     Args:
-        app: what is behind.
-        services: its admission is asked.
+        services: their admission is asked.
         path: of the route whose every request brings a picture at least.
     """
 
-    def __init__(self, app: ASGIApp, services: Services, path: str) -> None:
-        self._app = app
+    def __init__(self, services: Services, path: str) -> None:
+        self.path = path
         self._services = services
-        self._path = path
         self._turned_away = 0  # since the last log line
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if self._services.admission.full and scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST":
-            error = self._services.admission.refusal(1)
-            self._services.metrics.count_rejection(error)
-            scope[TURNED_AWAY] = self._path
-            self._note()
-            await problem_of(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+    @property
+    def shut(self) -> bool:
+        """Whether not even one more picture fits."""
+        return self._services.admission.full
 
-    def _note(self) -> None:
+    def refuse(self) -> Response:
+        """What one is told who is turned away; counted and, in time, logged."""
+        error = self._services.admission.refusal(1)
+        self._services.metrics.count_rejection(error)
         if not self._turned_away:
             asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell, context=Context())  # of no request
         self._turned_away += 1
+        return problem_of(error)
 
     def _tell(self) -> None:
         log.warning("turned away at the door", extra={"requests": self._turned_away, "in_flight": self._services.admission.in_flight})
         self._turned_away = 0
+
+
+class AtTheDoor:
+    """The door as ASGI, for those whom `Turnstile` lets pass and for servers that have none.
+
+    Args:
+        app: what is behind.
+        door: the door.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if self._door.shut and scope["type"] == "http" and scope["path"] == self._door.path and scope["method"] == "POST":
+            scope[TURNED_AWAY] = self._door.path
+            await self._door.refuse()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

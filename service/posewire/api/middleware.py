@@ -25,7 +25,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 _QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 # Headers for browsers, where the route has not set its own.
-_SECURE = (
+SECURE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -34,6 +34,11 @@ _SECURE = (
 _CLOSE = (b"connection", b"close")
 
 log = logging.getLogger("posewire.access")
+
+
+def request_id_of(given: str) -> str:
+    """The caller's, where it is a sane one; else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 class RequestContext:
@@ -49,8 +54,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id = request_id_of(headers.get("x-request-id", ""))
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
         try:
@@ -87,7 +91,7 @@ class RequestContext:
         yield b"x-request-id", (request_id_var.get() or "").encode()
         if traceparent := tracing.traceparent():
             yield b"traceparent", traceparent.encode()
-        yield from (header for header in _SECURE if header[0] not in given)
+        yield from (header for header in SECURE_HEADERS if header[0] not in given)
         if self._services.draining and b"connection" not in given:
             # The client must open its next connection elsewhere, before this one is closed under it.
             yield _CLOSE

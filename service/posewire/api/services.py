@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from posewire.api.admission import Admission
+from posewire.api.keys import KeyRing
 from posewire.api.rate_limit import RateLimit
 from posewire.api.streams import Streams
 from posewire.config import Settings
@@ -21,6 +22,7 @@ class Services:
     admission: Admission
     rate_limit: RateLimit
     streams: Streams
+    keys: KeyRing | None  # None: everyone is let in
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
     videos: int = 0  # that are uploaded or worked on

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from posewire.api.services import Services
+from posewire.api.turnstile import Turnstile
 from posewire.api.websocket_guard import GuardedWebSocket
 from posewire.app import create_app, create_ops_app
 from posewire.config import Settings
@@ -103,6 +104,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        http=Turnstile,
         ws=GuardedWebSocket,
         ws_max_size=settings.stream_max_bytes,
         ws_per_message_deflate=False,  # pictures are compressed

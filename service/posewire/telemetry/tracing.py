@@ -29,6 +29,11 @@ def use(provider: trace.TracerProvider | None) -> None:
     _Current.tracer = None if provider is None else provider.get_tracer("posewire", __version__)
 
 
+def is_on() -> bool:
+    """Whether anything is traced."""
+    return _Current.tracer is not None
+
+
 def configure_tracing(endpoint: str, ratio: float) -> None:
     """Send spans to a collector; once a process, before the first request.
 

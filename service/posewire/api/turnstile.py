@@ -1,0 +1,84 @@
+"""The door in uvicorn's protocol: under overload most requests are refused, and a refusal should cost next to nothing.
+
+Through the application it takes twice as long, and little of that is about the request: a task, its context, the
+middleware. What is out of the ordinary goes that way all the same: a page of another site, a trace, a drain.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any, cast
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from posewire.api.access import bearer_key
+from posewire.api.door import Door
+from posewire.api.middleware import SECURE_HEADERS, request_id_of
+from posewire.api.services import Services
+from posewire.telemetry import tracing
+from posewire.telemetry.logs import request_id_var
+
+# What uvicorn's protocol asks of a request that is answered, whose body it then passes over.
+_ANSWERED = cast(RequestResponseCycle, SimpleNamespace(response_complete=True, message_event=asyncio.Event()))
+
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+# Answers to these are not the door's alone: CORS headers, an interim answer.
+_OTHERS = frozenset({b"origin", b"expect"})
+
+
+class Turnstile(HttpToolsProtocol):
+    """For uvicorn's `http`, with an application of `create_app`: refuses at the head of a request as `AtTheDoor` would."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._door: Door = config.app.state.door
+        self._services: Services = config.app.state.services
+        self._path = self._door.path.encode()
+
+    def on_headers_complete(self) -> None:
+        """httptools': the head of a request is there."""
+        started = time.perf_counter()
+        if not self._door.shut or not self._is_ordinary() or not self._may_enter(headers := dict(self.headers)):
+            super().on_headers_complete()
+            return
+        request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
+        token = request_id_var.set(request_id)
+        answer = self._door.refuse()
+        request_id_var.reset(token)
+        self.transport.write(_message(answer, self.server_state.default_headers, request_id.encode()))
+        self.cycle = _ANSWERED
+        self.on_response_complete()
+        self._services.metrics.observe_request(self._door.path, "POST", answer.status_code, time.perf_counter() - started)
+
+    def _is_ordinary(self) -> bool:
+        """Whether it is a picture of someone who waits for nothing else on a connection that stays."""
+        path, _, _ = self.url.partition(b"?")
+        return (
+            path == self._path
+            and self.parser.get_method() == b"POST"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and not self._services.draining
+            and not tracing.is_on()
+        )
+
+    def _may_enter(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether there is nothing to say of who asks but that it is full."""
+        if not _OTHERS.isdisjoint(headers):
+            return False
+        keys = self._services.keys
+        key = bearer_key(headers.get(b"authorization", b"").decode("latin-1"))
+        return keys is None or (key is not None and keys.holder(key) is not None)
+
+
+def _message(answer: Response, default_headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> bytes:
+    """An answer as HTTP/1.1."""
+    headers = (*default_headers, *answer.raw_headers, (b"x-request-id", request_id), *SECURE_HEADERS)
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join([_STATUS[answer.status_code], *lines, b"\r\n", answer.body])
