@@ -78,15 +78,20 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionError: the server closed the connection or sent what is not HTTP.
         """
-        if not self.usable or self._transport is None:
+        if not self.usable:
             raise ConnectionResetError("the connection is closed")
-        self._waiting = self._loop.create_future()
-        self._transport.write(request)
         try:
-            return await self._waiting
+            return await self.begin(request)
         except asyncio.CancelledError:
             self.close()
             raise
+
+    def begin(self, request: bytes) -> asyncio.Future[Answer]:
+        """Send a request on a connection that is usable; the answer to come, or a `ConnectionError`."""
+        self._waiting = self._loop.create_future()
+        if self._transport is not None:
+            self._transport.write(request)
+        return self._waiting
 
     def close(self) -> None:
         """Close without a word: an answer that is under way is lost."""
