@@ -80,7 +80,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.services = services
     # The last is the outermost: also who is turned away has a request id, and a page is told why.
     app.state.door = Door(services, images.PATH)
-    app.add_middleware(AtTheDoor, door=app.state.door)
+    app.add_middleware(AtTheDoor, door=app.state.door, inside=images.answer)
     app.add_middleware(Access, keys=services.keys, origins=settings.origins, metrics=metrics)
     if settings.origins:
         app.add_middleware(

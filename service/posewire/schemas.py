@@ -5,11 +5,12 @@ Coordinates are pixels of the upright picture, after EXIF orientation.
 
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadParameter
-from posewire.types import Pose, PoseResult, Timings
+from posewire.types import FloatArray, Pose, PoseResult, Timings
 
 # A thousandth of a pixel: finer is noise, and it keeps the answer short.
 _DECIMALS = 3
@@ -126,10 +127,7 @@ class ImageOut(BaseModel):
 
 
 def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """What every answer says of a picture or frame: `width`, `height`, `people` and `timings_ms`.
-
-    Plain values, for a model to validate as a whole: that takes half the time of `model_construct` for each part.
-    """
+    """What every answer says of a picture or frame, in plain values: `width`, `height`, `people` and `timings_ms`."""
     return {
         "width": result.width,
         "height": result.height,
@@ -140,17 +138,20 @@ def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_scor
 
 def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
     """A person as it is sent: keypoints below `min_keypoint_score` are left out; who has an identity is told by it."""
-    keypoints = zip(names, pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True)
-    return {
-        "box": _box(pose),
+    scores = pose.keypoints.scores
+    rows = zip(names, _rounded(pose.keypoints.xy, _DECIMALS), _rounded(scores, _SCORE_DECIMALS), scores.tolist(), strict=True)
+    person = {
+        "box": _rounded(pose.box_xywh, _DECIMALS),
         "score": round(pose.score, _SCORE_DECIMALS),
-        "keypoints": [
-            {"name": n, "x": round(x, _DECIMALS), "y": round(y, _DECIMALS), "score": round(s, _SCORE_DECIMALS)}
-            for n, (x, y), s in keypoints
-            if s >= min_keypoint_score
-        ],
-        "track_id": pose.track_id,
+        "keypoints": [{"name": name, "x": x, "y": y, "score": score} for name, (x, y), score, exact in rows if exact >= min_keypoint_score],
     }
+    return person if pose.track_id is None else person | {"track_id": pose.track_id}
+
+
+def _rounded(values: FloatArray, decimals: int) -> list[Any]:
+    """Doubles: a float32 has no short decimal of its own. As an array, for it takes a third of the time of `round` for each."""
+    rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
+    return rounded
 
 
 def _timings_fields(t: Timings) -> dict[str, float]:
@@ -189,8 +190,10 @@ def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float
     rows = []
     for pose in result.people:
         flat: list[float] = []
-        for (x, y), s in zip(pose.keypoints.xy.tolist(), pose.keypoints.scores.tolist(), strict=True):
-            flat += [round(x, _DECIMALS), round(y, _DECIMALS), round(s, _SCORE_DECIMALS)] if s >= min_keypoint_score else [0.0, 0.0, 0.0]
+        scores = pose.keypoints.scores
+        rounded = zip(_rounded(pose.keypoints.xy, _DECIMALS), _rounded(scores, _SCORE_DECIMALS), scores.tolist(), strict=True)
+        for (x, y), score, exact in rounded:
+            flat += [x, y, score] if exact >= min_keypoint_score else [0.0, 0.0, 0.0]
         rows.append(
             CocoPerson.model_construct(
                 image_id=image_id, category_id=1, keypoints=flat, score=round(pose.score, _SCORE_DECIMALS), bbox=_box(pose)
@@ -200,7 +203,7 @@ def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float
 
 
 def _box(pose: Pose) -> tuple[float, float, float, float]:
-    x, y, w, h = (round(v, _DECIMALS) for v in pose.box_xywh.tolist())
+    x, y, w, h = _rounded(pose.box_xywh, _DECIMALS)
     return x, y, w, h
 
 

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.api.clients import client_of
-from posewire.api.door import TURNED_AWAY
+from posewire.api.door import ROUTE, TURNED_AWAY
 from posewire.api.problems import internal_problem
 from posewire.api.services import Services
 from posewire.errors import ServiceError
@@ -98,7 +98,7 @@ class RequestContext:
 
     def _record(self, scope: Scope, status: int, seconds: float, span: Span) -> None:
         # The route's template, never the raw path: a scanner must not make series without end.
-        route: str | None = scope.get(TURNED_AWAY) or getattr(scope.get("route"), "path", None)
+        route: str | None = scope.get(ROUTE) or getattr(scope.get("route"), "path", None)
         tracing.end_request_span(span, scope["method"], route, status)
         self._services.metrics.observe_request(route, scope["method"], status, seconds, tracing.sampled_trace_id(span))
         if TURNED_AWAY in scope:

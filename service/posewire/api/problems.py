@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from posewire.api.services import services_of
+from posewire.api.services import Services, services_of
 from posewire.errors import BadParameter, ServiceError
 from posewire.schemas import describe
 from posewire.telemetry.logs import request_id_var
@@ -40,6 +40,12 @@ def problem_of(error: ServiceError) -> Response:
     return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
 
 
+def reject(services: Services, error: ServiceError) -> Response:
+    """As `problem_of`, and counted."""
+    services.metrics.count_rejection(error)
+    return problem_of(error)
+
+
 def internal_problem() -> Response:
     """The answer for a fault of ours: nothing of its inside reaches the client."""
     return problem(
@@ -52,8 +58,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
-        services_of(request).metrics.count_rejection(error)
-        return problem_of(error)
+        return reject(services_of(request), error)
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:

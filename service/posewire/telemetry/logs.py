@@ -32,6 +32,8 @@ def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
         level: a name of the logging module in any case, or its number.
         stream: where to; None: standard error as it is now.
     """
+    # Nobody reads these, and every record would ask the system for them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
