@@ -1,6 +1,5 @@
 """What operators ask: alive, ready, which models, how it goes."""
 
-import asyncio
 import tomllib
 
 import httpx
@@ -9,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from posewire.app import create_app
 from posewire.config import load_settings
+from posewire.inference.costs import CostTable
 from posewire.models.store import default_root
 from tests.api.support import Api, StartApi, assert_problem, people_of
 from tests.conftest import MakeEngine
@@ -75,9 +75,13 @@ async def test_while_it_drains_it_still_answers_but_sends_callers_elsewhere(api:
 
 @pytest.mark.parametrize("model", ["detector", "pose"])
 async def test_a_dead_queue_is_told_by_livez(api: Api, astronaut: bytes, model: str) -> None:
-    [queue] = [task for task in asyncio.all_tasks() if task.get_name() == f"batcher-{model}"]
-    queue.cancel()
-    await asyncio.wait([queue])
+    class Broken(CostTable):
+        def take(self, waiting: int, workers: int) -> int:
+            raise ZeroDivisionError
+
+    [queue] = [station.queue for station in api.engine.stations if station.task == model]
+    queue.costs = Broken({1: 0.01})
+    assert_problem(await api.post(astronaut), 500, "inference-failed", "ended")
     assert_problem(await api.client.get("/livez"), 503, "dead", "restart")
     assert_problem(await api.client.get("/readyz"), 503, "not-ready")
     assert_problem(await api.post(astronaut), 500, "inference-failed", "restarted")

@@ -180,13 +180,21 @@ async def test_a_queue_that_was_never_started_refuses_and_closes() -> None:
     await pool.close()
 
 
-async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
+async def test_when_no_batch_can_be_formed_any_more_nobody_is_left_waiting_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(ThreadPool):
+        asked = 0
+
+        def ask(self, turn: Callable[[], None], full: Callable[[], bool] = lambda: False) -> None:
+            self.asked += 1
+            if self.asked == 2:
+                raise RuntimeError("no thread for you")
+            super().ask(turn, full)
+
     model = Doubler(held=True)
-    async with serving(model, max_batch=1) as batcher:
-        running, queued = await begin(outputs(batcher, 1), outputs(batcher, 2, 3))
+    async with serving(model, max_batch=1, pool=Broken(1)) as batcher:
+        [running] = await begin(outputs(batcher, 1))
         await model.running()
-        [collector] = [task for task in asyncio.all_tasks() if task.get_name() == "batcher-numbers"]
-        collector.cancel()
+        [queued] = await begin(outputs(batcher, 2, 3))
         with pytest.raises(InferenceFailed):
             await queued
         assert not batcher.alive
@@ -195,17 +203,6 @@ async def test_when_the_loop_is_cancelled_nobody_is_left_waiting() -> None:
         model.gate.set()
         assert await running == [2]
     assert model.batches == [[1]]
-
-
-async def test_when_the_loop_breaks_nobody_is_left_waiting_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(ThreadPool):
-        async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
-            raise RuntimeError("no thread for you")
-
-    async with serving(Doubler(), pool=Broken(1)) as batcher:
-        with pytest.raises(InferenceFailed):
-            await outputs(batcher, 1, 2)
-        assert not batcher.alive
     assert [record.levelno for record in caplog.records if "numbers" in record.message] == [logging.CRITICAL]
 
 

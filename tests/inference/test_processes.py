@@ -35,11 +35,7 @@ async def started(workers: int = 1, died: Callable[[], None] = lambda: None) -> 
 
 
 async def ran(pool: ProcessPool, function: Callable[[Sequence[Any]], Sequence[Any]], *items: Any) -> list[Any]:
-    await pool.acquire(lambda: True)
-    try:
-        return list((await pool.run(function, lambda: items)).outputs)
-    finally:
-        pool.release()
+    return list((await pool.run(function, lambda: items)).outputs)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -8,18 +8,20 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from opentelemetry.trace import Span, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
 from posewire.inference.costs import CostTable
 from posewire.inference.fair import FairQueue, Line
 from posewire.inference.health import Health
 from posewire.inference.observer import BatchObserver
-from posewire.inference.pool import ComputePool
+from posewire.inference.pool import ComputePool, Ran
 from posewire.telemetry import tracing
 from posewire.types import Priority
 
@@ -91,30 +93,30 @@ class DynamicBatcher(Generic[In, Out]):
         self._queue: FairQueue[_Waiting[In, Out]] = FairQueue()
         self._last_arrival = -math.inf  # seconds, monotonic
         self._gap = math.inf  # seconds between arrivals of late
-        self._arrival = asyncio.Event()
-        self._full = asyncio.Event()
-        self._collector: asyncio.Task[None] | None = None
-        self._runs: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Handle | None = None  # until a batch is thought of: soon, or when it has waited for company
+        self._asked = False  # for a turn
+        self._running = 0  # batches
+        self._change = asyncio.Event()  # that `close` waits for
+        self._context = Context()  # what is done for many is done in nobody's
+        self._alive = False
         self._closing = False
 
     @property
     def alive(self) -> bool:
-        """Whether the loop that forms batches is running."""
-        return self._collector is not None and not self._collector.done()
+        """Whether batches are formed."""
+        return self._alive
 
     def start(self) -> None:
-        """Begin to serve; needs a running event loop."""
-        self._collector = asyncio.create_task(self._collect(), name=f"batcher-{self.name}")
-        self._collector.add_done_callback(self._on_collector_end)
+        """Begin to serve."""
+        self._alive = True
 
     async def close(self) -> None:
         """Refuse new items, finish all that were accepted, and end."""
         self._closing = True
-        while self.alive and (unfinished := [w.future for w in self._queue if not w.future.done()] + list(self._runs)):
-            await asyncio.wait(unfinished)
-        if self._collector is not None:
-            self._collector.cancel()
-            await asyncio.gather(self._collector, return_exceptions=True)
+        while self._alive and (self._running or any(not waiting.future.done() for waiting in self._queue)):
+            self._change.clear()
+            await self._change.wait()
+        self._alive = False
 
     async def submit(self, items: Sequence[In], *, deadline: float | None = None, priority: Priority = Priority.BULK) -> list[Served[Out]]:
         """Hand in items and wait for their outputs, in the same order; they may run in different batches.
@@ -159,41 +161,63 @@ class DynamicBatcher(Generic[In, Out]):
         self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
         self._last_arrival = now
         line = self._queue.push(waiting, priority)
-        self._arrival.set()
-        if self._is_full():
-            self._full.set()
+        self._look_soon()
+        if self._asked and self._is_full():
             self._pool.look()
         return line
 
     def _is_full(self) -> bool:
         return len(self._queue) >= self.costs.full
 
-    async def _collect(self) -> None:
-        while True:
-            self._arrival.clear()
-            if not self._queue:
-                await self._arrival.wait()
-            await self._wait_for_company()
-            await self._pool.acquire(self._is_full)
-            batch = self._take()
-            if not batch:
-                self._pool.release()
-                continue
-            run = asyncio.create_task(self._run(batch), name=f"batch-{self.name}")
-            self._runs.add(run)
-            run.add_done_callback(self._runs.discard)
-
-    async def _wait_for_company(self) -> None:
-        window = self.costs.window(self._gap) if self._window is None else self._window
-        if not window or not 0 < len(self._queue) < self.costs.full:
+    def _look_soon(self) -> None:
+        """Not at once: what arrives within the same turn of the event loop goes together."""
+        if self._asked or not self._queue:
             return
-        self._full.clear()
-        remaining = min(w.arrived for w in self._queue) + window - time.monotonic()
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_soon(self._look, context=self._context)
+        elif isinstance(self._looking, asyncio.TimerHandle) and self._is_full():
+            self._looking.cancel()
+            self._looking = asyncio.get_running_loop().call_soon(self._look, context=self._context)
+
+    def _look(self) -> None:
+        """Ask for a turn for what waits, or leave it some time for company."""
+        self._looking = None
+        if self._asked or not self._queue:
+            return
+        window = self.costs.window(self._gap) if self._window is None else self._window
+        if window and not self._is_full():
+            remaining = min(waiting.arrived for waiting in self._queue) + window - time.monotonic()
+            if remaining > 0:
+                self._looking = asyncio.get_running_loop().call_later(remaining, self._look, context=self._context)
+                return
+        self._asked = True
+        with self._or_end():
+            self._pool.ask(self._turn, self._is_full)
+
+    def _turn(self) -> None:
+        """Run the next batch on the worker that we hold."""
+        self._asked = False
+        with self._or_end():
+            batch = self._take()
+            if batch:
+                self._run(batch)
+            else:
+                self._pool.release()
+            self._look_soon()
+        self._change.set()
+
+    @contextmanager
+    def _or_end(self) -> Iterator[None]:
+        """Where the block fails no batch can be formed any more: nobody is left waiting for one."""
         try:
-            async with asyncio.timeout(remaining):
-                await self._full.wait()
-        except TimeoutError:
-            pass
+            yield
+        except Exception as error:
+            self._alive = False
+            log.critical("the queue of %s has died", self.name, exc_info=error)
+            for waiting in self._queue:
+                if not waiting.future.done():
+                    waiting.future.set_exception(InferenceFailed("the model's queue has ended"))
+            self._change.set()
 
     def _take(self) -> list[_Waiting[In, Out]]:
         """The next batch, for the thread that we hold."""
@@ -207,7 +231,7 @@ class DynamicBatcher(Generic[In, Out]):
                 batch.append(waiting)
         return batch
 
-    async def _run(self, batch: list[_Waiting[In, Out]]) -> None:
+    def _run(self, batch: list[_Waiting[In, Out]]) -> None:
         present: list[_Waiting[In, Out]] = []
 
         def items() -> list[In]:
@@ -217,18 +241,31 @@ class DynamicBatcher(Generic[In, Out]):
                 self._observer.started(len(present))
             return [waiting.item for waiting in present]
 
-        try:
-            with tracing.batch(self.name, [(w.span, w.arrived) for w in batch]):
-                ran = await self._pool.run(self._infer, items)
-            if len(ran.outputs) != len(present):
-                raise RuntimeError(f"{self.name}: {len(ran.outputs)} outputs for {len(present)} inputs")
-        except BaseException as error:  # whatever a model raises, every caller must hear of it
-            self._fail(batch, error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        finally:
+        def ended(ran: Ran[Out | Exception] | BaseException) -> None:
+            self._running -= 1
             self._pool.release()
+            try:
+                tracing.end_batch(span, ran if isinstance(ran, BaseException) else None)
+                self._answer(batch, present, ran)
+            finally:
+                self._change.set()
+
+        self._running += 1
+        span: Span = INVALID_SPAN
+        try:
+            span = tracing.batch(self.name, ((waiting.span, waiting.arrived) for waiting in batch))
+            self._pool.begin(self._infer, items, ended)
+        except Exception as error:
+            ended(error)
+
+    def _answer(self, batch: list[_Waiting[In, Out]], present: list[_Waiting[In, Out]], ran: Ran[Out | Exception] | BaseException) -> None:
+        """Give everyone their own; whatever a model raises, every caller must hear of it."""
+        if isinstance(ran, BaseException):
+            self._fail(batch, ran)
+            return
+        if len(ran.outputs) != len(present):
+            self._fail(batch, RuntimeError(f"{self.name}: {len(ran.outputs)} outputs for {len(present)} inputs"))
+            return
         if present:
             self.health.note(worked=True)
         for waiting, output in zip(present, ran.outputs, strict=True):
@@ -251,10 +288,3 @@ class DynamicBatcher(Generic[In, Out]):
             if not waiting.future.done():
                 waiting.future.set_exception(_told(error))
         self._observer.failed()
-
-    def _on_collector_end(self, collector: asyncio.Task[None]) -> None:
-        if not collector.cancelled():
-            log.critical("the queue of %s has died", self.name, exc_info=collector.exception())
-        for future in [waiting.future for waiting in self._queue]:
-            if not future.done():
-                future.set_exception(InferenceFailed("the model's queue has ended"))

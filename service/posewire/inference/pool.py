@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +29,10 @@ class Ran(NamedTuple, Generic[Out]):
     ended: float
 
 
+# Is told of the end of a run, on the event loop: what it gave, or what it raised.
+Ended: TypeAlias = Callable[[Ran[Out] | BaseException], None]
+
+
 class ComputePool(ABC):
     """A few workers: a batch is formed only when one of them is free to run it, or when nothing more fits into it.
 
@@ -39,44 +43,58 @@ class ComputePool(ABC):
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._busy = 0  # workers, and the place behind them
-        self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
+        self._waiting: deque[tuple[Callable[[], None], Callable[[], bool]]] = deque()
 
-    async def acquire(self, full: Callable[[], bool] = lambda: False) -> None:
-        """Wait for one's turn and for a free worker, or the place behind them all if `full()`; hold it until `release`."""
-        turn = asyncio.get_running_loop().create_future()
+    def ask(self, turn: Callable[[], None], full: Callable[[], bool] = lambda: False) -> None:
+        """Ask for a worker.
+
+        Args:
+            turn: called when it is one's turn, perhaps at once, with a free worker, or the place behind them all if `full()`;
+                what it holds then is given back by `release`.
+            full: whether nothing more fits into the batch that is to be run.
+        """
         self._waiting.append((turn, full))
         self.look()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release()
-            raise
 
     def look(self) -> None:
         """Hand out what is free; to be called when a batch has become full."""
         while self._waiting:
             turn, full = self._waiting[0]
-            if not turn.done():
-                if self._busy > self.workers or (self._busy == self.workers and not full()):
-                    return
-                self._busy += 1
-                turn.set_result(None)
+            if self._busy > self.workers or (self._busy == self.workers and not full()):
+                return
             self._waiting.popleft()
+            self._busy += 1
+            turn()
 
     def release(self) -> None:
-        """Give back what `acquire` handed out."""
+        """Give back what a turn has handed out."""
         self._busy -= 1
         self.look()
 
     @abstractmethod
-    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
         """Run `function` on a worker whose turn the caller holds.
 
         Args:
             function: a batch to as many outputs.
             items: gives the batch, as late as possible; where it gives none, nothing is run.
+            ended: told of the end, once, and never before this returns.
         """
+
+    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+        """As `begin`, and wait for the end.
+
+        Raises:
+            Exception: what the function raised.
+        """
+        done: asyncio.Future[Ran[Out]] = asyncio.get_running_loop().create_future()
+
+        def settle(ran: Ran[Out] | BaseException) -> None:
+            if not done.done():
+                done.set_exception(ran) if isinstance(ran, BaseException) else done.set_result(ran)
+
+        self.begin(function, items, settle)
+        return await done
 
     @abstractmethod
     async def close(self) -> None:
@@ -90,9 +108,10 @@ class ThreadPool(ComputePool):
         super().__init__(workers)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="posewire-model")
 
-    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
         """Run `function` on a thread; `items` is called there."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, _timed, function, items)
+        running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, function, items)
+        running.add_done_callback(lambda run: ended(asyncio.CancelledError() if run.cancelled() else run.exception() or run.result()))
 
     async def close(self) -> None:
         """Wait for the threads to end."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from posewire.errors import InferenceFailed
 from posewire.inference.mail import Mailbox
-from posewire.inference.pool import ComputePool, Ran
+from posewire.inference.pool import ComputePool, Ended, Ran
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -41,7 +41,7 @@ _MAIN = "import sys; from posewire.inference.processes import _work; _work(*map(
 @dataclass(slots=True)
 class _Job:
     message: tuple[int, Callable[[Sequence[Any]], Sequence[Any]], Sequence[Any]]  # number, function, batch
-    done: asyncio.Future[Ran[Any]]
+    ended: Ended[Any]
     file: int | None  # of the memory that the batch lies in
     lost: bool = False  # a process may have died with it before it could say that it had taken it
 
@@ -108,22 +108,19 @@ class ProcessPool(ComputePool):
             await self.close()
             raise
 
-    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
         """Run `function`, which is found by its name, on the next process that is free.
 
-        Raises:
-            InferenceFailed: the process died.
-            Exception: what the function raised.
+        `ended` hears of `InferenceFailed` where that process has died.
         """
         batch = items()
         if not batch:
             now = time.monotonic()
-            return Ran((), now, now)
+            asyncio.get_running_loop().call_soon(ended, Ran[Out]((), now, now))
+            return
         number = next(self._numbers)
-        done: asyncio.Future[Ran[Out]] = asyncio.get_running_loop().create_future()
         message = (number, function, batch)
-        self._jobs[number] = _Job(message, done, self._batches.send(message))
-        return await done
+        self._jobs[number] = _Job(message, ended, self._batches.send(message))
 
     async def close(self) -> None:
         """Let the processes finish what they were given, and end them."""
@@ -137,9 +134,8 @@ class ProcessPool(ComputePool):
             await asyncio.to_thread(_end, worker.process)
             while worker in self._workers.values():
                 self._hear(worker)  # what it said last may not have been read; then comes the end, where it is forgotten
-        for job in self._jobs.values():
-            if not job.done.done():
-                job.done.set_exception(InferenceFailed("the service is stopping"))
+        while self._jobs:
+            self._jobs.popitem()[1].ended(InferenceFailed("the service is stopping"))
         if self._working_on >= 0:
             os.close(self._working_on)
             self._working_on = -1
@@ -180,7 +176,7 @@ class ProcessPool(ComputePool):
         elif job := self._jobs.pop(message.number, None):
             if job.file is not None:
                 self._batches.give_back(job.file)
-            _settle(job.done, message.ran)
+            job.ended(message.ran)
 
     def _lose(self, worker: _Worker) -> None:
         """A process has ended: fail what it worked on, and start another."""
@@ -201,7 +197,7 @@ class ProcessPool(ComputePool):
         if job := self._jobs.pop(number, None):
             if job.file is not None:
                 os.close(job.file)
-            _settle(job.done, InferenceFailed("the process that ran the model has died; try again"))
+            job.ended(InferenceFailed("the process that ran the model has died; try again"))
 
     def _send_again(self, number: int) -> None:
         """A batch that nobody says to work on waits, or went down with a process that had just taken it: who can tell.

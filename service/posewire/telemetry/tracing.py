@@ -6,8 +6,8 @@ own: a stream has no end in sight. So has a batch, with which the request's span
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -133,27 +133,38 @@ def past(name: str, started: float, ended: float) -> None:
     _Current.tracer.start_span(name, start_time=epoch + int(started * 1e9)).end(epoch + int(ended * 1e9))
 
 
-@contextmanager
-def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Iterator[None]:
-    """A model run for many, in a trace of its own, and each one's time in the queue until now.
+def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Span:
+    """A model run for many, in a trace of its own, which begins now, and each one's time in the queue until now.
 
     Args:
         model: the batcher's name.
         waiting: for every item its caller's span, and since when it waited, seconds, monotonic.
+
+    Returns:
+        The run's span, for `end_batch`.
     """
-    tracer, items = _Current.tracer, list(waiting)
+    tracer = _Current.tracer
+    if tracer is None:
+        return trace.INVALID_SPAN
+    items = list(waiting)
     callers = {span.get_span_context().span_id: (span, arrived) for span, arrived in items if span.is_recording()}
-    if tracer is None or not callers:
-        yield
-        return
+    if not callers:
+        return trace.INVALID_SPAN
     links = [Link(span.get_span_context()) for span, _ in callers.values()]
-    attributes = {"posewire.batch_size": len(items)}
-    with tracer.start_as_current_span(f"batch {model}", Context(), links=links, attributes=attributes) as run:
-        epoch = _epoch_ns()
-        for span, arrived in callers.values():
-            since = epoch + int(arrived * 1e9)
-            tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end()
-        yield
+    run = tracer.start_span(f"batch {model}", Context(), links=links, attributes={"posewire.batch_size": len(items)})
+    epoch = _epoch_ns()
+    for span, arrived in callers.values():
+        since = epoch + int(arrived * 1e9)
+        tracer.start_span("queue", trace.set_span_in_context(span), links=[Link(run.get_span_context())], start_time=since).end()
+    return run
+
+
+def end_batch(run: Span, error: BaseException | None) -> None:
+    """The run's end, and what it raised."""
+    if error is not None:
+        run.record_exception(error)
+        run.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    run.end()
 
 
 def _epoch_ns() -> int:
