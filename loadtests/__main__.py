@@ -10,7 +10,7 @@ import typer
 import uvloop
 
 from loadtests import limits, overload, rude, scenarios, soak
-from loadtests.processes import end_cleanly, posewire
+from loadtests.processes import end_cleanly, posewire, stand_back
 from loadtests.report import Result, machine, save
 from loadtests.scenarios import Bench, served_models
 
@@ -40,6 +40,7 @@ def main(
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join(SCENARIOS)}, soak, all")
     end_cleanly()
+    stand_back()
     kept = True
     for name in wanted:
         where = machine()

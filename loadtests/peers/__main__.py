@@ -9,7 +9,7 @@ import uvloop
 from loadtests.peers.environments import PEERS, make
 from loadtests.peers.race import race
 from loadtests.pictures import PEOPLE
-from loadtests.processes import end_cleanly
+from loadtests.processes import end_cleanly, stand_back
 from loadtests.report import machine, save
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -42,6 +42,7 @@ def run(
     where = out / f"peers{'-plain' if plain else ''}{f'-{people}-people' if people > 1 else ''}"
     machine_now = machine()
     end_cleanly()
+    stand_back()
     result = uvloop.run(race(chosen, rounds, slice_s, plain, environments, where, people))
     print(save(result, where, machine_now).read_text(encoding="utf-8"))
     raise typer.Exit(0 if result.passed else 1)
