@@ -80,12 +80,15 @@ class Detector:
         """Scale the picture into the model's input."""
         return Letterboxed(*letterbox(frame.pixels, self.spec.input.height, self.spec.input.width, self.spec.pad_value))
 
-    def infer(self, batch: Sequence[UInt8Array]) -> list[FloatArray]:
-        """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture."""
+    def infer(self, batch: Sequence[UInt8Array], *, alone: bool = False) -> list[FloatArray]:
+        """Letterboxed pictures (h, w, 3) uint8 RGB to the model's raw rows (A, columns), one array a picture.
+
+        `alone` is as `OnnxSession.run`'s.
+        """
         tensor = self._input(batch)
         if self.spec.output.layout == "end2end":  # every picture has its own number of rows
-            return [self.session.run(tensor[i : i + 1])[0] for i in range(len(tensor))]
-        return list(self.session.run(tensor))
+            return [self.session.run(tensor[i : i + 1], alone=alone)[0] for i in range(len(tensor))]
+        return list(self.session.run(tensor, alone=alone))
 
     def finish(self, raw: FloatArray, scale: float, frame: Frame, min_score: float, most: int) -> Detections:
         """The best `most` people of at least `min_score`, after suppression, in pixels of the upright picture."""

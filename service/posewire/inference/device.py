@@ -11,10 +11,14 @@ from typing import Any, Protocol
 
 from posewire.config import Device
 from posewire.errors import DeviceError
+from posewire.inference.cpu import cpu_limit
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+
+# What they gain is measured at every start; of more there is no measurement yet.
+_ALONE_THREADS = 2
 
 Provider = tuple[str, Mapping[str, str]]
 
@@ -39,15 +43,17 @@ class DevicePlan:
     workers: int  # model runs side by side
     intra_op_threads: int  # of one model run on the CPU
     fixed_sizes: bool  # a session for each batch size
+    alone_threads: int = 1  # of a model run on the CPU while no other picture is there
 
 
 def cpu_plan(workers: int, reason: str, intra_op_threads: int = 1) -> DevicePlan:
-    """Runs side by side, single-threaded unless told.
+    """Runs side by side, single-threaded unless told or a picture is alone.
 
     Each batch size has a session of its own: with a batch of any size ONNX Runtime does without its blocked layout in
     places, and compiled Lite-HRNet is 1.3 times slower so.
     """
-    return DevicePlan(Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, intra_op_threads, fixed_sizes=True)
+    alone_threads = max(intra_op_threads, min(_ALONE_THREADS, cpu_limit()))
+    return DevicePlan(Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, intra_op_threads, fixed_sizes=True, alone_threads=alone_threads)
 
 
 def gpu_plan(device: Device, reason: str, *, memory_bytes: int, cache: Path) -> DevicePlan:

@@ -25,6 +25,7 @@ from posewire.inference.pixels import PixelBudget
 from posewire.inference.places import InProcesses, InThreads, Place
 from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
+from posewire.inference.solitude import Solitude
 from posewire.inference.stages import Looked, Opened, Picture, Stages
 from posewire.inference.station import Station
 from posewire.models.specs import ModelSpec
@@ -75,6 +76,7 @@ class Engine:
         self.metrics = metrics
         self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
         self._warm = False
+        self._solitude = Solitude()
         # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
         stages = Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
@@ -149,8 +151,9 @@ class Engine:
             DeadlineExceeded: at the deadline at once.
             Overloaded, Draining, InferenceFailed: as the pipeline.
         """
-        started, picture = time.perf_counter(), Picture(data, options, deadline=deadline)
-        with self._counted():
+        started = time.perf_counter()
+        with self._counted() as alone:
+            picture = Picture(data, options, deadline=deadline, alone=alone)
             if self._pixels is None:
                 result = await self._pipeline.run(picture, priority)
             else:
@@ -172,9 +175,9 @@ class Engine:
         Raises:
             BadParameter, DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
-        with self._counted():
+        with self._counted() as alone:
             async with _until(deadline):
-                return await self._pipeline.run(Picture(frame, options, deadline=deadline), priority)
+                return await self._pipeline.run(Picture(frame, options, deadline=deadline, alone=alone), priority)
 
     async def detect(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -185,9 +188,10 @@ class Engine:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
         started = time.perf_counter()
-        async with _until(deadline):
-            picture = Picture(frame, options, keypoints=False, deadline=deadline)
-            looked, waited = await self._pipeline.look(picture, priority)
+        with self._solitude.enter() as alone:
+            async with _until(deadline):
+                picture = Picture(frame, options, keypoints=False, deadline=deadline, alone=alone and self._place.alone_pays)
+                looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
         assert looked.found is not None
         return looked.found, Timings(queue=waited, detect=total - waited, total=total)
@@ -197,11 +201,12 @@ class Engine:
         return count() if len(data) <= _SHORT_WALK else await self.offload(count)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count a picture by whether the block ends well."""
+    def _counted(self) -> Iterator[bool]:
+        """Count a picture by whether the block ends well; whether to use more than one core for it."""
         ok = False
         try:
-            yield
+            with self._solitude.enter() as alone:
+                yield alone and self._place.alone_pays
             ok = True
         finally:
             self.metrics.count_picture(ok=ok)

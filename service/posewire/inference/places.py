@@ -16,7 +16,7 @@ from posewire.inference.observer import Unobserved
 from posewire.inference.pool import ComputePool, ThreadPool, run_on
 from posewire.inference.processes import ProcessPool
 from posewire.inference.stages import Looked, Opened, Picture, Stages
-from posewire.inference.warmup import warm
+from posewire.inference.warmup import alone_pays, warm, warm_alone
 from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
 
@@ -42,6 +42,10 @@ class Place(Protocol):
     @property
     def ready(self) -> bool:
         """Whether there is someone to do the work."""
+
+    @property
+    def alone_pays(self) -> bool:
+        """Whether a picture that is known to be alone is done sooner."""
 
     @property
     def most_open(self) -> int | None:
@@ -78,6 +82,7 @@ class InThreads:
         self._stages = stages
         self._threads = threads
         self._max_batch = max_batch
+        self.alone_pays = False
 
     async def open(self, picture: Picture) -> Opened:
         """As `Stages.open`."""
@@ -85,7 +90,13 @@ class InThreads:
 
     async def start(self) -> Mapping[Task, CostTable]:
         """Warm and measure the models."""
-        return await warm(self._stages, self.pool, self._max_batch)
+        costs = await warm(self._stages, self.pool, self._max_batch)
+        if warm_alone(self._stages.detector):
+            [self.alone_pays] = (await self.pool.run(self._alone_pays, lambda: [None])).outputs
+        return costs
+
+    def _alone_pays(self, _: Sequence[None]) -> list[bool]:
+        return [alone_pays(self._stages.detector)]
 
 
 class InProcesses:
@@ -102,6 +113,7 @@ class InProcesses:
         self.pool = self._processes = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), died)
         self.look, self.place = worker.see, worker.place
         self.most_open = plan.workers
+        self.alone_pays = False
 
     @property
     def ready(self) -> bool:
@@ -116,6 +128,7 @@ class InProcesses:
         """Start the processes; what runs cost there, the way there and back included."""
         tables: list[Mapping[Task, Mapping[int, float]]] = await self._processes.start()
         way = await self._way()
+        [self.alone_pays] = (await self.pool.run(worker.alone_pays_here, lambda: [None])).outputs
         return {task: _together([table[task] for table in tables], way) for task in tables[0]}
 
     async def _way(self) -> float:

@@ -33,7 +33,8 @@ class OnnxSession:
 
     def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
         self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
-        session = self._session(1)
+        session = self._session(1, plan.intra_op_threads)
+        self._alone: Any = None
         inputs = session.get_inputs()
         outputs = [output for output in session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
@@ -49,9 +50,11 @@ class OnnxSession:
         self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
         self.provider: str = session.get_providers()[0]
 
-    def _session(self, size: int) -> Any:
+    def _session(self, size: int, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._plan.intra_op_threads
+        options.intra_op_num_threads = threads
+        # Within a run they must spin, to wake one takes as long as an operator; after it they would for nothing.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         if self._plan.fixed_sizes:
@@ -73,23 +76,39 @@ class OnnxSession:
         Raises:
             ModelError: as the first time.
         """
-        session = self._session(size) if self._plan.fixed_sizes else self._sessions[1]
+        session = self._session(size, self._plan.intra_op_threads) if self._plan.fixed_sizes else self._sessions[1]
         takes = session.get_inputs()[0].shape[0]
         if isinstance(takes, int) and takes != size:
             return False
         self._sessions = self._sessions | {size: session}
         return True
 
+    def open_alone(self) -> bool:
+        """From now on run single items on more threads where the caller says that they are alone; False: there are none to be had.
+
+        Raises:
+            ModelError: as the first time.
+        """
+        if self._plan.alone_threads > self._plan.intra_op_threads:
+            self._alone = self._session(1, self._plan.alone_threads)
+        return self._alone is not None
+
     def close(self, size: int) -> None:
         """No longer run batches of `size` as wholes."""
         self._sessions = {known: session for known, session in self._sessions.items() if known != size}
 
-    def run(self, batch: FloatArray | UInt8Array) -> FloatArray:
+    def run(self, batch: FloatArray | UInt8Array, *, alone: bool = False) -> FloatArray:
         """The model's output for a batch, (N, …) float32 each.
 
         As a whole where the size is open. The next size that is open takes it with padding, unless half of it would be
         padding; else it is cut.
+
+        Args:
+            batch: of the model's input.
+            alone: nothing else is likely to run meanwhile.
         """
+        if alone and self._alone is not None and len(batch) == 1:
+            return self._run(self._alone, batch)
         sessions = self._sessions
         if session := sessions.get(len(batch)):
             return self._run(session, batch)

@@ -31,10 +31,11 @@ class Picture:
     options: PoseOptions
     keypoints: bool = True  # False: the boxes are all that is wanted
     deadline: float | None = None  # seconds, monotonic: it need not be begun later
+    alone: bool = False  # no other picture is likely to come before it is done
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """For pickle, as `PoseOptions`."""
-        return type(self), (self.source, self.options, self.keypoints, self.deadline)
+        return type(self), (self.source, self.options, self.keypoints, self.deadline, self.alone)
 
 
 class Span(NamedTuple):
@@ -115,7 +116,8 @@ class Stages:
     def look(self, opened: Sequence[Opened]) -> list[Looked | Exception]:
         """Find and cut the people of pictures that the detector is to see; what goes wrong with one picture is its own alone."""
         started = time.monotonic()
-        raws = self.detector.infer([one.letterboxed.pixels for one in opened if one.letterboxed is not None])
+        alone = len(opened) == 1 and opened[0].picture.alone
+        raws = self.detector.infer([one.letterboxed.pixels for one in opened if one.letterboxed is not None], alone=alone)
         return [self._find(one, raw, started) for one, raw in zip(opened, raws, strict=True)]
 
     def place(self, crops: Sequence[UInt8Array]) -> list[Keypoints]:

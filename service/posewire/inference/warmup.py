@@ -24,6 +24,12 @@ _LEAST_RUNS = 3
 _MOST_RUNS = 9
 _SECONDS_A_SIZE = 0.15
 
+# Runs of either kind, each after a pause, as pictures come that are alone.
+_ALONE_RUNS = 20
+_ALONE_PAUSE_S = 0.004
+# Below this the second core, which spins meanwhile, is not worth it.
+_ALONE_WORTH = 1.15
+
 
 class Sizes(Protocol):
     """What runs batches of certain sizes as wholes, and cuts others into pieces: an `OnnxSession`."""
@@ -54,6 +60,32 @@ async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, Co
 
 def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) -> None:
     model.infer([blank] * size)
+
+
+def warm_alone(detector: Detector) -> bool:
+    """Open and warm what runs a single picture on more than one core; False: there is no such thing here."""
+    if not detector.session.open_alone():
+        return False
+    _infer_alone(detector, alone=True)
+    return True
+
+
+def alone_pays(detector: Detector) -> bool:
+    """Whether a picture that is alone is done sooner on more than one core. To be called after `warm_alone`, while nothing else runs."""
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for run in range(2 * _ALONE_RUNS):
+        time.sleep(_ALONE_PAUSE_S)
+        alone = bool(run % 2)
+        started = time.perf_counter()
+        _infer_alone(detector, alone=alone)
+        seconds[alone].append(time.perf_counter() - started)
+    gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
+    log.info("measured a lone picture on more than one core", extra={"gain": round(gain, 2), "used": gain >= _ALONE_WORTH})
+    return gain >= _ALONE_WORTH
+
+
+def _infer_alone(detector: Detector, *, alone: bool) -> None:
+    detector.infer([np.zeros((detector.spec.input.height, detector.spec.input.width, 3), np.uint8)], alone=alone)
 
 
 async def measure(

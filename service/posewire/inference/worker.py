@@ -12,7 +12,7 @@ from posewire.inference.fair import TURN
 from posewire.inference.loading import load_stages
 from posewire.inference.pool import ThreadPool
 from posewire.inference.stages import Looked, Picture, Stages
-from posewire.inference.warmup import warm
+from posewire.inference.warmup import alone_pays, warm, warm_alone
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
@@ -22,6 +22,7 @@ class _Own:
     """Of this process."""
 
     stages: Stages
+    can_be_alone: bool
 
 
 def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, Mapping[int, float]]:
@@ -33,6 +34,7 @@ def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Ma
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # pictures go side by side, one a process
     _Own.stages = load_stages(settings, plan, runtime)
+    _Own.can_be_alone = warm_alone(_Own.stages.detector)
     return asyncio.run(_measure(settings.max_batch))
 
 
@@ -41,6 +43,11 @@ async def _measure(max_batch: int) -> Mapping[Task, Mapping[int, float]]:
     costs = await warm(_Own.stages, pool, max_batch)
     await pool.close()
     return {task: table.seconds for task, table in costs.items()}
+
+
+def alone_pays_here(_: Sequence[None]) -> list[bool]:
+    """As `alone_pays`."""
+    return [_Own.can_be_alone and alone_pays(_Own.stages.detector)]
 
 
 def see(pictures: Sequence[Picture]) -> list[Looked | Exception]:
