@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.api.problems import problem_of
 from posewire.api.services import Services
+from posewire.errors import Overloaded
 
 # In a request's scope: the path of its route, which the router does not see; and that it was turned away, which the door logs.
 ROUTE = "posewire.route"
@@ -42,14 +43,14 @@ class Door:
         """Whether not even one more picture fits."""
         return self._services.admission.full
 
-    def refuse(self) -> Response:
+    def refuse(self) -> Overloaded:
         """What one is told who is turned away; counted and, in time, logged."""
         error = self._services.admission.refusal(1)
         self._services.metrics.count_rejection(error)
         if not self._turned_away:
             asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell, context=Context())  # of no request
         self._turned_away += 1
-        return problem_of(error)
+        return error
 
     def _tell(self) -> None:
         log.warning("turned away at the door", extra={"requests": self._turned_away, "in_flight": self._services.admission.in_flight})
@@ -80,7 +81,7 @@ class AtTheDoor:
         scope[ROUTE] = self._door.path
         if self._door.shut:
             scope[TURNED_AWAY] = True
-            answer = self._door.refuse()
+            answer = problem_of(self._door.refuse())
         else:
             answer = await self._inside(Request(scope, receive))
         await answer(scope, receive, send)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import re
-import secrets
 import time
 from collections.abc import Iterator
 
@@ -39,7 +38,7 @@ log = logging.getLogger("posewire.access")
 
 def request_id_of(given: str) -> str:
     """The caller's, where it is a sane one; else a new one."""
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 class RequestContext:

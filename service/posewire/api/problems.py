@@ -26,13 +26,23 @@ def problem(status: int, slug: str, title: str, detail: str, *, image: int | Non
         image: index of the picture at fault.
         retry_after_s: whole seconds.
     """
+    body = _body(status, slug, title, detail, image)
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Response(body, status, headers, MEDIA_TYPE)
+
+
+def _body(status: int, slug: str, title: str, detail: str, image: int | None) -> bytes:
     body: dict[str, object] = {"type": f"urn:posewire:problem:{slug}", "title": title, "status": status, "detail": detail}
     if image is not None:
         body["image"] = image
     if request_id := request_id_var.get():
         body["request_id"] = request_id
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Response(to_json(body), status, headers, MEDIA_TYPE)
+    return to_json(body)
+
+
+def problem_body(error: ServiceError) -> bytes:
+    """The body of `problem_of`'s answer."""
+    return _body(error.status, error.slug, error.title, error.detail, error.image)
 
 
 def problem_of(error: ServiceError) -> Response:

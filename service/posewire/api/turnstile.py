@@ -6,25 +6,27 @@ middleware. What is out of the ordinary goes that way all the same: a page of an
 
 import asyncio
 import time
-from collections.abc import Iterable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, cast
 
-from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from posewire.api.access import bearer_key
 from posewire.api.door import Door
 from posewire.api.middleware import SECURE_HEADERS, request_id_of
+from posewire.api.problems import MEDIA_TYPE, problem_body
 from posewire.api.services import Services
+from posewire.errors import Overloaded
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 
 # What uvicorn's protocol asks of a request that is answered, whose body it then passes over.
 _ANSWERED = cast(RequestResponseCycle, SimpleNamespace(response_complete=True, message_event=asyncio.Event()))
 
-_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_SECURE = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
+_HEAD = f"HTTP/1.1 {Overloaded.status} {HTTPStatus(Overloaded.status).phrase}\r\n".encode() + _SECURE
+_OWN = b"content-type: " + MEDIA_TYPE.encode() + b"\r\nretry-after: %d\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
 
 # Answers to these are not the door's alone: CORS headers, an interim answer.
 _OTHERS = frozenset({b"origin", b"expect"})
@@ -47,12 +49,15 @@ class Turnstile(HttpToolsProtocol):
             return
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
         token = request_id_var.set(request_id)
-        answer = self._door.refuse()
+        error = self._door.refuse()
+        body = problem_body(error)
         request_id_var.reset(token)
-        self.transport.write(_message(answer, self.server_state.default_headers, request_id.encode()))
+        defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        own = _OWN % (error.retry_after_s, request_id.encode(), len(body))
+        self.transport.write(b"".join((_HEAD, defaults, own, body)))
         self.cycle = _ANSWERED
         self.on_response_complete()
-        self._services.metrics.observe_request(self._door.path, "POST", answer.status_code, time.perf_counter() - started)
+        self._services.metrics.observe_request(self._door.path, "POST", error.status, time.perf_counter() - started)
 
     def _is_ordinary(self) -> bool:
         """Whether it is a picture of someone who waits for nothing else on a connection that stays."""
@@ -75,10 +80,3 @@ class Turnstile(HttpToolsProtocol):
         keys = self._services.keys
         key = bearer_key(headers.get(b"authorization", b"").decode("latin-1"))
         return keys is None or (key is not None and keys.holder(key) is not None)
-
-
-def _message(answer: Response, default_headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> bytes:
-    """An answer as HTTP/1.1."""
-    headers = (*default_headers, *answer.raw_headers, (b"x-request-id", request_id), *SECURE_HEADERS)
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join([_STATUS[answer.status_code], *lines, b"\r\n", answer.body])
