@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
 
 from starlette.requests import Request
@@ -37,6 +39,7 @@ class Door:
         self.path = path
         self._services = services
         self._turned_away = 0  # since the last log line
+        self._busy = False  # with turning away
 
     @property
     def shut(self) -> bool:
@@ -47,14 +50,31 @@ class Door:
         """What one is told who is turned away; counted and, in time, logged."""
         error = self._services.admission.refusal(1)
         self._services.metrics.count_rejection(error)
-        if not self._turned_away:
+        if not self._busy:
+            self._busy = True
+            _stand_back(yes=True)
             asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell, context=Context())  # of no request
         self._turned_away += 1
         return error
 
     def _tell(self) -> None:
+        if not self._turned_away:
+            self._busy = False
+            _stand_back(yes=False)
+            return
         log.warning("turned away at the door", extra={"requests": self._turned_away, "in_flight": self._services.admission.in_flight})
         self._turned_away = 0
+        asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell)
+
+
+def _stand_back(*, yes: bool) -> None:
+    """Let the event loop take no core from a model's run in the middle, or let it again.
+
+    While it refuses it is woken a thousand times a second, and each time a run would lose its core and what is in its caches. It then
+    waits for the end of the run's turn, some milliseconds, and refuses all who have come meanwhile.
+    """
+    with suppress(AttributeError, OSError):  # not on this system, or forbidden to this container: it works without
+        os.sched_setscheduler(0, (os.SCHED_BATCH if yes else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 class AtTheDoor:
