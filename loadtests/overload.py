@@ -55,7 +55,8 @@ async def overload(bench: Bench) -> Result:
     result.tables["Capacity"] = [line({"capacity": name}, f) for name, f in (("before", before), ("after", after))]
     result.tables["Machine"] = [usage.figures() | {"memory growth": round(growth, 4)}]
     result.raw = {"summaries": summaries, "before": before, "after": after, "usage": usage.figures(), "memory_mb": usage.memory_mb}
-    result.checks = _checks(summaries, max(peak, after["summary"]["goodput"]), growth)
+    # Before and after: the machine's own speed drifts within the minute.
+    result.checks = _checks(summaries, (peak + after["summary"]["goodput"]) / 2, growth)
     result.plots = [
         latency_plot("latency under overload", everything),
         Plot("memory", "s", "MiB", {"server": ([i / 2 for i in range(len(usage.memory_mb))], usage.memory_mb)}),
