@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import onnxruntime
 
 # Of the model runs.
 FAULT_RATE = 0.01
+# A process that was started in the place of another must become warm as well, with some sixty runs.
+_WARM_S = 5.0
 
 
 class InjectedFaultError(RuntimeError):
@@ -39,13 +42,14 @@ class FaultyRuntime:
 class _Dice:
     def __init__(self, rate: float, armed: Path) -> None:
         self._rate, self._armed = rate, armed
+        self._from = time.monotonic() + _WARM_S
         self._random = random.Random()  # noqa: S311 - no secret; another in every process
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
         with self._lock:
             fails = self._random.random() < self._rate
-        if fails and self._armed.exists():
+        if fails and time.monotonic() > self._from and self._armed.exists():
             raise InjectedFaultError("this model run was made to fail")
 
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from loadtests.faults import FAULT_RATE, FaultyRuntime
 from posewire.app import create_app
+from posewire.commands.serve import server_config
 from posewire.config import load_settings
 from posewire.inference.engine import load_engine
 from posewire.telemetry.logs import configure_logging
@@ -50,4 +51,4 @@ if __name__ == "__main__":
     configure_logging("error", sys.stdout)
     with tempfile.TemporaryDirectory() as folder:
         app = faulty_app(FAULT_RATE, Path(folder) / "armed")
-        uvicorn.run(app, port=int(os.environ["POSEWIRE_PORT"]), log_config=None, access_log=False, timeout_keep_alive=75)
+        uvicorn.Server(server_config(app, load_settings())).run()

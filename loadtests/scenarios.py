@@ -25,6 +25,7 @@ _USUAL_LOAD = 0.6
 # The longest that the service lets a caller wait: where the question is what all of them get in the end.
 _PATIENT_S = 10.0
 _CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +142,21 @@ async def _people_answered(target: Target, request: bytes) -> int:
 
 
 async def clients(bench: Bench) -> Result:
-    """1 to 256 callers that ask again when they are answered."""
+    """1 to 256 callers that ask again when they are answered, in rounds: the machine's own speed drifts within a minute."""
     request_of = in_turn([pose_request(pictures.single(), deadline_s=_PATIENT_S)])
     result = Result("clients", "1 to 256 closed-loop clients; what is over the service's 64 places is turned away at once and asks again.")
-    rows: list[Row] = []
-    for count in _CLIENTS:
-        figures = await bench.busy(request_of, clients=count, deadline_s=_PATIENT_S)
-        rows.append(line({"clients": count}, figures))
-        result.raw[str(count)] = figures
+    rounds: dict[int, list[dict[str, Any]]] = {count: [] for count in _CLIENTS}
+    for number in range(_ROUNDS):
+        for count in _CLIENTS[:: 1 if number % 2 else -1]:
+            rounds[count].append(await bench.busy(request_of, count, bench.seconds / _ROUNDS, _PATIENT_S))
+            await settle(1)  # who was turned away has gone
+    result.raw = {str(count): found for count, found in rounds.items()}
+    middle = [sorted(found, key=lambda figures: figures["summary"]["goodput"])[_ROUNDS // 2] for found in rounds.values()]
+    rows = [line({"clients": count}, figures) for count, figures in zip(_CLIENTS, middle, strict=True)]
     result.tables["Clients"] = rows
     best = max(row["goodput/s"] for row in rows)
-    result.checks["no request was lost"] = not any(row["lost"] for row in rows)
+    everything = [figures["summary"] for found in rounds.values() for figures in found]
+    result.checks["no request was lost"] = not any(summary["lost"] for summary in everything)
     result.checks["from 4 clients on, goodput is at least 90 % of the best"] = all(
         row["goodput/s"] >= 0.9 * best for row in rows if row["clients"] >= 4
     )

@@ -158,7 +158,9 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Part of the good requests that is logged; the others all are."
+        1.0,
+        description="Part of the good requests that is logged; others all are, but for those that a full service turns away: "
+        "it tells how many.",
     )
     otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318/v1/traces; empty: no tracing."
