@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
+from posewire.api.presence import while_there
 from posewire.api.problems import reject
 from posewire.api.services import Services, services_of
-from posewire.errors import BadParameter, ClientGone, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
+from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.inference.engine import Engine
 from posewire.schemas import CocoPerson, PoseParams, PoseRequest, PoseResponse, coco_rows, describe, parse_boxes, picture_fields
 from posewire.telemetry import tracing
@@ -101,7 +102,7 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
         with services.admission.enter(len(pictures) - 1):
             if form != "application/json" and len(pictures) > 1:
                 raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
-            async with _while_there(request):
+            async with while_there(request):
                 if form != "application/json":
                     return Response(await _draw(engine, pictures[0], params, form, deadline), media_type=form)
                 results = await _estimate_all(engine, pictures, params, deadline)
@@ -201,27 +202,3 @@ async def _until(deadline: float, what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise DeadlineExceeded(f"the deadline passed {what}") from None
-
-
-@asynccontextmanager
-async def _while_there(request: Request) -> AsyncIterator[None]:
-    """Ends the block where the client closes the connection; the body must have been read to its end."""
-    presence = asyncio.timeout(None)
-    try:
-        async with presence:
-            watch = asyncio.create_task(_gone(request, presence))
-            try:
-                yield
-            finally:
-                watch.cancel()
-    except TimeoutError:
-        if not presence.expired():
-            raise
-        raise ClientGone("the client has closed the connection") from None
-
-
-async def _gone(request: Request, presence: asyncio.Timeout) -> None:
-    """Ends the client's presence with its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    presence.reschedule(asyncio.get_running_loop().time())

@@ -1,11 +1,13 @@
-"""The door in uvicorn's protocol: under overload most requests are refused, and a refusal should cost next to nothing.
+"""The door in uvicorn's protocol, and what the protocol knows of a client that goes.
 
-Through the application it takes twice as long, and little of that is about the request: a task, its context, the
-middleware. What is out of the ordinary goes that way all the same: a page of another site, a trace, a drain.
+Under overload most requests are refused, and a refusal should cost next to nothing. Through the application it takes twice as
+long, and little of that is about the request: a task, its context, the middleware. What is out of the ordinary goes that way all
+the same: a page of another site, a trace, a drain.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from posewire.api.access import bearer_key
 from posewire.api.door import Door
 from posewire.api.middleware import SECURE_HEADERS, request_id_of
+from posewire.api.presence import CONNECTION
 from posewire.api.problems import MEDIA_TYPE, problem_body
 from posewire.api.services import Services
 from posewire.errors import Overloaded
@@ -33,13 +36,41 @@ _OTHERS = frozenset({b"origin", b"expect"})
 
 
 class Turnstile(HttpToolsProtocol):
-    """For uvicorn's `http`, with an application of `create_app`: refuses at the head of a request as `AtTheDoor` would."""
+    """For uvicorn's `http`, with an application of `create_app`: refuses at the head of a request as `AtTheDoor` would.
+
+    It tells a request that waits of the end of its connection, which by ASGI's `receive` takes a task for every request.
+    """
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._door: Door = config.app.state.door
         self._services: Services = config.app.state.services
         self._path = self._door.path.encode()
+        self._gone: Callable[[], None] | None = None  # whom to tell of the connection's end
+        self._lost = False
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """As `presence.Connection`'s."""
+        self._gone = gone
+        self.flow.resume_reading()  # nothing is heard of an end while a large body stands before it
+        if self._lost:
+            gone()
+
+    def unwatch(self) -> None:
+        """As `presence.Connection`'s."""
+        self._gone = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio's."""
+        super().connection_lost(exc)
+        self._lost = True
+        if self._gone is not None:
+            self._gone()
+
+    def on_message_begin(self) -> None:
+        """httptools': a request begins."""
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[CONNECTION] = self
 
     def on_headers_complete(self) -> None:
         """httptools': the head of a request is there."""

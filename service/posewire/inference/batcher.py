@@ -11,46 +11,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
-
-from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from posewire.inference.batch import Batch, Served, Waiting
 from posewire.inference.costs import CostTable
 from posewire.inference.fair import FairQueue, Line
 from posewire.inference.health import Health
 from posewire.inference.observer import BatchObserver
 from posewire.inference.pool import ComputePool, Ran
-from posewire.telemetry import tracing
 from posewire.types import Priority
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Served(Generic[Out]):
-    """One item's output and what it took."""
-
-    output: Out
-    waited: float  # seconds in the queue
-    ran: float  # seconds in the model, the whole batch's
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting(Generic[In, Out]):
-    item: In
-    future: asyncio.Future[Served[Out]]
-    arrived: float  # seconds, monotonic
-    deadline: float | None  # in the event loop's time
-    span: Span = field(default_factory=get_current_span)  # the caller's
-
-
-def _told(error: BaseException) -> ServiceError:
-    return error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")
 
 
 class DynamicBatcher(Generic[In, Out]):
@@ -90,10 +65,11 @@ class DynamicBatcher(Generic[In, Out]):
         self._max_queue = max_queue
         self._window = window
         self._observer = observer
-        self._queue: FairQueue[_Waiting[In, Out]] = FairQueue()
+        self._queue: FairQueue[Waiting[In, Out]] = FairQueue()
         self._last_arrival = -math.inf  # seconds, monotonic
         self._gap = math.inf  # seconds between arrivals of late
-        self._looking: asyncio.Handle | None = None  # until a batch is thought of: soon, or when it has waited for company
+        self._soon = False  # whether a batch is thought of in the event loop's next turn
+        self._later: asyncio.TimerHandle | None = None  # when it is, while it waits for company
         self._asked = False  # for a turn
         self._running = 0  # batches
         self._change = asyncio.Event()  # that `close` waits for
@@ -144,7 +120,7 @@ class DynamicBatcher(Generic[In, Out]):
         if not items:
             return []
         new_future, now = asyncio.get_running_loop().create_future, time.monotonic()
-        waiting = [_Waiting[In, Out](item, new_future(), now, deadline) for item in items]
+        waiting: list[Waiting[In, Out]] = [Waiting(item, new_future(), now, deadline) for item in items]
         line = self._enqueue(waiting, priority)
         try:
             async with asyncio.timeout_at(deadline):
@@ -156,7 +132,7 @@ class DynamicBatcher(Generic[In, Out]):
             for w in waiting:
                 w.future.cancel()
 
-    def _enqueue(self, waiting: list[_Waiting[In, Out]], priority: Priority) -> Line[_Waiting[In, Out]]:
+    def _enqueue(self, waiting: list[Waiting[In, Out]], priority: Priority) -> Line[Waiting[In, Out]]:
         now = waiting[0].arrived
         self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
         self._last_arrival = now
@@ -171,24 +147,25 @@ class DynamicBatcher(Generic[In, Out]):
 
     def _look_soon(self) -> None:
         """Not at once: what arrives within the same turn of the event loop goes together."""
-        if self._asked or not self._queue:
+        if self._asked or self._soon or not self._queue:
             return
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_soon(self._look, context=self._context)
-        elif isinstance(self._looking, asyncio.TimerHandle) and self._is_full():
-            self._looking.cancel()
-            self._looking = asyncio.get_running_loop().call_soon(self._look, context=self._context)
+        if self._later is not None:
+            if not self._is_full():
+                return
+            self._later.cancel()
+        self._soon = True
+        asyncio.get_running_loop().call_soon(self._look, context=self._context)
 
     def _look(self) -> None:
         """Ask for a turn for what waits, or leave it some time for company."""
-        self._looking = None
+        self._soon, self._later = False, None
         if self._asked or not self._queue:
             return
         window = self.costs.window(self._gap) if self._window is None else self._window
         if window and not self._is_full():
             remaining = min(waiting.arrived for waiting in self._queue) + window - time.monotonic()
             if remaining > 0:
-                self._looking = asyncio.get_running_loop().call_later(remaining, self._look, context=self._context)
+                self._later = asyncio.get_running_loop().call_later(remaining, self._look, context=self._context)
                 return
         self._asked = True
         with self._or_end():
@@ -198,11 +175,14 @@ class DynamicBatcher(Generic[In, Out]):
         """Run the next batch on the worker that we hold."""
         self._asked = False
         with self._or_end():
-            batch = self._take()
-            if batch:
-                self._run(batch)
-            else:
-                self._pool.release()
+            chosen: list[Waiting[In, Out]] = []
+            try:
+                chosen = self._take()
+            finally:
+                if not chosen:
+                    self._pool.release()
+            if chosen:
+                self._run(Batch(self.name, chosen, self.health, self._observer))
             self._look_soon()
         self._change.set()
 
@@ -219,72 +199,30 @@ class DynamicBatcher(Generic[In, Out]):
                     waiting.future.set_exception(InferenceFailed("the model's queue has ended"))
             self._change.set()
 
-    def _take(self) -> list[_Waiting[In, Out]]:
+    def _take(self) -> list[Waiting[In, Out]]:
         """The next batch, for the thread that we hold."""
         # Also a worker that is busy will have its share: who takes all lets the last of them wait for nothing.
         size = self.costs.take(len(self._queue), self._pool.workers) if self._queue else 0
         now = asyncio.get_running_loop().time()
-        batch: list[_Waiting[In, Out]] = []
+        batch: list[Waiting[In, Out]] = []
         while self._queue and len(batch) < size:
             waiting = self._queue.pop()
             if not waiting.future.done() and (waiting.deadline is None or waiting.deadline > now):
                 batch.append(waiting)
         return batch
 
-    def _run(self, batch: list[_Waiting[In, Out]]) -> None:
-        present: list[_Waiting[In, Out]] = []
-
-        def items() -> list[In]:
-            """Those whose callers have not gone while the batch stood behind another."""
-            present.extend(waiting for waiting in batch if not waiting.future.done())
-            if present:
-                self._observer.started(len(present))
-            return [waiting.item for waiting in present]
-
+    def _run(self, batch: Batch[In, Out]) -> None:
         def ended(ran: Ran[Out | Exception] | BaseException) -> None:
             self._running -= 1
             self._pool.release()
             try:
-                tracing.end_batch(span, ran if isinstance(ran, BaseException) else None)
-                self._answer(batch, present, ran)
+                batch.end(ran)
             finally:
                 self._change.set()
 
         self._running += 1
-        span: Span = INVALID_SPAN
         try:
-            span = tracing.batch(self.name, ((waiting.span, waiting.arrived) for waiting in batch))
-            self._pool.begin(self._infer, items, ended)
+            batch.begin()
+            self._pool.begin(self._infer, batch.items, ended)
         except Exception as error:
             ended(error)
-
-    def _answer(self, batch: list[_Waiting[In, Out]], present: list[_Waiting[In, Out]], ran: Ran[Out | Exception] | BaseException) -> None:
-        """Give everyone their own; whatever a model raises, every caller must hear of it."""
-        if isinstance(ran, BaseException):
-            self._fail(batch, ran)
-            return
-        if len(ran.outputs) != len(present):
-            self._fail(batch, RuntimeError(f"{self.name}: {len(ran.outputs)} outputs for {len(present)} inputs"))
-            return
-        if present:
-            self.health.note(worked=True)
-        for waiting, output in zip(present, ran.outputs, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(output, Exception):
-                waiting.future.set_exception(_told(output))
-            else:
-                waiting.future.set_result(Served(output, ran.started - waiting.arrived, ran.ended - ran.started))
-        if present:  # after the answers: no caller waits on what the observer does
-            self._observer.ran(ran.ended - ran.started)
-        for waiting in present:
-            self._observer.waited(ran.started - waiting.arrived)
-
-    def _fail(self, batch: list[_Waiting[In, Out]], error: BaseException) -> None:
-        log.error("a batch of %s failed", self.name, exc_info=error)
-        if not isinstance(error, ServiceError):  # that is about the items
-            self.health.note(worked=False)
-        for waiting in batch:
-            if not waiting.future.done():
-                waiting.future.set_exception(_told(error))
-        self._observer.failed()

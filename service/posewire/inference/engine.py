@@ -155,10 +155,9 @@ class Engine:
         with self._counted() as alone:
             picture = Picture(data, options, deadline=deadline, alone=alone)
             if self._pixels is None:
+                return await self._pipeline.run(picture, priority)
+            async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
                 result = await self._pipeline.run(picture, priority)
-            else:
-                async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
-                    result = await self._pipeline.run(picture, priority)
         return replace(result, timings=replace(result.timings, total=time.perf_counter() - started))
 
     async def estimate_frame(

@@ -117,7 +117,7 @@ class ProcessPool(ComputePool):
         batch = items()
         if not batch:
             now = time.monotonic()
-            asyncio.get_running_loop().call_soon(ended, Ran[Out]((), now, now))
+            asyncio.get_running_loop().call_soon(ended, Ran((), now, now))
             return
         number = next(self._numbers)
         message = (number, function, batch)

@@ -77,8 +77,11 @@ def _head(record: logging.LogRecord) -> dict[str, object]:
     """When, how grave, who, and for which request and trace."""
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     head: dict[str, object] = {"ts": moment.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
-    ids = {"request_id": request_id_var.get(), "trace_id": trace_id_var.get()}
-    return head | {key: value for key, value in ids.items() if value is not None}
+    if request_id := request_id_var.get():
+        head["request_id"] = request_id
+    if trace_id := trace_id_var.get():
+        head["trace_id"] = trace_id
+    return head
 
 
 def _message(record: logging.LogRecord) -> str:
