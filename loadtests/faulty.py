@@ -23,11 +23,13 @@ from posewire.inference.engine import load_engine
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 
+_SPARED_S = 5.0
 
-def faulty_app(rate: float, armed: Path) -> FastAPI:
-    """The application over an engine whose model runs raise at `rate` once it is ready; `armed` is a file that is then made."""
+
+def faulty_app(rate: float, armed: Path, spared_s: float = 0.0) -> FastAPI:
+    """The application over an engine whose model runs raise at `rate` once it is ready; the rest is as `FaultyRuntime`'s."""
     settings = load_settings()
-    engine = load_engine(settings, Metrics(), FaultyRuntime(rate, armed), processes=True)
+    engine = load_engine(settings, Metrics(), FaultyRuntime(rate, armed, spared_s), processes=True)
     app = create_app(settings, engine)
     inner = app.router.lifespan_context
 
@@ -50,5 +52,5 @@ if __name__ == "__main__":
     os.environ["POSEWIRE_PORT"] = sys.argv[sys.argv.index("--port") + 1]
     configure_logging("error", sys.stdout)
     with tempfile.TemporaryDirectory() as folder:
-        app = faulty_app(FAULT_RATE, Path(folder) / "armed")
+        app = faulty_app(FAULT_RATE, Path(folder) / "armed", _SPARED_S)
         uvicorn.Server(server_config(app, load_settings())).run()
