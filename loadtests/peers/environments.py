@@ -42,7 +42,7 @@ class Peer:
 OWN = "posewire"
 
 PEERS = (
-    Peer(OWN, None, ("-m", "posewire", "serve", "--port", "PORT"), "/v1/pose", "/readyz", {}),
+    Peer(OWN, None, ("-m", "posewire", "serve", "--port", "PORT"), "/v1/pose", "/readyz", {"POSEWIRE_ACCESS_LOG_RATIO": "0.01"}),
     Peer("fastapi def", None, ("-m", "loadtests.peers.fastapi_app", "PORT"), "/def", "/health", {}),
     Peer("fastapi async", None, ("-m", "loadtests.peers.fastapi_app", "PORT"), "/async", "/health", {}),
     Peer("litserve", "litserve", ("-m", "loadtests.peers.litserve_app", "PORT"), "/pose", "/health", {}),

@@ -111,6 +111,7 @@ def test_only_open_sizes_are_run_on_a_device_that_takes_any() -> None:
         machine.ran.clear()
         assert len(model.run(inputs(spec, count))) == count
         assert machine.ran == sizes, count
+        assert model.padding(count) == sum(sizes) - count
 
 
 class Sizes(Machine):

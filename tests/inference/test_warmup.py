@@ -35,6 +35,9 @@ class Machine:
     def close(self, size: int) -> None:
         self.opened.discard(size)
 
+    def padding(self, items: int) -> int:
+        return int(items == 3)
+
     def run(self, items: int) -> None:
         while items:
             size = max(size for size in self.opened if size <= items)
@@ -60,6 +63,7 @@ async def test_where_a_batch_costs_what_one_costs_all_sizes_are_open_and_warm() 
     assert costs.seconds == pytest.approx({size: 0.010 + 0.0001 * size for size in (1, 2, 4, 8, 16)})
     assert costs.take(20, 1) == costs.full == 16
     assert costs.window(0.0001) > 0
+    assert costs.padding == {3: 1}  # as the machine says
 
 
 async def test_where_batches_leave_the_cache_items_run_alone() -> None:

@@ -82,8 +82,10 @@ def test_pictures_in_flight_go_down_again_even_after_a_failure() -> None:
 
 def test_what_runs_were_filled_up_with_is_counted() -> None:
     metrics = Metrics()
-    metrics.count_padding("pose", 3)
-    metrics.count_padding("pose", 1)
+    runs = metrics.batches("pose")
+    runs.padding = {3: 1, 5: 3}
+    for size in (3, 4, 5, 8):
+        runs.started(size)
     assert value(metrics, "posewire_padding_items_total", model="pose") == 4
     assert value(metrics, "posewire_padding_items_total", model="detector") == 0
 

@@ -23,9 +23,10 @@ def buckets(most: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Seconds of one run of each size, with every worker busy."""
+    """Seconds of one run of each size, with every worker busy; and the blank items with which a number of items is filled up."""
 
     seconds: Mapping[int, float]
+    padding: Mapping[int, int] = field(default_factory=dict)  # of numbers that are filled up
     _plans: tuple[tuple[float, int], ...] = field(init=False, repr=False)  # for n items: the cost in all, the size of the first run
 
     def __post_init__(self) -> None:

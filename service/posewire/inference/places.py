@@ -126,7 +126,7 @@ class InProcesses:
 
     async def start(self) -> Mapping[Task, CostTable]:
         """Start the processes; what runs cost there, the way there and back included."""
-        tables: list[Mapping[Task, Mapping[int, float]]] = await self._processes.start()
+        tables: list[Mapping[Task, CostTable]] = await self._processes.start()
         way = await self._way()
         [self.alone_pays] = (await self.pool.run(worker.alone_pays_here, lambda: [None])).outputs
         return {task: _together([table[task] for table in tables], way) for task in tables[0]}
@@ -144,7 +144,8 @@ class InProcesses:
         return statistics.median(times)
 
 
-def _together(tables: Sequence[Mapping[int, float]], way: float) -> CostTable:
-    """One table of the sizes that are in all."""
-    sizes = set(tables[0]).intersection(*tables)
-    return CostTable({size: statistics.median(table[size] for table in tables) + way for size in sorted(sizes)})
+def _together(tables: Sequence[CostTable], way: float) -> CostTable:
+    """One table of the sizes that are in all; what is filled up may differ by a process, and the first one's stands for all."""
+    sizes = set(tables[0].seconds).intersection(*(table.seconds for table in tables))
+    seconds = {size: statistics.median(table.seconds[size] for table in tables) + way for size in sorted(sizes)}
+    return CostTable(seconds, tables[0].padding)

@@ -97,6 +97,17 @@ class OnnxSession:
         """No longer run batches of `size` as wholes."""
         self._sessions = {known: session for known, session in self._sessions.items() if known != size}
 
+    def padding(self, items: int) -> int:
+        """Blank items that a run of so many items takes with it."""
+        if items in self._sessions:
+            return 0
+        if (whole := self._filled_to(items)) is not None:
+            return whole - items
+        return self.padding(items - max(size for size in self._sessions if size < items))
+
+    def _filled_to(self, items: int) -> int | None:
+        return min((size for size in self._sessions if items < size < 2 * items), default=None)
+
     def run(self, batch: FloatArray | UInt8Array, *, alone: bool = False) -> FloatArray:
         """The model's output for a batch, (N, …) float32 each.
 
@@ -112,8 +123,7 @@ class OnnxSession:
         sessions = self._sessions
         if session := sessions.get(len(batch)):
             return self._run(session, batch)
-        whole = min((size for size in sessions if len(batch) < size < 2 * len(batch)), default=None)
-        if whole is not None:
+        if (whole := self._filled_to(len(batch))) is not None:
             padding = np.zeros((whole - len(batch), *batch.shape[1:]), batch.dtype)
             return self._run(sessions[whole], np.concatenate([batch, padding]))[: len(batch)]
         part = max(size for size in sessions if size < len(batch))

@@ -56,6 +56,7 @@ class Station(Generic[In, Out]):
     def set_costs(self, costs: CostTable) -> None:
         """Runs of the model were measured."""
         self.queue.costs = costs
+        self._observer.padding = costs.padding
         self._metrics.set_run_costs(self.task, costs.seconds)
 
     def start(self) -> None:

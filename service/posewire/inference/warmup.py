@@ -40,6 +40,9 @@ class Sizes(Protocol):
     def close(self, size: int) -> None:
         """Run that size in pieces."""
 
+    def padding(self, items: int) -> int:
+        """Blank items that a run of so many items takes with it."""
+
 
 async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
     """Run both models in every batch size that will be used, so that no caller pays for a first run; what each costs."""
@@ -119,7 +122,7 @@ async def measure(
             break
         costs[size] = cost
         least = min(least, cost / size)
-    return CostTable(costs)
+    return CostTable(costs, {items: blank for items in range(1, max(costs)) if (blank := sizes.padding(items))})
 
 
 async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 
 from posewire.config import Settings
+from posewire.inference.costs import CostTable
 from posewire.inference.device import DevicePlan, Runtime
 from posewire.inference.fair import TURN
 from posewire.inference.loading import load_stages
@@ -25,11 +26,11 @@ class _Own:
     can_be_alone: bool
 
 
-def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, Mapping[int, float]]:
+def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, CostTable]:
     """Load the models and run them as often as it takes to warm and measure them.
 
     Returns:
-        Of each model, seconds of a run of each size.
+        Of each model, what its runs cost.
     """
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # pictures go side by side, one a process
@@ -38,11 +39,11 @@ def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Ma
     return asyncio.run(_measure(settings.max_batch))
 
 
-async def _measure(max_batch: int) -> Mapping[Task, Mapping[int, float]]:
+async def _measure(max_batch: int) -> Mapping[Task, CostTable]:
     pool = ThreadPool(1)
     costs = await warm(_Own.stages, pool, max_batch)
     await pool.close()
-    return {task: table.seconds for task, table in costs.items()}
+    return costs
 
 
 def alone_pays_here(_: Sequence[None]) -> list[bool]:

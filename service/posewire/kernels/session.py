@@ -51,6 +51,10 @@ class KernelSession:
     def close(self, size: int) -> None:
         """Nothing is open."""
 
+    def padding(self, items: int) -> int:  # noqa: ARG002 - as an ONNX Runtime session
+        """Blank items that a run takes with it: none."""
+        return 0
+
     def run(self, batch: UInt8Array | FloatArray) -> FloatArray:
         """Heatmaps (N, K, height / 4, width / 4) float32 of pictures (N, height, width, 3) uint8 RGB, one after the other.
 

@@ -124,15 +124,12 @@ class Metrics:
 
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
-        return BatchMetrics(self._batches.labels(model), self._runs.labels(model), self._waits.labels(model), self._failures.labels(model))
+        counters = self._failures.labels(model), self._padding.labels(model)
+        return BatchMetrics(self._batches.labels(model), self._runs.labels(model), self._waits.labels(model), *counters)
 
     def count_worker_death(self) -> None:
         """One process that runs the models has died."""
         self._deaths.inc()
-
-    def count_padding(self, model: Task, items: int) -> None:
-        """Blank items that one run was filled up with."""
-        self._padding.labels(model).inc(items)
 
     def set_run_costs(self, model: Task, seconds: Mapping[int, float]) -> None:
         """Tell what a run of each size costs."""
@@ -231,14 +228,17 @@ def _exemplar(trace_id: str | None) -> dict[str, str] | None:
 
 
 class BatchMetrics:
-    """The runs of one model: sizes, times, waits and failures."""
+    """The runs of one model: sizes, times, waits, failures and padding."""
 
-    def __init__(self, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter) -> None:
-        self._sizes, self._runs, self._waits, self._failures = sizes, runs, waits, failures
+    def __init__(self, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter, blanks: Counter) -> None:
+        self._sizes, self._runs, self._waits, self._failures, self._blanks = sizes, runs, waits, failures, blanks
+        self.padding: Mapping[int, int] = {}  # blank items with which a number of items is filled up
 
     def started(self, size: int) -> None:
         """How many items a run takes."""
         self._sizes.observe(size)
+        if size in self.padding:
+            self._blanks.inc(self.padding[size])
 
     def ran(self, seconds: float) -> None:
         """How long a run took."""
