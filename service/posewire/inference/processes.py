@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.1
 _LAST_PAUSE_S = 5.0
 _END_S = 10.0
+_POLL_S = 0.01
 
 _NUMBER = struct.Struct("<q")  # of the batch that a process works on; 0: none
 _MAIN = "import sys; from posewire.inference.processes import _work; _work(*map(int, sys.argv[1:]))"
@@ -223,9 +224,10 @@ class ProcessPool(ComputePool):
 
     async def _replace(self, worker: _Worker) -> None:
         try:
-            code = await asyncio.to_thread(worker.process.wait)
+            while (code := worker.process.poll()) is None:  # noqa: ASYNC110 - it is about to end; no thread waits for it
+                await asyncio.sleep(_POLL_S)
         except asyncio.CancelledError:
-            worker.process.wait()  # the thread may not have begun to
+            worker.process.wait()
             raise
         log.error("a process that runs the models has died", extra={"exit_code": code, "worker": worker.index})
         self._died()
