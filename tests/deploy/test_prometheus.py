@@ -38,7 +38,7 @@ class Watched:
 
     def ask(self, query: str) -> list[float]:
         """The values of an instant query."""
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}).json()
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
         assert answer["status"] == "success", answer
         return [float(sample["value"][1]) for sample in answer["data"]["result"]]
 
@@ -120,8 +120,8 @@ def wait_for_rules(watched: Watched) -> None:
         try:
             if watched.ask("count_over_time(posewire:pose_slow:ratio_rate1d[5m]) > 3"):
                 return
-        except httpx.TransportError:
-            pass  # it starts
+        except httpx.HTTPError:
+            pass  # it starts, and answers 503 at first
         time.sleep(0.5)
     raise AssertionError("Prometheus has no data of the service")
 
