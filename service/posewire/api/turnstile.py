@@ -12,6 +12,7 @@ from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, cast
 
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from posewire.api.access import bearer_key
@@ -75,10 +76,10 @@ class Turnstile(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """httptools': the head of a request is there."""
         started = time.perf_counter()
-        if not self._door.shut or not self._is_ordinary() or not self._may_enter(headers := dict(self.headers)):
+        if not self._door.shut or not self._is_ordinary() or not self._may_enter(headers := Headers(raw=self.headers)):
             super().on_headers_complete()
             return
-        request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
+        request_id = request_id_of(headers.get("x-request-id", ""))
         token = request_id_var.set(request_id)
         error = self._door.refuse()
         body = problem_body(error)
@@ -104,10 +105,10 @@ class Turnstile(HttpToolsProtocol):
             and not tracing.is_on()
         )
 
-    def _may_enter(self, headers: dict[bytes, bytes]) -> bool:
+    def _may_enter(self, headers: Headers) -> bool:
         """Whether there is nothing to say of who asks but that it is full."""
-        if not _OTHERS.isdisjoint(headers):
+        if not _OTHERS.isdisjoint(name for name, _ in headers.raw):
             return False
         keys = self._services.keys
-        key = bearer_key(headers.get(b"authorization", b"").decode("latin-1"))
+        key = bearer_key(headers.get("authorization", ""))
         return keys is None or (key is not None and keys.holder(key) is not None)
