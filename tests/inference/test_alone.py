@@ -91,7 +91,6 @@ async def test_the_engine_tells_a_lone_picture_where_it_pays(models: Engine, ast
     watched = Watched(models.detector)
     engine = Engine(watched, models.pose, cpu_plan(1, "a test"), load_settings({}, max_batch=1), Metrics())
     monkeypatch.setattr("posewire.inference.places.alone_pays", lambda _: True)
-    monkeypatch.setattr("posewire.inference.places.warm_alone", lambda _: True)
     await engine.start()
     watched.alone.clear()
     options = engine.settings.pose_options()

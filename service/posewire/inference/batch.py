@@ -59,7 +59,7 @@ class Batch(Generic[In, Out]):
         self._span: Span = INVALID_SPAN
 
     def begin(self) -> None:
-        """Hand it to the pool."""
+        """It is handed to the pool."""
         self._span = tracing.batch(self._name, ((waiting.span, waiting.arrived) for waiting in self._waiting))
 
     def items(self) -> list[In]:

@@ -159,7 +159,7 @@ class DynamicBatcher(Generic[In, Out]):
     def _look(self) -> None:
         """Ask for a turn for what waits, or leave it some time for company."""
         self._soon, self._later = False, None
-        if self._asked or not self._queue:
+        if not self._queue:
             return
         window = self.costs.window(self._gap) if self._window is None else self._window
         if window and not self._is_full():

@@ -16,7 +16,7 @@ from posewire.inference.observer import Unobserved
 from posewire.inference.pool import ComputePool, ThreadPool, run_on
 from posewire.inference.processes import ProcessPool
 from posewire.inference.stages import Looked, Opened, Picture, Stages
-from posewire.inference.warmup import alone_pays, warm, warm_alone
+from posewire.inference.warmup import alone_pays, warm
 from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
 
@@ -91,8 +91,7 @@ class InThreads:
     async def start(self) -> Mapping[Task, CostTable]:
         """Warm and measure the models."""
         costs = await warm(self._stages, self.pool, self._max_batch)
-        if warm_alone(self._stages.detector):
-            [self.alone_pays] = (await self.pool.run(self._alone_pays, lambda: [None])).outputs
+        [self.alone_pays] = (await self.pool.run(self._alone_pays, lambda: [None])).outputs
         return costs
 
     def _alone_pays(self, _: Sequence[None]) -> list[bool]:

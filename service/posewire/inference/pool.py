@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
@@ -31,6 +32,16 @@ class Ran(NamedTuple, Generic[Out]):
 
 # Is told of the end of a run, on the event loop: what it gave, or what it raised.
 Ended: TypeAlias = Callable[[Ran[Out] | BaseException], None]
+
+
+def settle(done: asyncio.Future[T], result: T | BaseException) -> None:
+    """Give a future its result or its exception, unless it is done."""
+    if done.done():
+        return
+    if isinstance(result, BaseException):
+        done.set_exception(result)
+    else:
+        done.set_result(result)
 
 
 class ComputePool(ABC):
@@ -88,12 +99,7 @@ class ComputePool(ABC):
             Exception: what the function raised.
         """
         done: asyncio.Future[Ran[Out]] = asyncio.get_running_loop().create_future()
-
-        def settle(ran: Ran[Out] | BaseException) -> None:
-            if not done.done():
-                done.set_exception(ran) if isinstance(ran, BaseException) else done.set_result(ran)
-
-        self.begin(function, items, settle)
+        self.begin(function, items, partial(settle, done))
         return await done
 
     @abstractmethod

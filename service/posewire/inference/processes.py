@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from posewire.errors import InferenceFailed
 from posewire.inference.mail import Mailbox
-from posewire.inference.pool import ComputePool, Ended, Ran
+from posewire.inference.pool import ComputePool, Ended, Ran, settle
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -174,7 +174,7 @@ class ProcessPool(ComputePool):
             self._lose(worker)
             return
         if not isinstance(message, _Answer) or not message.number:
-            _settle(worker.ready, message.ran if isinstance(message, _Answer) else message)
+            settle(worker.ready, message.ran if isinstance(message, _Answer) else message)
         elif job := self._jobs.pop(message.number, None):
             if job.file is not None:
                 self._batches.give_back(job.file)
@@ -189,7 +189,7 @@ class ProcessPool(ComputePool):
         for number in self._jobs.keys() - set(numbers):
             self._send_again(number)
         began = worker.ready.done()
-        _settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
+        settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
         if began and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
             mender = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-mender")
             self._menders.add(mender)
@@ -248,15 +248,6 @@ class ProcessPool(ComputePool):
             del self._workers[worker.index]
             asyncio.get_running_loop().remove_reader(worker.answers.socket)
             worker.answers.close()
-
-
-def _settle(done: asyncio.Future[Any], result: Any) -> None:
-    if done.done():
-        return
-    if isinstance(result, Exception):
-        done.set_exception(result)
-    else:
-        done.set_result(result)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -83,15 +83,19 @@ class OnnxSession:
         self._sessions = self._sessions | {size: session}
         return True
 
-    def open_alone(self) -> bool:
-        """From now on run single items on more threads where the caller says that they are alone; False: there are none to be had.
+    @property
+    def can_be_alone(self) -> bool:
+        """Whether `open_alone` had threads to give."""
+        return self._alone is not None
+
+    def open_alone(self) -> None:
+        """From now on run single items on more threads where the caller says that they are alone, if there are more to be had.
 
         Raises:
             ModelError: as the first time.
         """
         if self._plan.alone_threads > self._plan.intra_op_threads:
             self._alone = self._session(1, self._plan.alone_threads)
-        return self._alone is not None
 
     def close(self, size: int) -> None:
         """No longer run batches of `size` as wholes."""
@@ -118,7 +122,7 @@ class OnnxSession:
             batch: of the model's input.
             alone: nothing else is likely to run meanwhile.
         """
-        if alone and self._alone is not None and len(batch) == 1:
+        if alone and self.can_be_alone and len(batch) == 1:
             return self._run(self._alone, batch)
         sessions = self._sessions
         if session := sessions.get(len(batch)):

@@ -49,8 +49,7 @@ async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, Co
     costs: dict[Task, CostTable] = {}
     for model in (stages.detector, stages.pose):
         started = time.perf_counter()
-        blank = np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
-        costs[model.spec.task] = table = await measure(partial(_infer_blank, model, blank), model.session, pool, most)
+        costs[model.spec.task] = table = await measure(partial(_infer_blank, model, _blank(model)), model.session, pool, most)
         fields = {
             "model": model.spec.name,
             "run_ms": {size: round(cost * 1000, 2) for size, cost in table.seconds.items()},
@@ -58,7 +57,12 @@ async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, Co
             "seconds": round(time.perf_counter() - started, 3),
         }
         log.info("model is warm", extra=fields)
+    warm_alone(stages.detector)
     return costs
+
+
+def _blank(model: Detector | PoseEstimator) -> UInt8Array:
+    return np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
 
 
 def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) -> None:
@@ -67,28 +71,27 @@ def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) 
 
 def warm_alone(detector: Detector) -> bool:
     """Open and warm what runs a single picture on more than one core; False: there is no such thing here."""
-    if not detector.session.open_alone():
-        return False
-    _infer_alone(detector, alone=True)
-    return True
+    detector.session.open_alone()
+    if detector.session.can_be_alone:
+        detector.infer([_blank(detector)], alone=True)
+    return detector.session.can_be_alone
 
 
 def alone_pays(detector: Detector) -> bool:
-    """Whether a picture that is alone is done sooner on more than one core. To be called after `warm_alone`, while nothing else runs."""
+    """Whether a picture that is alone is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
+    if not detector.session.can_be_alone:
+        return False
+    blank = _blank(detector)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for run in range(2 * _ALONE_RUNS):
         time.sleep(_ALONE_PAUSE_S)
         alone = bool(run % 2)
         started = time.perf_counter()
-        _infer_alone(detector, alone=alone)
+        detector.infer([blank], alone=alone)
         seconds[alone].append(time.perf_counter() - started)
     gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
     log.info("measured a lone picture on more than one core", extra={"gain": round(gain, 2), "used": gain >= _ALONE_WORTH})
     return gain >= _ALONE_WORTH
-
-
-def _infer_alone(detector: Detector, *, alone: bool) -> None:
-    detector.infer([np.zeros((detector.spec.input.height, detector.spec.input.width, 3), np.uint8)], alone=alone)
 
 
 async def measure(

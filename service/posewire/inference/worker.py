@@ -13,7 +13,7 @@ from posewire.inference.fair import TURN
 from posewire.inference.loading import load_stages
 from posewire.inference.pool import ThreadPool
 from posewire.inference.stages import Looked, Picture, Stages
-from posewire.inference.warmup import alone_pays, warm, warm_alone
+from posewire.inference.warmup import alone_pays, warm
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
@@ -23,7 +23,6 @@ class _Own:
     """Of this process."""
 
     stages: Stages
-    can_be_alone: bool
 
 
 def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, CostTable]:
@@ -35,7 +34,6 @@ def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Ma
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # pictures go side by side, one a process
     _Own.stages = load_stages(settings, plan, runtime)
-    _Own.can_be_alone = warm_alone(_Own.stages.detector)
     return asyncio.run(_measure(settings.max_batch))
 
 
@@ -48,7 +46,7 @@ async def _measure(max_batch: int) -> Mapping[Task, CostTable]:
 
 def alone_pays_here(_: Sequence[None]) -> list[bool]:
     """As `alone_pays`."""
-    return [_Own.can_be_alone and alone_pays(_Own.stages.detector)]
+    return [alone_pays(_Own.stages.detector)]
 
 
 def see(pictures: Sequence[Picture]) -> list[Looked | Exception]:
