@@ -67,7 +67,8 @@ def _candidates(options: argparse.Namespace) -> Iterator[Candidate]:
     store = ModelStore()
     spec = store.manifest.default("pose")
     ours, path, side = LiteHrNet(spec), store.path(spec), f"{spec.input.height}x{spec.input.width}"
-    if weights := store.verified_kernels(spec):
+    if spec.kernels:
+        weights = store.verified_bytes(spec, spec.kernels)
         on_kernels = kernels(spec, weights)
         yield Candidate(spec.name, "Posewire kernels", side, LiteHrNetPixels(spec), on_kernels, cost(path))
     yield Candidate(spec.name, "ONNX Runtime", side, ours, onnx_runtime(path), cost(path))

@@ -1,6 +1,7 @@
 """What is to be released, and the manifest entry that it gets."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,20 @@ from posewire.models.specs import Name
 _STRIDE: Final = 4  # of Lite-HRNet's heatmaps
 _NMS_IOU: Final = 0.65
 _PAD: Final = 114
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """The files of a network that are served."""
+
+    onnx: bytes  # runs everywhere
+    kernels: bytes | None = None  # of a pose network, for Posewire's kernels
+    int8: bytes | None = None  # of a detector, beside the float32 one
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """Those that there are, by the keys of `Request.files`."""
+        files = {"onnx": self.onnx, "kernels": self.kernels, "int8": self.int8}
+        return ((kind, content) for kind, content in files.items() if content is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +62,9 @@ class Request:
     @property
     def files(self) -> dict[str, str]:
         """Paths in the store by what they hold."""
-        kinds = {"onnx": "weights/{}.onnx", "kernels": "weights/{}.safetensors", "checkpoint": "checkpoints/{}.safetensors"}
-        return {kind: path.format(self.name) for kind, path in kinds.items()} | {"card": f"cards/{self.name}.md"}
+        more = {"kernels": "weights/{}.safetensors"} if self.network.task == "pose" else {"int8": "weights/{}.int8.onnx"}
+        kinds = {"onnx": "weights/{}.onnx", **more, "checkpoint": "checkpoints/{}.safetensors", "card": "cards/{}.md"}
+        return {kind: path.format(self.name) for kind, path in kinds.items()}
 
     @property
     def dataset(self) -> str:
@@ -56,20 +72,22 @@ class Request:
         return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.pictures)} pictures"
 
 
-def entry(request: Request, onnx: bytes, kernels: bytes | None, accuracy: list[dict[str, Any]]) -> dict[str, Any]:
+def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) -> dict[str, Any]:
     """The model as a manifest describes it."""
     network, about, files = request.network, request.about, request.files
     told: dict[str, Any] = {"name": request.name, "task": network.task, "title": about.title}
-    told |= _file(files["onnx"], onnx) | {"licence": about.licence, "card": files["card"]}
+    told |= _file(files["onnx"], weights.onnx) | {"licence": about.licence, "card": files["card"]}
     size = {"height": network.height, "width": network.width}
     if network.task == "pose":
         told["keypoints"] = "coco17"
-        if kernels is not None:
-            told["kernels"] = _file(files["kernels"], kernels)
+        if weights.kernels is not None:
+            told["kernels"] = _file(files["kernels"], weights.kernels)
         told["input"] = size | {"colour": "RGB", "mean": list(MEAN), "std": list(STD)}
         told["output"] = {"layout": "heatmaps", "stride": _STRIDE, "sigma": request.sigma, "flip_shift": 1}
     else:
         told |= {"pad_value": _PAD, "nms_iou": _NMS_IOU}
+        if weights.int8 is not None:
+            told["int8"] = _file(files["int8"], weights.int8)
         told["input"] = size | {"colour": "BGR", "mean": [0.0] * 3, "std": [1.0] * 3}
         told["output"] = {"layout": "boxes_scores", "strides": [8, 16, 32]}
     told["provenance"] = {"made_by": about.made_by, "data": about.data, "recipe": about.recipe}

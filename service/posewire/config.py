@@ -45,6 +45,14 @@ class PoseRuntime(StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
+class Precision(StrEnum):
+    """What the detector calculates in."""
+
+    AUTO = "auto"
+    INT8 = "int8"
+    FLOAT32 = "float32"
+
+
 class Settings(BaseSettings):
     """What an operator may choose. The descriptions are the README's settings table."""
 
@@ -85,6 +93,10 @@ class Settings(BaseSettings):
     pose_runtime: PoseRuntime = Field(
         PoseRuntime.AUTO,
         description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
+    )
+    detector_precision: Precision = Field(
+        Precision.AUTO,
+        description="auto, int8 or float32. auto takes the detector's INT8 file, where it has one, on a CPU with VNNI, else float32.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
     flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")

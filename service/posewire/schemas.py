@@ -213,8 +213,9 @@ class ModelOut(BaseModel):
     name: str
     task: str
     title: str
-    provider: str = Field(description="ONNX Runtime's name of what it really runs on.")
-    sha256: str
+    provider: str = Field(description="What it really runs on: ONNX Runtime's name of it, or Posewire's kernels.")
+    file: str = Field(description="Of the model's files in the store the one that runs here: float32, INT8 or for Posewire's kernels.")
+    sha256: str = Field(description="Of that file.")
     licence: str
     input_height: int
     input_width: int

@@ -1,4 +1,4 @@
-"""Which of the two runs the pose model, and that the choice is never silent."""
+"""Which of a model's files runs, and that the choice is never silent."""
 
 import logging
 import shutil
@@ -9,13 +9,18 @@ import pytest
 
 from posewire.config import load_settings
 from posewire.errors import DeviceError, ModelError
+from posewire.inference.cpu import multiplies_bytes_exactly
 from posewire.inference.device import CPU_PROVIDER, CUDA_PROVIDER
 from posewire.inference.engine import load_engine
 from posewire.kernels.library import FILE
+from posewire.models.specs import Task
 from posewire.models.store import ModelStore, default_root
 from posewire.telemetry.metrics import Metrics
+from posewire.types import Frame
 from tests.inference.machine import Machine
+from tests.pictures import astronaut
 
+vnni = pytest.mark.skipif(not multiplies_bytes_exactly(), reason="this processor has no VNNI")
 built = pytest.mark.skipif(not FILE.is_file(), reason="the kernels are not built: no C++ compiler was here")
 
 
@@ -56,6 +61,48 @@ def test_kernels_that_were_asked_for_and_cannot_run_are_an_error(tmp_path: Path)
         load_engine(load_settings({}, model_store=store, pose_runtime="kernels"), Metrics())
 
 
+def without_int8(store: Path) -> Path:
+    text = (store / "manifest.toml").read_text()
+    before, after = text.split("[models.int8]")
+    (store / "manifest.toml").write_text(before + after[after.index("[models.input]") :])
+    return store
+
+
+@vnni
+def test_the_detector_runs_in_int8_and_finds_the_same_people() -> None:
+    int8, float32 = (load_engine(load_settings({}, detector_precision=name), Metrics()) for name in ("auto", "float32"))
+    spec = ModelStore().manifest.default("detector")
+    assert spec.int8 is not None
+    assert (int8.detector.weights, float32.detector.weights) == (spec.int8, spec)
+    assert [engine.models[0].weights.sha256 for engine in (int8, float32)] == [spec.int8.sha256, spec.sha256]
+    frame = Frame(astronaut())
+    found = []
+    for engine in (int8, float32):
+        shown = engine.detector.prepare(frame)
+        (raw,) = engine.detector.infer([shown.pixels])
+        found.append(engine.detector.finish(raw, shown.scale, frame, 0.4, 10))
+    assert len(found[0].scores) == len(found[1].scores) >= 1
+    np.testing.assert_allclose(found[0].boxes_xyxy, found[1].boxes_xyxy, atol=10)
+    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=0.1)
+
+
+def test_a_detector_without_an_int8_file_runs_in_float32_and_the_log_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = without_int8(copy_of_the_store(tmp_path))
+    with caplog.at_level(logging.INFO):
+        engine = load_engine(load_settings({}, model_store=store), Metrics())
+    assert engine.detector.weights.file == "weights/persondet-320.onnx"
+    assert any("names no INT8 file" in getattr(record, "reason", "") for record in caplog.records)
+    with pytest.raises(DeviceError, match="POSEWIRE_DETECTOR_PRECISION=int8: the manifest names no INT8 file"):
+        load_engine(load_settings({}, model_store=store, detector_precision="int8"), Metrics())
+
+
+def test_on_a_gpu_the_detector_runs_in_float32() -> None:
+    gpu = Machine(CUDA_PROVIDER, CPU_PROVIDER)
+    assert load_engine(load_settings({}, device="cuda"), Metrics(), gpu).detector.weights.file == "weights/persondet-320.onnx"
+    with pytest.raises(DeviceError, match="INT8 is for a CPU, not for cuda"):
+        load_engine(load_settings({}, device="cuda", detector_precision="int8"), Metrics(), gpu)
+
+
 def test_on_a_gpu_the_pose_model_runs_there() -> None:
     gpu = Machine(CUDA_PROVIDER, CPU_PROVIDER)
     assert load_engine(load_settings({}, device="cuda"), Metrics(), gpu).pose.session.provider == CUDA_PROVIDER
@@ -63,17 +110,18 @@ def test_on_a_gpu_the_pose_model_runs_there() -> None:
         load_engine(load_settings({}, device="cuda", pose_runtime="kernels"), Metrics(), gpu)
 
 
-def test_damaged_kernel_weights_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["pose", "detector"])
+def test_damaged_weights_of_either_kind_are_named(tmp_path: Path, task: Task) -> None:
     root = copy_of_the_store(tmp_path)
     store = ModelStore(root)
-    spec = store.manifest.default("pose")
-    assert spec.kernels is not None
-    path = root / spec.kernels.file
+    spec = store.manifest.default(task)
+    assert len(spec.files) == 2
+    path = root / spec.files[1].file
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelError, match=f"{path.name}: expected SHA-256"):
         store.verify(spec)
     path.unlink()
-    with pytest.raises(ModelError, match="the weights of litehrnet18-128x96 are missing"):
+    with pytest.raises(ModelError, match=f"the weights of {spec.name} are missing"):
         store.verify(spec)

@@ -1,4 +1,4 @@
-"""The detector's graph, compiled without torch, against the file that torch exported."""
+"""The detector's graph, compiled without torch, against the file that ships."""
 
 import numpy as np
 import onnxruntime

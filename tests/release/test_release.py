@@ -15,6 +15,7 @@ from model_store.release import places
 from model_store.release.steps import release
 from posewire.errors import ModelError, PosewireError
 from posewire.evaluation.reliability import Curve
+from posewire.inference.cpu import multiplies_bytes_exactly
 from posewire.models.litehrnet.checkpoint import read_checkpoint
 from posewire.models.store import ModelStore
 from tests.pictures import ASTRONAUT
@@ -145,9 +146,28 @@ def test_the_detector_is_released_too(make_request: MakeRequest, whole_store: Pa
     release(request, quiet)
     store = ModelStore(whole_store)
     spec = store.manifest.default("detector")
-    assert (spec.name, [a.metric for a in spec.accuracy]) == ("people-320", ["person AP (boxes)", "person AP50 (boxes)"])
+    assert (spec.name, [a.metric for a in spec.accuracy]) == ("people-320", ["person AP (boxes), float32", "person AP50 (boxes), float32"])
+    assert spec.int8 is None, "there were no pictures to calibrate it on"
     assert hashlib.sha256(store.verified_bytes(spec)).hexdigest() == spec.sha256
     assert store.manifest.default("pose").name == "litehrnet18-128x96"
+
+
+@pytest.mark.skipif(not multiplies_bytes_exactly(), reason="this processor has no VNNI")
+def test_a_detector_in_int8_ships_beside_the_float32_one_or_the_card_says_why_not(make_request: MakeRequest, whole_store: Path) -> None:
+    checkpoint = ModelStore().root / "checkpoints/detector.pt"
+    request = make_request(
+        store=whole_store, name="people-320", checkpoint=checkpoint, variant="persondet", size=(320, 320), default=True, other=True
+    )
+    said: list[str] = []
+    release(request, said.append)
+    store = ModelStore(whole_store)
+    spec = store.manifest.get("people-320", "detector")
+    told = next(line for line in said if line.startswith("INT8"))
+    assert told in (whole_store / spec.card).read_text()
+    store.verify(spec)
+    shipped = spec.int8 is not None
+    assert shipped == ("person AP (boxes), int8" in [a.metric for a in spec.accuracy]) == (whole_store / request.files["int8"]).exists()
+    assert store.verified_bytes(spec) == request.network.onnx(), "the float32 one is served elsewhere"
 
 
 def test_calibrated_scores_are_the_curve_of_the_scores(make_request: MakeRequest) -> None:

@@ -48,7 +48,9 @@ def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     detections, keypoints = engine.stations
     for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):
         runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
-        findings[model.spec.task] = f"{model.spec.name} on {model.provider}; runs of {runs}; a full batch is {costs.full}"
+        findings[model.spec.task] = (
+            f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}; a full batch is {costs.full}"
+        )
 
 
 async def _start_and_stop(engine: Engine) -> None:

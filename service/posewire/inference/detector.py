@@ -7,7 +7,7 @@ import numpy as np
 
 from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
-from posewire.models.specs import DetectorSpec
+from posewire.models.specs import DetectorSpec, WeightsFile
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
 
@@ -68,11 +68,18 @@ LAYOUTS: dict[str, Callable[[FloatArray, DetectorSpec], tuple[FloatArray, FloatA
 
 
 class Detector:
-    """Finds people. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread."""
+    """Finds people. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread.
 
-    def __init__(self, spec: DetectorSpec, session: OnnxSession) -> None:
+    Args:
+        spec: of the model.
+        session: of one of its files.
+        weights: which; None: the float32 one.
+    """
+
+    def __init__(self, spec: DetectorSpec, session: OnnxSession, weights: WeightsFile | None = None) -> None:
         self.spec = spec
         self.session = session
+        self.weights: WeightsFile = weights or spec
         self._layout = LAYOUTS[spec.output.layout]
         self._input = ModelFeed(spec.input)
 

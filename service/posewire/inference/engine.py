@@ -28,7 +28,7 @@ from posewire.inference.pose import PoseEstimator
 from posewire.inference.solitude import Solitude
 from posewire.inference.stages import Looked, Opened, Picture, Stages
 from posewire.inference.station import Station
-from posewire.models.specs import ModelSpec
+from posewire.models.specs import ModelSpec, WeightsFile
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import Detections, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import count_pixels, decode
@@ -51,6 +51,7 @@ class LoadedModel:
     """A model as it is served."""
 
     spec: ModelSpec
+    weights: WeightsFile  # of its files the one that runs
     provider: str  # what it really runs on: ONNX Runtime's name of it, or Posewire's kernels
 
 
@@ -74,7 +75,7 @@ class Engine:
         self.plan = plan
         self.settings = settings
         self.metrics = metrics
-        self.models = tuple(LoadedModel(m.spec, m.session.provider) for m in (detector, pose))
+        self.models = tuple(LoadedModel(m.spec, m.weights, m.session.provider) for m in (detector, pose))
         self._warm = False
         self._solitude = Solitude()
         # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
@@ -271,6 +272,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))
     for model in engine.models:
-        metrics.set_model(model.spec.task, model.spec.name, model.spec.sha256, model.provider)
-        log.info("model loaded", extra={"task": model.spec.task, "model": model.spec.name, "provider": model.provider})
+        metrics.set_model(model.spec.task, model.spec.name, model.weights.sha256, model.provider)
+        told = {"task": model.spec.task, "model": model.spec.name, "file": model.weights.file, "provider": model.provider}
+        log.info("model loaded", extra=told)
     return engine

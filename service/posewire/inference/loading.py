@@ -11,7 +11,7 @@ from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.feed import ModelFeed, require_fit
 from posewire.inference.pose import PoseEstimator
-from posewire.inference.runtime import kernel_session
+from posewire.inference.runtime import detector_weights, kernel_session
 from posewire.inference.session import OnnxSession
 from posewire.inference.stages import Stages
 from posewire.models.specs import ModelSpec
@@ -52,14 +52,15 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
 
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
-        DeviceError: Posewire's kernels were asked for and cannot run the pose model.
+        DeviceError: Posewire's kernels or INT8 were asked for and do not fit.
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
     store, runtime = open_store(settings), runtime or onnxruntime
     manifest = store.manifest
     detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
     pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")
-    detector = Detector(detector_spec, _opened(store.verified_bytes(detector_spec), detector_spec, plan, runtime))
+    weights = detector_weights(detector_spec, plan, settings)
+    detector = Detector(detector_spec, _opened(store.verified_bytes(detector_spec, weights), detector_spec, plan, runtime), weights)
     pose_model = store.verified_bytes(pose_spec)
     session = kernel_session(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
     pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)

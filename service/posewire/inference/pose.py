@@ -10,7 +10,7 @@ from posewire.errors import ConfigError
 from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
 from posewire.kernels.session import KernelSession
-from posewire.models.specs import HeatmapOutput, PoseSpec
+from posewire.models.specs import HeatmapOutput, PoseSpec, WeightsFile
 from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
 from posewire.vision.geometry import apply_affine, cut_crops
 from posewire.vision.keypoints import Decode, decode_dark, decode_quarter, flip_heatmaps
@@ -35,6 +35,7 @@ class PoseEstimator:
         self.spec = spec
         self.session = session
         on_kernels = isinstance(session, KernelSession)
+        self.weights: WeightsFile = (spec.kernels if on_kernels else None) or spec
         self._input = ModelFeed(spec.input.model_copy(update={"format": KernelSession.input_format}) if on_kernels else spec.input)
         self._keypoints_of: Callable[[FloatArray | UInt8Array], tuple[FloatArray, FloatArray]]
         if isinstance(spec.output, HeatmapOutput):

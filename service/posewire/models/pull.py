@@ -15,7 +15,7 @@ from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest
 from posewire.models.pulled import keep
 from posewire.models.sources import Source, shown, source_of
-from posewire.models.specs import Download, KernelWeights, ModelSpec, PoseModel, PoseSpec
+from posewire.models.specs import Download, ModelSpec, PoseModel
 from posewire.models.store import pulled_models
 from posewire.models.unpack import unpack
 
@@ -59,10 +59,7 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
 def _whole(name: str, root: Path) -> ModelSpec | None:
     for spec in pulled_models(root):
         if spec.name == name:
-            files: list[ModelSpec | KernelWeights] = [spec]
-            if isinstance(spec, PoseSpec) and spec.kernels:
-                files.append(spec.kernels)
-            return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in files) else None
+            return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in spec.files) else None
     return None
 
 

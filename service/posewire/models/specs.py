@@ -137,31 +137,40 @@ class DetectorModel(_Described):
     nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the lesser box goes
 
 
-class _Stored(Entry):
-    """The files of a model that is here."""
+class WeightsFile(Entry):
+    """A file of a network's weights."""
 
-    file: RelativePath  # of the ONNX weights, relative to the manifest
+    file: RelativePath  # relative to the manifest
     sha256: Sha256  # of the file, lower-case hexadecimal
     bytes: Count  # size of the file
+
+
+class _Stored(WeightsFile):
+    """The files of a model that is here; its own file is the ONNX graph that runs everywhere."""
+
     card: RelativePath  # the model card, relative to the manifest
-
-
-class KernelWeights(Entry):
-    """The same network's weights for Posewire's own kernels."""
-
-    file: RelativePath  # safetensors, relative to the manifest
-    sha256: Sha256  # of the file, lower-case hexadecimal
-    bytes: Count  # size of the file
 
 
 class PoseSpec(_Stored, PoseModel):
     """A pose model that can be served."""
 
-    kernels: KernelWeights | None = None  # none: it runs on ONNX Runtime only
+    kernels: WeightsFile | None = None  # safetensors for Posewire's own kernels; none: it runs on ONNX Runtime only
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """All that there are of its weights."""
+        return (self, self.kernels) if self.kernels else (self,)
 
 
 class DetectorSpec(_Stored, DetectorModel):
     """A person detector that can be served."""
+
+    int8: WeightsFile | None = None  # ONNX in INT8, for CPUs on which that is exact and faster; none: float32 everywhere
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """All that there are of its weights."""
+        return (self, self.int8) if self.int8 else (self,)
 
 
 ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.models.manifest import load_additions, load_manifest
-from posewire.models.specs import KernelWeights, ModelSpec, PoseSpec
+from posewire.models.specs import ModelSpec, WeightsFile
 
 MANIFEST: Final = "manifest.toml"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -66,33 +66,26 @@ class ModelStore:
         return self._pulled.get(spec.name, self.root) / spec.file
 
     def verify(self, spec: ModelSpec) -> None:
-        """Check that the weights are there and whole.
+        """Check that all files of the weights are there and whole.
 
         Raises:
             ModelError: as `verified_bytes`.
         """
-        self.verified_bytes(spec)
-        if isinstance(spec, PoseSpec):
-            self.verified_kernels(spec)
+        for stored in spec.files:
+            self.verified_bytes(spec, stored)
 
-    def verified_bytes(self, spec: ModelSpec) -> bytes:
-        """The weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
+    def verified_bytes(self, spec: ModelSpec, stored: WeightsFile | None = None) -> bytes:
+        """Weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
+
+        Args:
+            spec: of the model.
+            stored: which of its files; None: the ONNX graph that runs everywhere.
 
         Raises:
             ModelError: the file is missing, unreadable, a Git LFS pointer, or its size or SHA-256 is not the
                 manifest's; the message names the file, what was expected and found, and what to do.
         """
-        return self._verified(spec, spec)
-
-    def verified_kernels(self, spec: PoseSpec) -> bytes | None:
-        """The weights of `spec` for Posewire's kernels; None: it has none.
-
-        Raises:
-            ModelError: as `verified_bytes`.
-        """
-        return self._verified(spec, spec.kernels) if spec.kernels else None
-
-    def _verified(self, spec: ModelSpec, stored: ModelSpec | KernelWeights) -> bytes:
+        stored = stored or spec
         path = self._pulled.get(spec.name, self.root) / stored.file
         remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_pulled(spec) else _remedy(path)
         try:
@@ -130,7 +123,7 @@ def pulled_models(root: Path) -> tuple[ModelSpec, ...]:
     return additions.models
 
 
-def _checked(handle: BinaryIO, path: Path, name: str, stored: ModelSpec | KernelWeights, remedy: str) -> bytes:
+def _checked(handle: BinaryIO, path: Path, name: str, stored: WeightsFile, remedy: str) -> bytes:
     # The size first: it is cheap, and keeps a file that is far too big out of memory.
     size = os.fstat(handle.fileno()).st_size
     if size != stored.bytes:
