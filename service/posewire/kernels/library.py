@@ -19,7 +19,9 @@ class Kernels:
     """Kernels that this processor can run."""
 
     level: str  # avx2, avx512; any: of an architecture with one build
-    run: Callable[..., None]  # posewire_run_LEVEL of run.cpp; other Python threads go on while it runs
+    # posewire_run_LEVEL and posewire_shrink_LEVEL of run.cpp; other Python threads go on while they run
+    run: Callable[..., None]
+    shrink: Callable[..., None]
 
 
 @cache
@@ -46,5 +48,8 @@ def load_kernels(file: Path = FILE, level: str | None = None) -> Kernels:
     level = level or best
     run = getattr(library, f"posewire_run_{level}")
     run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    run.restype = None
-    return Kernels(level, run)
+    shrink = getattr(library, f"posewire_shrink_{level}")
+    size = [ctypes.c_int32, ctypes.c_int32]
+    shrink.argtypes = [ctypes.c_void_p, ctypes.c_int64, *size, ctypes.c_void_p, ctypes.c_int64, *size, ctypes.c_void_p]
+    run.restype = shrink.restype = None
+    return Kernels(level, run, shrink)

@@ -6,6 +6,7 @@ Every coordinate is in pixels, x to the right, y down. An affine is (2, 3) float
 import cv2
 import numpy as np
 
+from posewire.kernels.shrink import shrink
 from posewire.types import Crop, FloatArray, Frame, UInt8Array
 
 
@@ -40,7 +41,11 @@ def letterbox(pixels: UInt8Array, height: int, width: int, pad_value: int) -> tu
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     canvas = np.full((height, width, 3), pad_value, np.uint8)
-    canvas[: size[1], : size[0]] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    inside = canvas[: size[1], : size[0]]
+    if scale < 1:
+        shrink(pixels, size[1], size[0], inside)
+    else:
+        inside[:] = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     return canvas, scale
 
 

@@ -5,6 +5,7 @@
 // processor; LEVEL is the name that the function ends in.
 
 #include "entry.h"
+#include "shrink.h"
 #include "sums.h"
 #include "weighting.h"
 
@@ -60,4 +61,10 @@ extern "C" __attribute__((visibility("default"))) void NAMED(posewire_run_, LEVE
             case PLANES: planes(mem(a[0]), a[1], a[2], a[3], heatmaps); break;
         }
     }
+}
+
+// A picture (height, width, 3) scaled down to (rows, columns, 3), as shrink.h says; strides are in bytes.
+extern "C" __attribute__((visibility("default"))) void NAMED(posewire_shrink_, LEVEL)(const uint8_t* from, int64_t from_stride, int32_t height, int32_t width,
+                                               uint8_t* to, int64_t to_stride, int32_t rows, int32_t columns, float* scratch) {
+    shrink(from, from_stride, height, width, to, to_stride, rows, columns, scratch);
 }
