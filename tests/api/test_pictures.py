@@ -42,7 +42,7 @@ async def test_coordinates_are_those_of_the_upright_picture(api: Api, upright: U
     np.testing.assert_allclose(person["box"], expected["box"], atol=5)
     clear = [k["score"] > 0.3 for k in expected["keypoints"]]  # elsewhere a little noise moves the peak far
     assert sum(clear) >= 5
-    np.testing.assert_allclose(xy_of(person)[clear], xy_of(expected)[clear], atol=5)
+    np.testing.assert_allclose(xy_of(person)[clear], xy_of(expected)[clear], atol=8)
 
 
 async def test_a_drawn_answer_is_upright_too(api: Api, upright: UInt8Array) -> None:

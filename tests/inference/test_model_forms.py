@@ -66,7 +66,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("store")
     detector = SHIPPED.manifest.default("detector")
     (root / detector.file).parent.mkdir()
-    shutil.copy(SHIPPED.path(detector), root / detector.file)
+    for stored in detector.files:
+        shutil.copy(SHIPPED.root / stored.file, root / stored.file)
     specs = (detector, *(add_model(root, name, *form) for name, form in FORMS.items()))
     defaults = f'[defaults]\ndetector = "{detector.name}"\npose = "plain"\n'
     (root / "manifest.toml").write_text(defaults + manifest_text(specs))

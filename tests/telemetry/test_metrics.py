@@ -1,6 +1,7 @@
 """What is counted and timed."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -69,15 +70,19 @@ def test_a_stage_is_timed_even_if_it_fails() -> None:
     assert 0.02 <= total < 5
 
 
-def test_pictures_in_flight_go_down_again_even_after_a_failure() -> None:
+def test_pictures_in_flight_go_up_and_down() -> None:
     metrics = Metrics()
-    with metrics.pictures_in_flight(4):
-        with metrics.pictures_in_flight():
-            assert value(metrics, "posewire_pictures_in_flight") == 5
-        with pytest.raises(RuntimeError), metrics.pictures_in_flight():
-            raise RuntimeError
-        assert value(metrics, "posewire_pictures_in_flight") == 4
-    assert value(metrics, "posewire_pictures_in_flight") == 0
+    for change, left in ((4, 4), (1, 5), (-1, 4), (-4, 0)):
+        metrics.change_pictures_in_flight(change)
+        assert value(metrics, "posewire_pictures_in_flight") == left
+
+
+def test_what_is_observed_by_many_threads_is_all_there_when_it_is_read() -> None:
+    metrics = Metrics()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: metrics.observe_people(2), range(3_001)))
+    assert value(metrics, "posewire_people_per_picture_count") == 3_001
+    assert value(metrics, "posewire_people_per_picture_sum") == 6_002
 
 
 def test_what_runs_were_filled_up_with_is_counted() -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from posewire.errors import Overloaded
 from posewire.telemetry.metrics import Metrics
@@ -35,21 +35,25 @@ class Admission:
             retry_after_s=self._retry_after(pictures),
         )
 
-    @contextmanager
-    def enter(self, pictures: int) -> Iterator[None]:
-        """Hold places for `pictures` pictures, all or none.
+    def enter(self, pictures: int) -> AbstractContextManager[None]:
+        """Hold places for `pictures` pictures, all or none, while a block runs.
 
         Raises:
-            Overloaded: the service is full.
+            Overloaded: the service is full; where the block is entered.
         """
+        return self._hold(pictures) if pictures else nullcontext()
+
+    @contextmanager
+    def _hold(self, pictures: int) -> Iterator[None]:
         if self.in_flight + pictures > self.limit:
             raise self.refusal(pictures)
         self.in_flight += pictures
+        self._metrics.change_pictures_in_flight(pictures)
         try:
-            with self._metrics.pictures_in_flight(pictures):
-                yield
+            yield
         finally:
             self.in_flight -= pictures
+            self._metrics.change_pictures_in_flight(-pictures)
             self._done.extend([time.monotonic()] * pictures)
 
     def _retry_after(self, pictures: int) -> int:

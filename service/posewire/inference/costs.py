@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 # What an item must gain each time that the run doubles: less is noise, or not worth the wait of those who share the run.
-WORTH = 0.03
+WORTH = 0.05
 
 # Of a lone item's run: as much longer may it take when it waits for company that does not come.
 _PATIENCE = 0.1
@@ -36,6 +36,10 @@ class CostTable:
     def unknown(cls) -> Self:
         """Nothing is measured yet: items run alone."""
         return cls({1: 0.0})
+
+    def more(self, *, an_item: float = 0.0, a_run: float = 0.0) -> "CostTable":
+        """The same with so many seconds more for every item, and for every run."""
+        return CostTable({size: seconds + size * an_item + a_run for size, seconds in self.seconds.items()}, self.padding)
 
     def _plan(self, most: int) -> tuple[tuple[float, int], ...]:
         """For 0 to `most` items: the least cost, and the largest run of that plan: what comes meanwhile joins the rest."""

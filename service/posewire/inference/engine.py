@@ -25,6 +25,7 @@ from posewire.inference.pixels import PixelBudget
 from posewire.inference.places import InProcesses, InThreads, Place
 from posewire.inference.pool import run_on
 from posewire.inference.pose import PoseEstimator
+from posewire.inference.share import OwnShare
 from posewire.inference.solitude import Solitude
 from posewire.inference.stages import Looked, Opened, Picture, Stages
 from posewire.inference.station import Station
@@ -78,6 +79,7 @@ class Engine:
         self.models = tuple(LoadedModel(m.spec, m.weights, m.session.provider) for m in (detector, pose))
         self._warm = False
         self._solitude = Solitude()
+        self._share = OwnShare()
         # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
         stages = Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
@@ -210,6 +212,8 @@ class Engine:
             ok = True
         finally:
             self.metrics.count_picture(ok=ok)
+            if self._place.apart and (share := self._share.count()) is not None:
+                self.stations[0].set_share(share)
 
     def draw(self, data: bytes, result: PoseResult, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
         """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.

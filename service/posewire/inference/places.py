@@ -48,6 +48,10 @@ class Place(Protocol):
         """Whether a picture that is known to be alone is done sooner."""
 
     @property
+    def apart(self) -> bool:
+        """Whether that is not this process."""
+
+    @property
     def most_open(self) -> int | None:
         """Pictures that are decoded at a time; None: as many as are let in."""
 
@@ -73,6 +77,7 @@ class InThreads:
     """
 
     ready = True
+    apart = False
     most_open = None
 
     def __init__(self, stages: Stages, workers: int, threads: Executor, max_batch: int) -> None:
@@ -108,6 +113,8 @@ class InProcesses:
         died: called for each process that dies.
     """
 
+    apart = True
+
     def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, died: Callable[[], None]) -> None:
         self.pool = self._processes = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), died)
         self.look, self.place = worker.see, worker.place
@@ -128,7 +135,7 @@ class InProcesses:
         tables: list[Mapping[Task, CostTable]] = await self._processes.start()
         way = await self._way()
         [self.alone_pays] = (await self.pool.run(worker.alone_pays_here, lambda: [None])).outputs
-        return {task: _together([table[task] for table in tables], way) for task in tables[0]}
+        return {task: _together([table[task] for table in tables]).more(a_run=way) for task in tables[0]}
 
     async def _way(self) -> float:
         """Seconds from handing a picture in to the answer, less what is done with it."""
@@ -143,8 +150,8 @@ class InProcesses:
         return statistics.median(times)
 
 
-def _together(tables: Sequence[CostTable], way: float) -> CostTable:
+def _together(tables: Sequence[CostTable]) -> CostTable:
     """One table of the sizes that are in all; what is filled up may differ by a process, and the first one's stands for all."""
     sizes = set(tables[0].seconds).intersection(*(table.seconds for table in tables))
-    seconds = {size: statistics.median(table.seconds[size] for table in tables) + way for size in sorted(sizes)}
+    seconds = {size: statistics.median(table.seconds[size] for table in tables) for size in sorted(sizes)}
     return CostTable(seconds, tables[0].padding)

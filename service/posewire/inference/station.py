@@ -51,13 +51,18 @@ class Station(Generic[In, Out]):
         self.queue = DynamicBatcher[In, Out](task, run, pool, max_queue=max_queue, window=window, observer=self._observer)
         self._trial = trial
         self._metrics = metrics
+        self._measured = CostTable.unknown()
         self._mender: asyncio.Task[None] | None = None
 
     def set_costs(self, costs: CostTable) -> None:
         """Runs of the model were measured."""
-        self.queue.costs = costs
+        self.queue.costs = self._measured = costs
         self._observer.padding = costs.padding
         self._metrics.set_run_costs(self.task, costs.seconds)
+
+    def set_share(self, seconds: float) -> None:
+        """What every run costs beyond what was measured, for it is handed over and back, was measured anew."""
+        self.queue.costs = self._measured.more(a_run=seconds)
 
     def start(self) -> None:
         """Serve the queue."""

@@ -107,11 +107,14 @@ class Metrics:
         """
         method = method if method in _METHODS else "other"
         series = self._requests_of("unmatched" if route is None else route, method, str(status))
-        series.observe(seconds, exemplar=_exemplar(trace_id))
+        if trace_id:
+            series.observe(seconds, exemplar=_exemplar(trace_id))
+        else:
+            self._registry.observe(series, seconds)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """One picture's time in a stage."""
-        self._stages[stage].observe(seconds)
+        self._registry.observe(self._stages[stage], seconds)
 
     @contextmanager
     def time_stage(self, stage: Stage) -> Iterator[None]:
@@ -125,7 +128,8 @@ class Metrics:
     def batches(self, model: Task) -> "BatchMetrics":
         """What a batcher tells of its model's runs."""
         counters = self._failures.labels(model), self._padding.labels(model)
-        return BatchMetrics(self._batches.labels(model), self._runs.labels(model), self._waits.labels(model), *counters)
+        histograms = self._batches.labels(model), self._runs.labels(model), self._waits.labels(model)
+        return BatchMetrics(self._registry, *histograms, *counters)
 
     def count_worker_death(self) -> None:
         """One process that runs the models has died."""
@@ -138,16 +142,11 @@ class Metrics:
 
     def observe_people(self, people: int) -> None:
         """How many people one picture showed."""
-        self._people.observe(people)
+        self._registry.observe(self._people, people)
 
-    @contextmanager
-    def pictures_in_flight(self, pictures: int = 1) -> Iterator[None]:
-        """Count admitted pictures for as long as the block runs."""
-        self._in_flight.inc(pictures)
-        try:
-            yield
-        finally:
-            self._in_flight.dec(pictures)
+    def change_pictures_in_flight(self, by: int) -> None:
+        """So many more pictures are admitted, or fewer."""
+        self._in_flight.inc(by)
 
     def count_picture(self, *, ok: bool) -> None:
         """One picture answered with its people, or not."""
@@ -230,23 +229,24 @@ def _exemplar(trace_id: str | None) -> dict[str, str] | None:
 class BatchMetrics:
     """The runs of one model: sizes, times, waits, failures and padding."""
 
-    def __init__(self, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter, blanks: Counter) -> None:
+    def __init__(self, registry: Registry, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter, blanks: Counter) -> None:
+        self._registry = registry
         self._sizes, self._runs, self._waits, self._failures, self._blanks = sizes, runs, waits, failures, blanks
         self.padding: Mapping[int, int] = {}  # blank items with which a number of items is filled up
 
     def started(self, size: int) -> None:
         """How many items a run takes."""
-        self._sizes.observe(size)
+        self._registry.observe(self._sizes, size)
         if size in self.padding:
             self._blanks.inc(self.padding[size])
 
     def ran(self, seconds: float) -> None:
         """How long a run took."""
-        self._runs.observe(seconds)
+        self._registry.observe(self._runs, seconds)
 
     def waited(self, seconds: float) -> None:
         """How long one item stood in the queue."""
-        self._waits.observe(seconds)
+        self._registry.observe(self._waits, seconds)
 
     def failed(self) -> None:
         """A run raised."""
