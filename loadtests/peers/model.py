@@ -52,7 +52,9 @@ class Model:
     """Both models and what is around them; `answer` may be called from several threads."""
 
     def __init__(self) -> None:
-        self._settings = load_settings({}, device="cpu", threads=1, pose_runtime="onnxruntime")
+        # The plain exports are in float32, the detector's too.
+        precision = "float32" if os.environ.get(PLAIN) else "auto"
+        self._settings = load_settings({}, device="cpu", threads=1, pose_runtime="onnxruntime", detector_precision=precision)
         engine = load_engine(self._settings, Metrics())
         self._detector, self._pose = engine.detector, engine.pose
         if plain := os.environ.get(PLAIN):

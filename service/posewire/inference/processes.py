@@ -36,6 +36,10 @@ _LAST_PAUSE_S = 5.0
 _END_S = 10.0
 _POLL_S = 0.01
 
+# Weights and feature maps in pages of 2 MB where the system offers them (`madvise`): models run 2 to 3 % faster, for 3 MB more.
+# https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; elsewhere nobody reads it.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
 _NUMBER = struct.Struct("<q")  # of the batch that a process works on; 0: none
 _MAIN = "import sys; from posewire.inference.processes import _work; _work(*map(int, sys.argv[1:]))"
 
@@ -148,7 +152,7 @@ class ProcessPool(ComputePool):
         ours, theirs = Mailbox.pair()
         ends = [self._theirs.socket.fileno(), theirs.socket.fileno(), self._working_on]
         command = [sys.executable, "-c", _MAIN, *map(str, ends), str(index)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {"GLIBC_TUNABLES": _HUGE_PAGES} | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         # Nothing of it is read from the command line or the terminal, and Ctrl-C there is for the service to hear.
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond; nothing of it is a caller's
             command, stdin=subprocess.DEVNULL, env=environment, pass_fds=ends, start_new_session=True
