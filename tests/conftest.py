@@ -50,12 +50,22 @@ def make_engine(models: Engine) -> MakeEngine:
 
 
 @pytest.fixture
-async def start_api(make_engine: MakeEngine) -> AsyncIterator[StartApi]:
+def on_a_port(request: pytest.FixtureRequest) -> bool:
+    """Whether apps are served by the service's own server, on a port; else their client calls them by ASGI."""
+    return bool(getattr(request, "param", False))
+
+
+@pytest.fixture
+async def start_api(make_engine: MakeEngine, on_a_port: bool) -> AsyncIterator[StartApi]:
     """Start an app over `make_engine`'s engine, with its lifespan; all end with the test."""
     async with AsyncExitStack() as stack:
 
         async def start(**options: object) -> Api:
             engine = make_engine(**options)
+            if on_a_port:
+                server = await stack.enter_async_context(listening(engine))
+                client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, timeout=60))
+                return Api(server.app, engine, client)
             app = create_app(engine.settings, engine)
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)

@@ -1,9 +1,20 @@
 """Fixtures for the tests of the HTTP API: models that can be held."""
 
+from pathlib import Path
+
 import pytest
 
 from posewire.inference.engine import Engine
 from tests.api.support import Api, Gate, GatedDetector, StartApi
+
+# Of requests for pictures, which the service's own server answers on a shorter way than ASGI's: they are asked on both. The others
+# go on sending after the answer, which their HTTP client cannot do on a port; `test_express.py` does it by hand.
+_BOTH_WAYS = {f"test_{name}.py" for name in ("access", "concurrency", "door", "failing", "rate_limit")}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "on_a_port" in metafunc.fixturenames and Path(metafunc.module.__file__ or "").name in _BOTH_WAYS:
+        metafunc.parametrize("on_a_port", [False, True], ids=["asgi", "port"], indirect=True)
 
 
 @pytest.fixture

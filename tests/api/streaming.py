@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -25,6 +26,7 @@ START = '{"type": "start", "max_people": 1}'
 class Listening:
     """A server that listens."""
 
+    app: FastAPI
     server: DrainingServer
     services: Services
     port: int
@@ -72,7 +74,7 @@ async def listening(engine: Engine, port: int = 0) -> AsyncIterator[Listening]:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         try:
-            yield Listening(server, services, listener.getsockname()[1])
+            yield Listening(app, server, services, listener.getsockname()[1])
         finally:
             server.should_exit = True
             await serving

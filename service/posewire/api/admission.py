@@ -45,16 +45,28 @@ class Admission:
 
     @contextmanager
     def _hold(self, pictures: int) -> Iterator[None]:
+        self.take(pictures)
+        try:
+            yield
+        finally:
+            self.give_back(pictures)
+
+    def take(self, pictures: int) -> None:
+        """Hold places for `pictures` pictures until they are given back.
+
+        Raises:
+            Overloaded: the service is full; none is held.
+        """
         if self.in_flight + pictures > self.limit:
             raise self.refusal(pictures)
         self.in_flight += pictures
         self._metrics.change_pictures_in_flight(pictures)
-        try:
-            yield
-        finally:
-            self.in_flight -= pictures
-            self._metrics.change_pictures_in_flight(-pictures)
-            self._done.extend([time.monotonic()] * pictures)
+
+    def give_back(self, pictures: int) -> None:
+        """The pictures that places were held for have left."""
+        self.in_flight -= pictures
+        self._metrics.change_pictures_in_flight(-pictures)
+        self._done.extend([time.monotonic()] * pictures)
 
     def _retry_after(self, pictures: int) -> int:
         """Whole seconds until the measured drain rate has made room."""

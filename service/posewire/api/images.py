@@ -9,11 +9,13 @@ from typing import Annotated, Literal, TypeAlias
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
+from starlette.datastructures import QueryParams
 
 from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
 from posewire.api.presence import while_there
 from posewire.api.problems import reject
-from posewire.api.services import Services, services_of
+from posewire.api.services import services_of
+from posewire.config import Settings
 from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.inference.engine import Engine
 from posewire.schemas import CocoPerson, PoseParams, PoseRequest, PoseResponse, coco_rows, describe, parse_boxes, picture_fields
@@ -81,7 +83,7 @@ def install(app: FastAPI) -> None:
 async def answer(request: Request) -> Response:
     """What `pose` answers, or the problem."""
     try:
-        return await pose(request, _params(request))
+        return await pose(request, params_of(request.query_params))
     except ServiceError as error:
         return reject(services_of(request), error)
 
@@ -93,7 +95,7 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     if engine is None:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     form = _answer_type(",".join(request.headers.getlist("accept")) or "*/*")
-    deadline = asyncio.get_running_loop().time() + _timeout_s(request, services)
+    deadline = asyncio.get_running_loop().time() + timeout_s(request.headers.get("x-request-timeout-ms"), services.settings)
     services.rate_limit.charge(request, 1)
     with services.admission.enter(1):
         async with _until(deadline, "before the body had arrived"):
@@ -106,25 +108,34 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
                 if form != "application/json":
                     return Response(await _draw(engine, pictures[0], params, form, deadline), media_type=form)
                 results = await _estimate_all(engine, pictures, params, deadline)
-            return _answer(engine, results, params)
+            return Response(answer_body(engine, results, params), media_type="application/json")
 
 
-def _params(request: Request) -> PoseParams:
-    """The query, of whose repeated parameters the last one counts."""
-    if not request.scope["query_string"]:
+def params_of(query: QueryParams) -> PoseParams:
+    """The query, of whose repeated parameters the last one counts.
+
+    Raises:
+        BadParameter: one is unknown or has a bad value.
+    """
+    if not query:
         return _NO_PARAMS
     try:
-        return PoseParams.model_validate(dict(request.query_params))
+        return PoseParams.model_validate(dict(query))
     except ValidationError as error:
         raise BadParameter(describe(error)) from None
 
 
-def _timeout_s(request: Request, services: Services) -> float:
-    most = services.settings.request_timeout_ms
-    given = request.headers.get("x-request-timeout-ms", str(most))
+def timeout_s(given: str | None, settings: Settings) -> float:
+    """How long a caller waits, who gave `X-Request-Timeout-Ms` or not: no longer than the operator lets one.
+
+    Raises:
+        BadParameter: it is no number of milliseconds.
+    """
+    if given is None:
+        return settings.request_timeout_ms / 1000
     if not re.fullmatch(r"[1-9]\d{0,8}", given, re.ASCII):
         raise BadParameter(f"X-Request-Timeout-Ms: {given!r} is not a positive whole number of milliseconds")
-    return min(int(given), most) / 1000
+    return min(int(given), settings.request_timeout_ms) / 1000
 
 
 def _answer_type(accept: str) -> AnswerType:
@@ -180,11 +191,12 @@ def _options(engine: Engine, picture: PictureIn, params: PoseParams) -> PoseOpti
     return engine.settings.pose_options(params.min_detection_score, params.max_people, picture.boxes_xywh)
 
 
-def _answer(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> Response:
+def answer_body(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> bytes:
+    """JSON of what was found, of the format that the caller chose."""
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         if params.format == "coco":
             rows = [row for i, result in enumerate(results) for row in coco_rows(result, i, params.min_keypoint_score)]
-            return Response(_COCO_ROWS.dump_json(rows), media_type="application/json")
+            return _COCO_ROWS.dump_json(rows)
         names = engine.pose.spec.keypoints.names
         fields = {
             "request_id": request_id_var.get() or "",
@@ -192,7 +204,7 @@ def _answer(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -
             "images": [picture_fields(result, names, params.min_keypoint_score) for result in results],
         }
         # A `PoseResponse`, as the tests see to: to make one would take longer than all else here.
-        return Response(to_json(fields), media_type="application/json")
+        return to_json(fields)
 
 
 @asynccontextmanager

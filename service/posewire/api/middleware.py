@@ -7,14 +7,11 @@ import re
 import time
 from collections.abc import Iterator
 
-from opentelemetry.trace import Span
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from posewire.api.clients import client_of
-from posewire.api.door import ROUTE, TURNED_AWAY
 from posewire.api.problems import internal_problem
+from posewire.api.record import record, route_of
 from posewire.api.services import Services
 from posewire.errors import ServiceError
 from posewire.telemetry import tracing
@@ -22,7 +19,6 @@ from posewire.telemetry.logs import request_id_var, trace_id_var
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 # Headers for browsers, where the route has not set its own.
 SECURE_HEADERS = (
@@ -86,7 +82,8 @@ class RequestContext:
                 if not status:
                     await internal_problem()(scope, receive, send_with_id)
             finally:
-                self._record(scope, status, seconds or time.perf_counter() - started, span)
+                tracing.end_request_span(span, scope["method"], route_of(scope), status)
+                record(self._services, scope, status, seconds or time.perf_counter() - started, tracing.sampled_trace_id(span))
 
     def _headers(self, given: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """What every answer carries beside the headers that were given to it."""
@@ -97,16 +94,3 @@ class RequestContext:
         if self._services.draining and b"connection" not in given:
             # The client must open its next connection elsewhere, before this one is closed under it.
             yield _CLOSE
-
-    def _record(self, scope: Scope, status: int, seconds: float, span: Span) -> None:
-        # The route's template, never the raw path: a scanner must not make series without end.
-        route: str | None = scope.get(ROUTE) or getattr(scope.get("route"), "path", None)
-        tracing.end_request_span(span, scope["method"], route, status)
-        self._services.metrics.observe_request(route, scope["method"], status, seconds, tracing.sampled_trace_id(span))
-        if TURNED_AWAY in scope:
-            return  # the door tells how many
-        if status < 400 and random.random() >= self._services.settings.access_log_ratio:  # noqa: S311 - no secret
-            return
-        level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
-        log.log(level, "request", extra=fields | {"client": client_of(HTTPConnection(scope))})

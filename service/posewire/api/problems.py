@@ -56,11 +56,14 @@ def reject(services: Services, error: ServiceError) -> Response:
     return problem_of(error)
 
 
+def internal_error() -> ServiceError:
+    """What is told of a fault of ours: nothing of its inside reaches the client."""
+    return ServiceError("the service failed on this request; its log has the cause under the request id")
+
+
 def internal_problem() -> Response:
-    """The answer for a fault of ours: nothing of its inside reaches the client."""
-    return problem(
-        500, ServiceError.slug, ServiceError.title, "the service failed on this request; its log has the cause under the request id"
-    )
+    """The answer for it."""
+    return problem_of(internal_error())
 
 
 def install(app: FastAPI) -> None:

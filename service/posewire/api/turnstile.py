@@ -1,36 +1,33 @@
-"""The door in uvicorn's protocol, and what the protocol knows of a client that goes.
+"""The door in uvicorn's protocol, the usual requests behind it, and what the protocol knows of a client that goes.
 
 Under overload most requests are refused, and a refusal should cost next to nothing. Through the application it takes twice as
-long, and little of that is about the request: a task, its context, the middleware. What is out of the ordinary goes that way all
-the same: a page of another site, a trace, a drain.
+long, and little of that is about the request: a task, its context, the middleware. Who is let in with a usual request goes by
+`Express`. What is out of the ordinary goes through the application: a page of another site, a trace, a drain.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, cast
 
-from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from posewire.api.access import bearer_key
+from posewire.api.clients import HOLDER
 from posewire.api.door import Door
-from posewire.api.middleware import SECURE_HEADERS, request_id_of
+from posewire.api.express import Express, Wish
+from posewire.api.middleware import request_id_of
 from posewire.api.presence import CONNECTION
 from posewire.api.problems import MEDIA_TYPE, problem_body
 from posewire.api.services import Services
-from posewire.errors import Overloaded
+from posewire.api.wire import message
+from posewire.errors import ServiceError
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 
 # What uvicorn's protocol asks of a request that is answered, whose body it then passes over.
 _ANSWERED = cast(RequestResponseCycle, SimpleNamespace(response_complete=True, message_event=asyncio.Event()))
-
-_SECURE = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
-_HEAD = f"HTTP/1.1 {Overloaded.status} {HTTPStatus(Overloaded.status).phrase}\r\n".encode() + _SECURE
-_OWN = b"content-type: " + MEDIA_TYPE.encode() + b"\r\nretry-after: %d\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
 
 # Answers to these are not the door's alone: CORS headers, an interim answer.
 _OTHERS = frozenset({b"origin", b"expect"})
@@ -76,20 +73,22 @@ class Turnstile(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """httptools': the head of a request is there."""
         started = time.perf_counter()
-        if not self._door.shut or not self._is_ordinary() or not self._may_enter(headers := Headers(raw=self.headers)):
+        if not self._is_ordinary() or not self._answers(dict(self.headers), started):
             super().on_headers_complete()
-            return
-        request_id = request_id_of(headers.get("x-request-id", ""))
-        token = request_id_var.set(request_id)
-        error = self._door.refuse()
-        body = problem_body(error)
-        request_id_var.reset(token)
-        defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        own = _OWN % (error.retry_after_s, request_id.encode(), len(body))
-        self.transport.write(b"".join((_HEAD, defaults, own, body)))
-        self.cycle = _ANSWERED
-        self.on_response_complete()
-        self._services.metrics.observe_request(self._door.path, "POST", error.status, time.perf_counter() - started)
+
+    def on_body(self, body: bytes) -> None:
+        """httptools': a piece of a body."""
+        if not isinstance(self.cycle, Express):
+            super().on_body(body)
+        elif not self.cycle.response_complete:
+            self.cycle.take(body)
+
+    def on_message_complete(self) -> None:
+        """httptools': the end of a request."""
+        if not isinstance(self.cycle, Express):
+            super().on_message_complete()
+        elif not self.cycle.response_complete:
+            self.cycle.go()
 
     def _is_ordinary(self) -> bool:
         """Whether it is a picture of someone who waits for nothing else on a connection that stays."""
@@ -105,10 +104,54 @@ class Turnstile(HttpToolsProtocol):
             and not tracing.is_on()
         )
 
-    def _may_enter(self, headers: Headers) -> bool:
-        """Whether there is nothing to say of who asks but that it is full."""
-        if not _OTHERS.isdisjoint(name for name, _ in headers.raw):
+    def _answers(self, headers: dict[bytes, bytes], started: float) -> bool:
+        """Whether nothing more than what is here is needed for an answer, which then comes from here."""
+        if len(headers) < len(self.headers) or not self._may_enter(headers):
             return False
+        if self._door.shut:
+            return _OTHERS.isdisjoint(headers) and self._refuse(headers, started)
+        return self._accept(headers, started)
+
+    def _may_enter(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether there is nothing to say of who asks."""
         keys = self._services.keys
-        key = bearer_key(headers.get("authorization", ""))
-        return keys is None or (key is not None and keys.holder(key) is not None)
+        if keys is None:
+            return True
+        key = bearer_key(headers.get(b"authorization", b"").decode("latin-1"))
+        holder = None if key is None else keys.holder(key)
+        if holder is not None:
+            cast(dict[str, Any], self.scope)[HOLDER] = holder
+        return holder is not None
+
+    def _refuse(self, headers: dict[bytes, bytes], started: float) -> bool:
+        request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
+        token = request_id_var.set(request_id)
+        error = self._door.refuse()
+        body = problem_body(error)
+        request_id_var.reset(token)
+        more = f"retry-after: {error.retry_after_s}\r\n"
+        self.transport.write(message(self.server_state, error.status, MEDIA_TYPE, request_id, body, more))
+        self.cycle = _ANSWERED
+        self.on_response_complete()
+        self._services.metrics.observe_request(self._door.path, "POST", error.status, time.perf_counter() - started)
+        return True
+
+    def _accept(self, headers: dict[bytes, bytes], started: float) -> bool:
+        services, engine = self._services, self._services.engine
+        _, _, query = self.url.partition(b"?")
+        wish = Wish.of(headers, query, services.settings)
+        if wish is None or engine is None:
+            return False
+        scope = cast(dict[str, Any], self.scope)
+        scope["method"] = "POST"
+        try:
+            express = Express(wish, scope, services, engine, self.transport, self.server_state, self._answered, started)
+        except ServiceError:  # which the application finds too, and tells
+            return False
+        self.cycle = cast(RequestResponseCycle, express)
+        self.watch(express.lose)
+        return True
+
+    def _answered(self) -> None:
+        self.unwatch()
+        self.on_response_complete()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from posewire.errors import InferenceFailed, ServiceError
 from posewire.inference.health import Health
@@ -37,7 +37,7 @@ class Waiting(Generic[In, Out]):
     future: asyncio.Future[Served[Out]]
     arrived: float  # seconds, monotonic
     deadline: float | None  # in the event loop's time
-    span: Span = field(default_factory=get_current_span)  # the caller's
+    span: Span = field(default_factory=tracing.current_span)  # the caller's
 
 
 class Batch(Generic[In, Out]):

@@ -119,15 +119,16 @@ class DynamicBatcher(Generic[In, Out]):
             raise DeadlineExceeded("the deadline passed before the model had run")
         if not items:
             return []
-        new_future, now = asyncio.get_running_loop().create_future, time.monotonic()
-        waiting: list[Waiting[In, Out]] = [Waiting(item, new_future(), now, deadline) for item in items]
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        waiting: list[Waiting[In, Out]] = [Waiting(item, loop.create_future(), now, deadline) for item in items]
         line = self._enqueue(waiting, priority)
+        # Not `asyncio.timeout_at`, which takes three times as long: every picture comes by here.
+        end = None if deadline is None else loop.call_at(deadline, _expire, waiting, context=self._context)
         try:
-            async with asyncio.timeout_at(deadline):
-                return [await waiting[0].future] if len(waiting) == 1 else await asyncio.gather(*[w.future for w in waiting])
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the model had run") from None
+            return [await waiting[0].future] if len(waiting) == 1 else await asyncio.gather(*[w.future for w in waiting])
         finally:
+            if end is not None:
+                end.cancel()
             self._queue.leave(line)  # a caller that goes away, or one of whose items failed
             for w in waiting:
                 w.future.cancel()
@@ -226,3 +227,9 @@ class DynamicBatcher(Generic[In, Out]):
             self._pool.begin(self._infer, batch.items, ended)
         except Exception as error:
             ended(error)
+
+
+def _expire(waiting: Sequence[Waiting[In, Out]]) -> None:
+    for one in waiting:
+        if not one.future.done():
+            one.future.set_exception(DeadlineExceeded("the deadline passed before the model had run"))

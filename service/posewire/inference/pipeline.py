@@ -1,7 +1,7 @@
 """One picture's way: people, crops, keypoints. Nothing is computed here; this only awaits."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from posewire.inference.places import Place
 from posewire.inference.pose import PoseEstimator
@@ -91,16 +91,17 @@ class Pipeline:
         except PlacingFailed:
             self._keypoints.note_failure()
             raise
-        looked, told = served.output, opened.looked.spans if isinstance(opened, Opened) else {}
-        self._tell_all({stage: span for stage, span in looked.spans.items() if stage not in told}, looked.prepared_s)
+        looked = served.output
+        self._tell_all(looked.spans, looked.prepared_s, opened.looked.spans if isinstance(opened, Opened) else {})
         if looked.placed:
             self._keypoints.note_run(len(looked.placed))
         return looked, served.waited
 
-    def _tell_all(self, spans: Mapping[Stage, Span], prepared_s: float = 0.0) -> None:
-        """Of what was done, but for poses: more of them may be to come."""
-        for stage in spans.keys() - {"pose"}:
-            self._tell(stage, spans[stage], prepared_s if stage == "detect" else 0.0)
+    def _tell_all(self, spans: Mapping[Stage, Span], prepared_s: float = 0.0, told: Container[Stage] = ()) -> None:
+        """Of what was done, but for what was told, and for poses: more of them may be to come."""
+        for stage, span in spans.items():
+            if stage != "pose" and stage not in told:
+                self._tell(stage, span, prepared_s if stage == "detect" else 0.0)
 
     def _tell(self, stage: Stage, span: Span, more_s: float = 0.0) -> None:
         self._metrics.observe_stage(stage, span.seconds + more_s)

@@ -65,6 +65,11 @@ def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextMana
     return _Current.tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
 
 
+def current_span() -> Span:
+    """The caller's."""
+    return trace.INVALID_SPAN if _Current.tracer is None else trace.get_current_span()
+
+
 def end_request_span(span: Span, method: str, route: str | None, status: int) -> None:
     """Name the span by its route, which is known only now."""
     span.update_name(f"{method} {route or 'unmatched'}")

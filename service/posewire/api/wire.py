@@ -1,0 +1,36 @@
+"""Answers as bytes, for what is answered without ASGI."""
+
+from functools import cache
+from http import HTTPStatus
+from typing import Final
+
+from uvicorn.server import ServerState
+
+from posewire.api.middleware import SECURE_HEADERS
+
+_SECURE: Final = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
+
+
+def message(state: ServerState, status: int, media_type: str, request_id: str, body: bytes, more: str = "") -> bytes:
+    """An answer as it is sent, with the headers that every answer has.
+
+    Args:
+        state: of the server; it has headers of its own.
+        status: of the answer.
+        media_type: of the body.
+        request_id: a sane one.
+        body: all of it.
+        more: lines of the head, each with its end.
+    """
+    head = f"content-type: {media_type}\r\nx-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+    own = [b"%b: %b\r\n" % header for header in state.default_headers]
+    return b"".join((_first_lines(status), *own, head.encode(), body))
+
+
+@cache
+def _first_lines(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # of a client that has gone, whom nobody tells
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode() + _SECURE
