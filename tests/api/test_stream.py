@@ -89,7 +89,7 @@ async def test_without_acknowledgements_the_work_stops(listen: Listen, astronaut
 
 
 async def test_a_frame_that_got_too_old_is_answered_with_an_error(listen: Listen, models: Engine, gate: Gate, astronaut: bytes) -> None:
-    server = await listen(detector=GatedDetector(models.detector, gate), stream_deadline_ms=400)
+    server = await listen(detector=GatedDetector(models.detector, gate), stream_deadline_ms=2000)
     async with server.stream() as stream:
         with gate.shut():
             await stream.send(astronaut)

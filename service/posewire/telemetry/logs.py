@@ -34,7 +34,6 @@ def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
     """
     # Nobody reads these, and every record would ask the system for them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # as the library's documentation says; nor does anyone read where a call stands
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
