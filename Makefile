@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test lint format lock monitoring check-deploy clean
+.PHONY: serve test test-training lint format lock monitoring check-deploy clean
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
 
 test: .venv/.dev ## make the environment, run the tests
 	$(BIN)/pytest $(ARGS)
+
+test-training: .venv/.train ## the tests of the training side too, which need torch
+	$(BIN)/pytest tests/training $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -49,4 +52,9 @@ clean:
 .venv/.dev: .venv/.made requirements/dev.lock pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps -e .
+	touch $@
+
+# Not locked by hashes: which builds of torch there are differs from machine to machine.
+.venv/.train: .venv/.dev pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q -e '.[train]'
 	touch $@

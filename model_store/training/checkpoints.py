@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from posewire.errors import PosewireError
+from posewire.models.litehrnet.checkpoint import read_checkpoint
 
 _NAME = re.compile(r"(?P<seen>\d{12})-(?P<digest>[0-9a-f]{16})\.pt")
 _KEPT = 2
@@ -85,15 +86,27 @@ def load(path: Path) -> dict[str, Any]:
 def load_weights(path: Path, network: Any) -> None:
     """Put the weights of a checkpoint into a network: `ema` if it has it, else `m`, else all of it.
 
+    Args:
+        path: of a training, or of a release, whose `checkpoints/NAME.safetensors` holds the weights alone.
+        network: whose names they have.
+
     Raises:
         PosewireError: as `load`, or the weights are another network's.
     """
-    content = load(path)
-    state = content.get("ema") or content.get("m") or content
+    if path.suffix == ".safetensors":
+        state: dict[str, Any] = {name: torch.tensor(array) for name, array in read_checkpoint(path).items()}
+    else:
+        content = load(path)
+        state = content.get("ema") or content.get("m") or content
     try:
-        network.load_state_dict(state)
+        missing, unexpected = network.load_state_dict(state, strict=False)
     except (RuntimeError, TypeError) as error:
         raise PosewireError(f"{path} does not hold this network's weights: {str(error).splitlines()[-1].strip()}") from None
+    # How many batches a normalisation has seen plays no part where its momentum is a number: a release leaves it out.
+    lacking = [name for name in missing if not name.endswith(".num_batches_tracked")]
+    if lacking or unexpected:
+        wrong = f"{lacking[0]} is missing" if lacking else f"{unexpected[0]} is none of its names"
+        raise PosewireError(f"{path} does not hold this network's weights: {wrong}")
 
 
 def _newest_first(folder: Path) -> list[Path]:

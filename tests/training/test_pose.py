@@ -15,6 +15,7 @@ from model_store.training import toml
 from model_store.training.data import cutting
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
+from posewire.models.litehrnet.safetensors import write_safetensors
 from posewire.models.store import default_root
 from tests.training.data.stick import stick_sets
 
@@ -130,6 +131,21 @@ def test_the_shipped_checkpoint_is_a_beginning(sticks: Path) -> None:
     checkpoints.load_weights(shipped, made.network)
     expected = torch.load(shipped, weights_only=True)["ema"]
     assert all(torch.equal(value, expected[key]) for key, value in made.network.state_dict().items())
+
+
+def test_a_released_checkpoint_is_a_beginning(sticks: Path, tmp_path: Path) -> None:
+    made, other = training(sticks), training(sticks)
+    averages = torch.load(SHIPPED / "checkpoints" / "pose.pt", weights_only=True)["ema"]
+    state = {name: value.numpy() for name, value in averages.items() if not name.endswith("num_batches_tracked")}
+    (tmp_path / "released.safetensors").write_bytes(write_safetensors(state, {"format": "pt"}))
+    checkpoints.load_weights(tmp_path / "released.safetensors", made.network)
+    checkpoints.load_weights(SHIPPED / "checkpoints" / "pose.pt", other.network)
+    own = made.network.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in other.network.state_dict().items() if name in state)
+    del state["final_layer.bias"]
+    (tmp_path / "less.safetensors").write_bytes(write_safetensors(state, {}))
+    with pytest.raises(PosewireError, match=r"does not hold this network's weights: final_layer\.bias is missing"):
+        checkpoints.load_weights(tmp_path / "less.safetensors", made.network)
 
 
 def test_a_teacher_of_heatmaps_is_followed(sticks: Path) -> None:

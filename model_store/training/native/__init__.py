@@ -7,7 +7,6 @@ import sysconfig
 from pathlib import Path
 
 import torch
-from torch.utils import cpp_extension
 
 _SOURCE = Path(__file__).with_name("operators.cpp")
 
@@ -24,6 +23,8 @@ def build() -> None:
         return
     if shutil.which("ninja") is None:  # pip puts it beside a Python whose environment need not be active
         os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    from torch.utils import cpp_extension  # noqa: PLC0415 - looks for CUDA, and says on standard error that it has not found it
+
     try:
         cpp_extension.load("posewire_training", [str(_SOURCE)], extra_cflags=["-O3", "-march=native"], is_python_module=False)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
