@@ -40,6 +40,7 @@ class Door:
         self._services = services
         self._turned_away = 0  # since the last log line
         self._busy = False  # with turning away
+        self._stood: int | None = None  # the scheduling policy of before
 
     @property
     def shut(self) -> bool:
@@ -52,7 +53,7 @@ class Door:
         self._services.metrics.count_rejection(error)
         if not self._busy:
             self._busy = True
-            _stand_back(yes=True)
+            self._stood = _stand_back()
             asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell, context=Context())  # of no request
         self._turned_away += 1
         return error
@@ -60,21 +61,32 @@ class Door:
     def _tell(self) -> None:
         if not self._turned_away:
             self._busy = False
-            _stand_back(yes=False)
+            _schedule(self._stood)
             return
         log.warning("turned away at the door", extra={"requests": self._turned_away, "in_flight": self._services.admission.in_flight})
         self._turned_away = 0
         asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell)
 
 
-def _stand_back(*, yes: bool) -> None:
-    """Let the event loop take no core from a model's run in the middle, or let it again.
+def _stand_back() -> int | None:
+    """Let the event loop take no core from a model's run in the middle; the policy of before, for `_schedule`.
 
     While it refuses it is woken a thousand times a second, and each time a run would lose its core and what is in its caches. It then
     waits for the end of the run's turn, some milliseconds, and refuses all who have come meanwhile.
     """
-    with suppress(AttributeError, OSError):  # not on this system, or forbidden to this container: it works without
-        os.sched_setscheduler(0, (os.SCHED_BATCH if yes else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    try:
+        before = os.sched_getscheduler(0)
+        batch = os.SCHED_BATCH
+    except (AttributeError, OSError):  # not on this system
+        return None
+    _schedule(batch)
+    return before
+
+
+def _schedule(policy: int | None) -> None:
+    if policy is not None:
+        with suppress(OSError):  # forbidden to this container: it works without
+            os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 class AtTheDoor:

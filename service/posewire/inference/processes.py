@@ -8,22 +8,18 @@ processes read the end of the socket and end too.
 import asyncio
 import logging
 import os
-import pickle
-import select
-import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from posewire.errors import InferenceFailed
 from posewire.inference.mail import Mailbox
 from posewire.inference.pool import ComputePool, Ended, Ran, settle
+from posewire.inference.process import NUMBER, Answer
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -40,8 +36,7 @@ _POLL_S = 0.01
 # https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; elsewhere nobody reads it.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-_NUMBER = struct.Struct("<q")  # of the batch that a process works on; 0: none
-_MAIN = "import sys; from posewire.inference.processes import _work; _work(*map(int, sys.argv[1:]))"
+_MAIN = "import sys; from posewire.inference.process import work; work(*map(int, sys.argv[1:]))"
 
 
 @dataclass(slots=True)
@@ -58,11 +53,6 @@ class _Worker:
     process: subprocess.Popen[bytes]
     answers: Mailbox
     ready: asyncio.Future[Any]  # what its initializer returned
-
-
-class _Answer(NamedTuple):
-    number: int
-    ran: Ran[Any] | Exception
 
 
 class ProcessPool(ComputePool):
@@ -86,7 +76,7 @@ class ProcessPool(ComputePool):
         self._batches, self._theirs = Mailbox.pair()
         self._batches.socket.setblocking(False)
         self._working_on = os.memfd_create("posewire-working-on")
-        os.pwrite(self._working_on, bytes(_NUMBER.size * workers), 0)
+        os.pwrite(self._working_on, bytes(NUMBER.size * workers), 0)
 
     @property
     def ready(self) -> bool:
@@ -177,8 +167,8 @@ class ProcessPool(ComputePool):
         except (EOFError, OSError):
             self._lose(worker)
             return
-        if not isinstance(message, _Answer) or not message.number:
-            settle(worker.ready, message.ran if isinstance(message, _Answer) else message)
+        if not isinstance(message, Answer) or not message.number:
+            settle(worker.ready, message.ran if isinstance(message, Answer) else message)
         elif job := self._jobs.pop(message.number, None):
             if job.file is not None:
                 self._batches.give_back(job.file)
@@ -186,8 +176,8 @@ class ProcessPool(ComputePool):
 
     def _lose(self, worker: _Worker) -> None:
         """A process has ended: fail what it worked on, and start another."""
-        numbers = [number for [number] in _NUMBER.iter_unpack(os.pread(self._working_on, _NUMBER.size * self.workers, 0))]
-        os.pwrite(self._working_on, bytes(_NUMBER.size), _NUMBER.size * worker.index)
+        numbers = [number for [number] in NUMBER.iter_unpack(os.pread(self._working_on, NUMBER.size * self.workers, 0))]
+        os.pwrite(self._working_on, bytes(NUMBER.size), NUMBER.size * worker.index)
         self._forget(worker)
         self._fail(numbers[worker.index])
         for number in self._jobs.keys() - set(numbers):
@@ -260,57 +250,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _work(batches: int, answers: int, working_on: int, index: int) -> None:
-    """What a process does: until the service has gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to everyone; the service drains first
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    inbox, outbox = Mailbox(socket.socket(fileno=batches)), Mailbox(socket.socket(fileno=answers))
-    try:
-        outbox.send(outbox.receive()())
-    except Exception as error:
-        outbox.send(_Answer(0, error))
-        return
-    inbox.socket.setblocking(False)
-    # Of all who wait so, the kernel wakes the first in its list, and not the one that has waited longest, as it does with those who
-    # block: a lone caller meets the same process, with its caches warm, every time.
-    arrival = select.epoll()
-    arrival.register(inbox.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-    place = _NUMBER.size * index
-    try:
-        while True:
-            number, function, batch = _next(inbox, arrival)
-            os.pwrite(working_on, _NUMBER.pack(number), place)
-            file = outbox.send(_Answer(number, _run(function, batch)))
-            if file is not None:
-                os.close(file)
-            os.pwrite(working_on, bytes(_NUMBER.size), place)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-
-
-def _next(inbox: Mailbox, arrival: select.epoll) -> Any:
-    while True:
-        try:
-            return inbox.receive()
-        except BlockingIOError:
-            arrival.poll()
-
-
-def _run(function: Callable[[Sequence[In]], Sequence[Out]], batch: Sequence[In]) -> Ran[Out] | Exception:
-    started = time.monotonic()
-    try:
-        return Ran(function(batch), started, time.monotonic())
-    except Exception as error:
-        log.exception("a run failed")
-        return _portable(error)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error, or where it cannot be sent, its words."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
