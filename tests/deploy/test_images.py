@@ -15,6 +15,8 @@ def test_the_linter_has_nothing_to_say(name: str) -> None:
 
 @needs("docker-compose")
 def test_compose_takes_its_files() -> None:
+    if run("docker-compose", "version", "--short").startswith("1."):
+        pytest.skip("docker-compose 1 knows the format of 2019, without the project's name")
     config = yaml.safe_load(run("docker-compose", "-f", COMPOSE, "-f", OVERRIDE, "config"))
     assert set(config["services"]) == {"posewire", "prometheus", "grafana"}
     assert config["services"]["posewire"]["build"]["dockerfile"] == "docker/Dockerfile.gpu"
