@@ -24,7 +24,7 @@ def label_scenes(teacher: Teacher, scenes: Sequence[Scene], file: Path, root: Pa
         teacher: asked by one thread.
         scenes: the pictures.
         file: to be written.
-        root: the folder that all pictures are under.
+        root: the folder from which the file names the pictures.
         advance: called after every picture.
 
     Returns:

@@ -1,6 +1,7 @@
 """People as one file: what a teacher's labels are kept in, so that they are made once."""
 
 import io
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +18,17 @@ def save_people(people: Sequence[Person], file: Path, root: Path) -> None:
     """Write people to a .npz: `path` from `root`, `box` (n, 4) x0 y0 x1 y1, `kp` (n, 17, 3) x, y, weight, and `source`.
 
     Raises:
-        PosewireError: a person's picture is not a file under `root`, or the file cannot be written.
+        PosewireError: a person's picture is no file, or the file cannot be written.
     """
-    paths = [p.picture for p in people if isinstance(p.picture, Path) and p.picture.is_relative_to(root)]
+    paths = [p.picture for p in people if isinstance(p.picture, Path)]
     if len(paths) < len(people):
-        raise PosewireError(f"{len(people) - len(paths)} of {len(people)} people are not on pictures under {root}")
+        raise PosewireError(f"{len(people) - len(paths)} of {len(people)} people are not on pictures that are files")
     boxes = np.array([p.box_xywh for p in people], np.float32).reshape(-1, 4)
     keypoints = [np.concatenate([p.keypoints_xy, p.weights[:, None]], 1) for p in people]
     data = io.BytesIO()
     np.savez_compressed(
         data,
-        path=np.array([p.relative_to(root).as_posix() for p in paths], np.str_),
+        path=np.array([Path(os.path.relpath(p, root)).as_posix() for p in paths], np.str_),
         box=xywh_to_xyxy(boxes),
         kp=np.array(keypoints, np.float32).reshape(-1, KEYPOINTS, 3),
         source=np.array([p.source for p in people], np.str_),

@@ -1,5 +1,6 @@
 """YOLO folders, LSP, and files of labelled people."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,8 +91,14 @@ def test_people_come_back_from_their_file(tmp_path: Path) -> None:
         np.testing.assert_allclose(after.box_xywh, before.box_xywh, atol=1e-3)
         np.testing.assert_array_equal(after.keypoints_xy, before.keypoints_xy)
         np.testing.assert_array_equal(after.weights, before.weights)
-    with pytest.raises(PosewireError, match="not on pictures under"):
-        labels.save_people(people, tmp_path / "people.npz", tmp_path / "elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    labels.save_people(people, elsewhere / "people.npz", elsewhere)
+    found = [p.picture for p in labels.load_people(elsewhere / "people.npz", elsewhere)]
+    assert [path.resolve() for path in found if isinstance(path, Path)] == [p.picture for p in people]
+    in_memory = [replace(people[0], picture=np.zeros((4, 4, 3), np.uint8))]
+    with pytest.raises(PosewireError, match="1 of 1 people are not on pictures that are files"):
+        labels.save_people(in_memory, tmp_path / "people.npz", tmp_path)
     (tmp_path / "people.npz").write_bytes(b"PK")
     with pytest.raises(PosewireError, match=r"people\.npz is not a file of labelled people"):
         labels.load_people(tmp_path / "people.npz", tmp_path)
