@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -141,7 +142,7 @@ def initialise(network: nn.Module, seed: int) -> None:
             if name == "final_layer":
                 nn.init.normal_(module.weight, std=0.001, generator=generator)
             else:
-                mode = "fan_out" if module.groups == 1 else "fan_in"
+                mode: Literal["fan_in", "fan_out"] = "fan_out" if module.groups == 1 else "fan_in"
                 nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -191,7 +191,7 @@ class Trainer(Generic[Batch]):
                 f"the loss is {value} after {self.seen:,} samples: start again, it goes on before this; if it recurs, lower the rate"
             )
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward([loss])
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip)
         self.optimiser.step()
         self.step += 1
