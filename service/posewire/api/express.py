@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 class Wish:
     """What a usual request asks for."""
 
-    length: int  # bytes of the picture
     timeout_s: float
     params: PoseParams
     request_id: str
@@ -78,7 +77,7 @@ class Wish:
             return None
         if params.boxes is not None:
             return None
-        return cls(int(length), timeout_s, params, request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")))
+        return cls(timeout_s, params, request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")))
 
 
 class Express:
@@ -180,20 +179,19 @@ class Express:
     def _refuse(self, error: ServiceError) -> None:
         self._services.metrics.count_rejection(error)
         token = request_id_var.set(self._wish.request_id)
-        more = "" if error.retry_after_s is None else f"retry-after: {error.retry_after_s}\r\n"
-        self._end(error.status, MEDIA_TYPE, problem_body(error), more)
+        self._end(error.status, MEDIA_TYPE, problem_body(error), error.retry_after_s)
         request_id_var.reset(token)
 
-    def _end(self, status: int, media_type: str, body: bytes, more: str = "") -> None:
+    def _end(self, status: int, media_type: str, body: bytes, retry_after_s: int | None = None) -> None:
         self._late.cancel()
         self._pieces.clear()
         self.response_complete = True
         self._services.admission.give_back(1)
         if not self.disconnected:
-            stays = self.keep_alive and not self._services.draining
-            more = more if stays else more + "connection: close\r\n"
-            self._transport.write(message(self._state, status, media_type, self._wish.request_id, body, more))
-            if not stays:
+            close = self._services.draining or not self.keep_alive
+            whole = message(self._state, status, media_type, self._wish.request_id, body, retry_after_s=retry_after_s, close=close)
+            self._transport.write(whole)
+            if close:
                 self._transport.close()
         seconds = time.perf_counter() - self._started
         self._answered()

@@ -129,8 +129,8 @@ class Turnstile(HttpToolsProtocol):
         error = self._door.refuse()
         body = problem_body(error)
         request_id_var.reset(token)
-        more = f"retry-after: {error.retry_after_s}\r\n"
-        self.transport.write(message(self.server_state, error.status, MEDIA_TYPE, request_id, body, more))
+        whole = message(self.server_state, error.status, MEDIA_TYPE, request_id, body, retry_after_s=error.retry_after_s)
+        self.transport.write(whole)
         self.cycle = _ANSWERED
         self.on_response_complete()
         self._services.metrics.observe_request(self._door.path, "POST", error.status, time.perf_counter() - started)
@@ -138,8 +138,7 @@ class Turnstile(HttpToolsProtocol):
 
     def _accept(self, headers: dict[bytes, bytes], started: float) -> bool:
         services, engine = self._services, self._services.engine
-        _, _, query = self.url.partition(b"?")
-        wish = Wish.of(headers, query, services.settings)
+        wish = Wish.of(headers, self.url[len(self._path) + 1 :], services.settings)
         if wish is None or engine is None:
             return False
         scope = cast(dict[str, Any], self.scope)

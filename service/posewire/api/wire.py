@@ -11,7 +11,16 @@ from posewire.api.middleware import SECURE_HEADERS
 _SECURE: Final = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
 
 
-def message(state: ServerState, status: int, media_type: str, request_id: str, body: bytes, more: str = "") -> bytes:
+def message(
+    state: ServerState,
+    status: int,
+    media_type: str,
+    request_id: str,
+    body: bytes,
+    *,
+    retry_after_s: int | None = None,
+    close: bool = False,
+) -> bytes:
     """An answer as it is sent, with the headers that every answer has.
 
     Args:
@@ -20,11 +29,16 @@ def message(state: ServerState, status: int, media_type: str, request_id: str, b
         media_type: of the body.
         request_id: a sane one.
         body: all of it.
-        more: lines of the head, each with its end.
+        retry_after_s: whole seconds after which to try again; None: nothing is said of it.
+        close: the connection ends with this answer.
     """
-    head = f"content-type: {media_type}\r\nx-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+    head = f"content-type: {media_type}\r\nx-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n"
+    if retry_after_s is not None:
+        head += f"retry-after: {retry_after_s}\r\n"
+    if close:
+        head += "connection: close\r\n"
     own = [b"%b: %b\r\n" % header for header in state.default_headers]
-    return b"".join((_first_lines(status), *own, head.encode(), body))
+    return b"".join((_first_lines(status), *own, head.encode(), b"\r\n", body))
 
 
 @cache
