@@ -190,9 +190,9 @@ class Engine:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
         started = time.perf_counter()
-        with self._alone() as alone:
+        with self._solitude.enter() as alone:
             async with _until(deadline):
-                picture = Picture(frame, options, keypoints=False, deadline=deadline, alone=alone)
+                picture = Picture(frame, options, keypoints=False, deadline=deadline, alone=alone and self._place.alone_pays)
                 looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
         assert looked.found is not None
@@ -203,18 +203,12 @@ class Engine:
         return count() if len(data) <= _SHORT_WALK else await self.offload(count)
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """A picture's stay; whether to use more than one core for it."""
-        with self._solitude.enter() as alone:
-            yield alone and self._place.alone_pays
-
-    @contextmanager
     def _counted(self) -> Iterator[bool]:
         """Count a picture by whether the block ends well; whether to use more than one core for it."""
         ok = False
         try:
-            with self._alone() as alone:
-                yield alone
+            with self._solitude.enter() as alone:
+                yield alone and self._place.alone_pays
             ok = True
         finally:
             self.metrics.count_picture(ok=ok)
