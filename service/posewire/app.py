@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from posewire import __version__
 from posewire.api import images, ops, pages, problems, stream, videos
 from posewire.api.access import Access
+from posewire.api.access_log import AccessLog
 from posewire.api.admission import Admission
 from posewire.api.door import AtTheDoor, Door
 from posewire.api.keys import KeyRing
@@ -45,10 +46,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
+    admission = Admission(settings.max_in_flight, metrics)
     services = Services(
         settings,
         metrics,
-        Admission(settings.max_in_flight, metrics),
+        admission,
+        AccessLog(admission),
         RateLimit(settings.rate_limit, settings.rate_burst),
         Streams(settings.max_streams, settings.max_streams_per_client, metrics),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
@@ -66,6 +69,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         finally:
             watch.cancel()
             await services.engine.close()
+            services.access_log.write()
 
     app = FastAPI(
         title="Posewire",

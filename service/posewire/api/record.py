@@ -12,8 +12,6 @@ from posewire.api.services import Services
 
 _QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
-log = logging.getLogger("posewire.access")
-
 
 def route_of(scope: Scope) -> str | None:
     """The template of the route, never the raw path: a scanner must not make series without end. None: none matched."""
@@ -38,6 +36,5 @@ def record(services: Services, scope: Scope, status: int, seconds: float, trace_
     if status < 400 and random.random() >= services.settings.access_log_ratio:  # noqa: S311 - no secret
         return
     level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
-    if log.isEnabledFor(level):
-        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2)}
-        log.log(level, "request", extra=fields | {"client": client_of(HTTPConnection(scope))})
+    client = client_of(HTTPConnection(scope))
+    services.access_log.note(level, {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2), "client": client})

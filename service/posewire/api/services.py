@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from posewire.api.access_log import AccessLog
 from posewire.api.admission import Admission
 from posewire.api.keys import KeyRing
 from posewire.api.rate_limit import RateLimit
@@ -20,6 +21,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     admission: Admission
+    access_log: AccessLog
     rate_limit: RateLimit
     streams: Streams
     keys: KeyRing | None  # None: everyone is let in

@@ -45,7 +45,8 @@ class Metrics:
         self._requests_of = cache(requests.labels)  # its own search takes three times as long as to observe
         self._people = self._histogram("posewire_people_per_picture", "People found in a picture.", PEOPLE)
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Pictures admitted and not yet answered.")
-        self._pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
+        pictures = self._counter("posewire_pictures_total", "Pictures answered, by outcome.", "outcome", values=("ok", "failed"))
+        self._outcomes = pictures.labels("failed"), pictures.labels("ok")  # by whether it went well
         rejections = self._counter(
             "posewire_rejections_total", "Requests refused or failed, by problem type.", "reason", values=(e.slug for e in service_errors())
         )
@@ -146,15 +147,15 @@ class Metrics:
 
     def change_pictures_in_flight(self, by: int) -> None:
         """So many more pictures are admitted, or fewer."""
-        self._in_flight.inc(by)
+        self._registry.count(self._in_flight, by)
 
     def count_picture(self, *, ok: bool) -> None:
         """One picture answered with its people, or not."""
-        self._pictures.labels("ok" if ok else "failed").inc()
+        self._registry.count(self._outcomes[ok])
 
     def count_rejection(self, error: ServiceError | type[ServiceError]) -> None:
         """One request that was answered with a problem; the reason is the error's slug."""
-        self._rejections_of(error.slug).inc()
+        self._registry.count(self._rejections_of(error.slug))
 
     def set_streams(self, streams: int) -> None:
         """Tell how many streams are open."""

@@ -1,7 +1,7 @@
 """One app's metrics in the Prometheus client: how they are made, listed and written out."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class MetricInfo:
     bounds: tuple[float, ...]  # of a histogram's buckets, less infinity
 
 
-# Observations that may wait to be counted.
+# Changes that may wait to be made.
 _MOST_WAITING = 512
 
 
@@ -40,7 +40,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._waiting: deque[tuple[Histogram, float]] = deque()
+        self._waiting: deque[tuple[Callable[[float], None], float]] = deque()
         self._infos: list[MetricInfo] = []
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -59,15 +59,22 @@ class Registry:
 
         Not at once: a picture has a dozen, and with the caches emptied by the models each would take ten times as long as among many.
         """
-        self._waiting.append((series, value))
+        self._put_off(series.observe, value)
+
+    def count(self, series: Counter | Gauge, by: float = 1) -> None:
+        """Add to a counter or a gauge, as `observe`."""
+        self._put_off(series.inc, by)
+
+    def _put_off(self, change: Callable[[float], None], value: float) -> None:
+        self._waiting.append((change, value))
         if len(self._waiting) >= _MOST_WAITING:
             self._catch_up()
 
     def _catch_up(self) -> None:
         with suppress(IndexError):  # of a deque that is empty, perhaps by another thread
             while True:
-                series, value = self._waiting.popleft()
-                series.observe(value)
+                change, value = self._waiting.popleft()
+                change(value)
 
     def counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
         """A counter; with one label, `values` exist from the start."""
