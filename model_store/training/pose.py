@@ -82,7 +82,8 @@ class PoseTraining:
 
     def batch(self, stretch: int, size: int, rng: np.random.Generator) -> PoseBatch:
         """Draw people, show them in other ways."""
-        stage, how = self.recipe.stages[stretch], self.recipe.augmentation
+        stage = self.recipe.stages[stretch]
+        how = stage.augmentation or self.recipe.augmentation
         samples = [
             augment(self._sample(self.data, i), how, stage.height, stage.width, rng)
             for i in rng.choice(len(self.data), size, p=self.chances)

@@ -36,15 +36,6 @@ class Recipe(toml.Table):
     )  # how often a set's pictures are drawn, against 1 for a set that is not named
 
 
-class PoseStage(toml.Table):
-    """A stretch of the training at one size."""
-
-    height: PositiveInt = Field(multiple_of=32)  # pixels
-    width: PositiveInt = Field(multiple_of=32)  # pixels
-    sigma: PositiveFloat  # of the targets, heatmap pixels: the manifest's, too
-    samples: PositiveInt
-
-
 class PoseAugmentation(toml.Table):
     """Shares are of the samples; sigmas are of normal distributions."""
 
@@ -60,6 +51,16 @@ class PoseAugmentation(toml.Table):
     gain_sigma: NonNegativeFloat = 0.18  # of the contrast
     shift_levels: NonNegativeFloat = 12.0  # sigma of the brightness, of 255
     tint_levels: NonNegativeFloat = 8.0  # sigma of each channel, of 255
+
+
+class PoseStage(toml.Table):
+    """A stretch of the training at one size."""
+
+    height: PositiveInt = Field(multiple_of=32)  # pixels
+    width: PositiveInt = Field(multiple_of=32)  # pixels
+    sigma: PositiveFloat  # of the targets, heatmap pixels: the manifest's, too
+    samples: PositiveInt
+    augmentation: PoseAugmentation | None = None  # the recipe's if there is none
 
 
 class Distillation(toml.Table):

@@ -118,6 +118,18 @@ def test_a_batch_is_pictures_with_their_heatmaps(sticks: Path) -> None:
     assert (peaks[batch.weights > 0] > 0.7).all()
 
 
+def test_a_stage_may_have_an_augmentation_of_its_own(sticks: Path) -> None:
+    grey = "[stages.augmentation]\ngrey = 1\ntint_levels = 0\n"
+    second = "[[stages]]\nheight = 64\nwidth = 64"
+    made = training(sticks, stage=RECIPE.replace(second, grey + second))
+    own, usual = (made.batch(stage, 8, np.random.default_rng(1)).pictures for stage in (0, 1))
+    levels = [batch * torch.tensor([58.395, 57.12, 57.375])[:, None, None] for batch in (own, usual)]
+    offsets = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
+    spread = [(level + offsets).amax(1) - (level + offsets).amin(1) for level in levels]
+    assert spread[0].max() < 0.01
+    assert spread[1].max() > 10
+
+
 def test_joints_count_as_the_recipe_says(sticks: Path) -> None:
     weights = [0.0] + [1.0] * 15 + [3.0]
     found = training(sticks, f"joint_weights = {weights}\n").batch(0, 8, np.random.default_rng(1)).weights
