@@ -6,17 +6,20 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 from loadtests import pictures
 from loadtests.bare import BarePipeline, bare_cores
-from loadtests.generator import in_turn
+from loadtests.generator import RequestOf, closed_loop, in_turn
 from loadtests.outcomes import percentiles_ms, ratio
 from loadtests.report import Result
-from loadtests.scenarios import BUSY_CLIENTS, Bench, pose_request, settle
+from loadtests.scenarios import BUSY_CLIENTS, Bench, pose_request
 
-# Many short rounds: what else runs on the machine changes within seconds, and a pair must see the same of it.
-_ROUNDS = 20
-_SLICE = 0.2  # of a stretch
+# Many short rounds: a shared host's speed changes by a third within seconds, and what is compared must see the same of it. Slices of
+# half a second tell a ratio four times as exactly as those of two seconds that take as long together.
+_ROUNDS = 60
+_SLICE = 0.05  # of a stretch
+_RAMP_S = 0.1  # in which connections are opened and the queue fills
 _BLOCK = 10  # requests, then as many bare runs
 _BLOCKS = 40
 # Status, length and body of an answer, of what has arrived of it: http.client takes a tenth of a millisecond more.
@@ -27,19 +30,17 @@ async def saturation(bench: Bench) -> Result:
     """Pictures a second of the bare pipeline on every core, and of the service over HTTP, in turn."""
     picture = pictures.single()
     request_of = in_turn([pose_request(picture, deadline_s=10)])
-    bare, served, generator = [], [], []
+    slice_s = _SLICE * bench.seconds
+    served, generator = [], []
     with bare_cores(len(os.sched_getaffinity(0)), [picture]) as cores:
         await bench.busy(request_of, seconds=2)
-        for round_number in range(_ROUNDS):
-            for which in ("bare", "served") if round_number % 2 else ("served", "bare"):
-                await settle(0.2)
-                if which == "bare":
-                    bare.append(cores.rate(_SLICE * bench.seconds))
-                else:
-                    figures = await bench.busy(request_of, seconds=_SLICE * bench.seconds)
-                    served.append(figures["summary"]["goodput"])
-                    generator.append(figures["usage"]["generator_share"])
-    found = ratio(served, bare)
+        bare = [cores.rate(slice_s)]
+        for _ in range(_ROUNDS):
+            started, before = time.perf_counter(), time.process_time()
+            served.append(await _served_rate(bench, request_of, slice_s))
+            generator.append((time.process_time() - before) / (time.perf_counter() - started) / (os.cpu_count() or 1))
+            bare.append(cores.rate(slice_s))
+    found = ratio(served, [(one + next_one) / 2 for one, next_one in pairwise(bare)])
     result = Result("saturation", "Pictures a second of the service over HTTP against the bare pipeline, one process a core, no HTTP.")
     result.tables["Saturation"] = [
         {
@@ -53,6 +54,16 @@ async def saturation(bench: Bench) -> Result:
     result.raw = {"bare": bare, "served": served, "ratio": found, "generator_share": generator}
     result.checks[f"the service reaches 0.90 of the bare pipeline ({found['median']})"] = found["median"] >= 0.9
     return result
+
+
+async def _served_rate(bench: Bench, request_of: RequestOf, seconds: float) -> float:
+    """Good answers a second, from one answer to another: neither how it begins nor how it ends counts."""
+    began = time.perf_counter()
+    outcomes = await closed_loop(bench.target, BUSY_CLIENTS, _RAMP_S + seconds, request_of)
+    if set(outcomes.status) != {200}:
+        raise RuntimeError(f"at saturation requests were answered with {sorted(set(outcomes.status))}")
+    ended = [end for end in outcomes.ended if began + _RAMP_S <= end <= began + _RAMP_S + seconds]
+    return (len(ended) - 1) / (ended[-1] - ended[0])
 
 
 async def overhead(bench: Bench) -> Result:
