@@ -169,6 +169,9 @@ class ClientGone(ServiceError):
 
     status, slug, title = 499, "client-gone", "The client has gone"
 
+    def __init__(self, detail: str = "the client has closed the connection") -> None:
+        super().__init__(detail)
+
 
 class BadMessage(ServiceError):
     """A WebSocket message that the protocol does not know, or not at this point."""

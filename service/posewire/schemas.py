@@ -13,8 +13,8 @@ from posewire.errors import BadParameter
 from posewire.types import FloatArray, Pose, PoseResult, Timings
 
 # A thousandth of a pixel: finer is noise, and it keeps the answer short.
-_DECIMALS = 3
-_SCORE_DECIMALS = 4
+DECIMALS = 3
+SCORE_DECIMALS = 4
 
 # Far beyond any picture, and far below where float32 overflows on the way to the crop and back.
 Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -139,10 +139,10 @@ def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_scor
 def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
     """A person as it is sent: keypoints below `min_keypoint_score` are left out; who has an identity is told by it."""
     scores = pose.keypoints.scores
-    rows = zip(names, _rounded(pose.keypoints.xy, _DECIMALS), _rounded(scores, _SCORE_DECIMALS), scores.tolist(), strict=True)
+    rows = zip(names, _rounded(pose.keypoints.xy, DECIMALS), _rounded(scores, SCORE_DECIMALS), scores.tolist(), strict=True)
     person = {
-        "box": _rounded(pose.box_xywh, _DECIMALS),
-        "score": round(pose.score, _SCORE_DECIMALS),
+        "box": _rounded(pose.box_xywh, DECIMALS),
+        "score": round(pose.score, SCORE_DECIMALS),
         "keypoints": [{"name": name, "x": x, "y": y, "score": score} for name, (x, y), score, exact in rows if exact >= min_keypoint_score],
     }
     return person if pose.track_id is None else person | {"track_id": pose.track_id}
@@ -191,19 +191,19 @@ def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float
     for pose in result.people:
         flat: list[float] = []
         scores = pose.keypoints.scores
-        rounded = zip(_rounded(pose.keypoints.xy, _DECIMALS), _rounded(scores, _SCORE_DECIMALS), scores.tolist(), strict=True)
+        rounded = zip(_rounded(pose.keypoints.xy, DECIMALS), _rounded(scores, SCORE_DECIMALS), scores.tolist(), strict=True)
         for (x, y), score, exact in rounded:
             flat += [x, y, score] if exact >= min_keypoint_score else [0.0, 0.0, 0.0]
         rows.append(
             CocoPerson.model_construct(
-                image_id=image_id, category_id=1, keypoints=flat, score=round(pose.score, _SCORE_DECIMALS), bbox=_box(pose)
+                image_id=image_id, category_id=1, keypoints=flat, score=round(pose.score, SCORE_DECIMALS), bbox=_box(pose)
             )
         )
     return rows
 
 
 def _box(pose: Pose) -> tuple[float, float, float, float]:
-    x, y, w, h = _rounded(pose.box_xywh, _DECIMALS)
+    x, y, w, h = _rounded(pose.box_xywh, DECIMALS)
     return x, y, w, h
 
 

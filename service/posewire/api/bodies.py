@@ -86,7 +86,7 @@ async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
                     break
                 yield chunk
         except ClientDisconnect:
-            raise ClientGone("the client has closed the connection") from None
+            raise ClientGone from None
     if total > limit:
         raise TooLarge(f"the body is over the limit of {limit} bytes")
 

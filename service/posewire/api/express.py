@@ -7,10 +7,10 @@ way goes through the application. The answers are the same, and so is all that i
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from starlette.datastructures import QueryParams
@@ -35,7 +35,7 @@ from posewire.telemetry.logs import request_id_var
 _PICTURES: Final = frozenset(name.encode() for name in PICTURE_TYPES)
 _JSON: Final = "application/json"
 _ACCEPTED: Final = frozenset({b"*/*", _JSON.encode()})
-_LENGTH: Final = re.compile(rb"\d{1,12}")
+_LONGEST_LENGTH: Final = 12  # digits
 
 # Their answers carry something of their own, or their bodies come in another way.
 _UNUSUAL: Final = frozenset({b"origin", b"expect", b"transfer-encoding", b"traceparent"})
@@ -64,20 +64,27 @@ class Wish:
             headers.get(b"content-type") not in _PICTURES
             or headers.get(b"accept", b"*/*") not in _ACCEPTED
             or not _UNUSUAL.isdisjoint(headers)
-            or not _LENGTH.fullmatch(length)
+            or not length.isdigit()
+            or len(length) > _LONGEST_LENGTH
             or not 0 < int(length) <= settings.max_bytes
             or (settings.trusted_proxies is not None and b"x-forwarded-for" in headers)
         ):
             return None
-        timeout = headers.get(b"x-request-timeout-ms")
-        try:
-            params = images.params_of(QueryParams(query) if query else _NO_QUERY)
-            timeout_s = images.timeout_s(None if timeout is None else timeout.decode("latin-1"), settings)
-        except BadParameter:
+        choices = _choices(query, headers.get(b"x-request-timeout-ms"), settings.request_timeout_ms)
+        if choices is None:
             return None
-        if params.boxes is not None:
-            return None
-        return cls(timeout_s, params, request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")))
+        return cls(*choices, request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")))
+
+
+@lru_cache(256)  # a client chooses the same for all its pictures
+def _choices(query: bytes, timeout: bytes | None, most_ms: int) -> tuple[float, PoseParams] | None:
+    """How long to wait, and the parameters; None: they are wrong or not usual."""
+    try:
+        params = images.params_of(QueryParams(query) if query else _NO_QUERY)
+        timeout_s = images.timeout_s(None if timeout is None else timeout.decode("latin-1"), most_ms)
+    except BadParameter:
+        return None
+    return None if params.boxes is not None else (timeout_s, params)
 
 
 class Express:
@@ -149,14 +156,14 @@ class Express:
         if self.response_complete:
             return
         if self._task is None:
-            self._refuse(_gone())
+            self._refuse(ClientGone())
         else:
             self._task.cancel()
 
     def _after(self, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
         if not self.response_complete:  # cancelled, perhaps before it had begun
-            self._refuse(_gone() if self.disconnected else Draining("the service is stopping; try again at another instance"))
+            self._refuse(ClientGone() if self.disconnected else Draining("the service is stopping; try again at another instance"))
 
     def _end_late(self) -> None:
         self._refuse(DeadlineExceeded("the deadline passed before the body had arrived"))
@@ -196,7 +203,3 @@ class Express:
         seconds = time.perf_counter() - self._started
         self._answered()
         record(self._services, self._scope, status, seconds)
-
-
-def _gone() -> ClientGone:
-    return ClientGone("the client has closed the connection")

@@ -8,17 +8,16 @@ from typing import Annotated, Literal, TypeAlias
 
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
 from starlette.datastructures import QueryParams
 
+from posewire.api.answers import pose_response
 from posewire.api.bodies import PICTURE_TYPES, PictureIn, read_pictures
 from posewire.api.presence import while_there
 from posewire.api.problems import reject
 from posewire.api.services import services_of
-from posewire.config import Settings
 from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.inference.engine import Engine
-from posewire.schemas import CocoPerson, PoseParams, PoseRequest, PoseResponse, coco_rows, describe, parse_boxes, picture_fields
+from posewire.schemas import CocoPerson, PoseParams, PoseRequest, PoseResponse, coco_rows, describe, parse_boxes
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseOptions, PoseResult
@@ -95,7 +94,9 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     if engine is None:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     form = _answer_type(",".join(request.headers.getlist("accept")) or "*/*")
-    deadline = asyncio.get_running_loop().time() + timeout_s(request.headers.get("x-request-timeout-ms"), services.settings)
+    deadline = asyncio.get_running_loop().time() + timeout_s(
+        request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms
+    )
     services.rate_limit.charge(request, 1)
     with services.admission.enter(1):
         async with _until(deadline, "before the body had arrived"):
@@ -125,17 +126,17 @@ def params_of(query: QueryParams) -> PoseParams:
         raise BadParameter(describe(error)) from None
 
 
-def timeout_s(given: str | None, settings: Settings) -> float:
-    """How long a caller waits, who gave `X-Request-Timeout-Ms` or not: no longer than the operator lets one.
+def timeout_s(given: str | None, most_ms: int) -> float:
+    """How long a caller waits, who gave `X-Request-Timeout-Ms` or not: no longer than the operator lets one, in seconds.
 
     Raises:
         BadParameter: it is no number of milliseconds.
     """
     if given is None:
-        return settings.request_timeout_ms / 1000
+        return most_ms / 1000
     if not re.fullmatch(r"[1-9]\d{0,8}", given, re.ASCII):
         raise BadParameter(f"X-Request-Timeout-Ms: {given!r} is not a positive whole number of milliseconds")
-    return min(int(given), settings.request_timeout_ms) / 1000
+    return min(int(given), most_ms) / 1000
 
 
 def _answer_type(accept: str) -> AnswerType:
@@ -197,14 +198,14 @@ def answer_body(engine: Engine, results: Sequence[PoseResult], params: PoseParam
         if params.format == "coco":
             rows = [row for i, result in enumerate(results) for row in coco_rows(result, i, params.min_keypoint_score)]
             return _COCO_ROWS.dump_json(rows)
-        names = engine.pose.spec.keypoints.names
-        fields = {
-            "request_id": request_id_var.get() or "",
-            "model": {"detector": engine.detector.spec.name, "pose": engine.pose.spec.name},
-            "images": [picture_fields(result, names, params.min_keypoint_score) for result in results],
-        }
-        # A `PoseResponse`, as the tests see to: to make one would take longer than all else here.
-        return to_json(fields)
+        return pose_response(
+            request_id_var.get() or "",
+            engine.detector.spec.name,
+            engine.pose.spec.name,
+            results,
+            engine.pose.spec.keypoints.names,
+            params.min_keypoint_score,
+        )
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ async def while_there(request: Request) -> AsyncIterator[None]:
     except TimeoutError:
         if not presence.expired():
             raise
-        raise ClientGone("the client has closed the connection") from None
+        raise ClientGone from None
 
 
 class _Asked:
