@@ -49,7 +49,7 @@ export class PoseStream extends EventTarget {
     if (!this.#started) return;
     this.#captured.set(this.#sent, captured);
     this.#sent += 1;
-    this.#socket.send(data);
+    this.#write(data);
   }
 
   /** End it for good. */
@@ -73,6 +73,11 @@ export class PoseStream extends EventTarget {
     socket.addEventListener('close', (event) => this.#ended(event));
   }
 
+  /** To a server that has said its goodbye nothing is sent: the browser would complain, and the end is about to be told. */
+  #write(data) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(data);
+  }
+
   #take(message) {
     if (this.#closed) return;
     if (message.type === 'started') {
@@ -81,7 +86,7 @@ export class PoseStream extends EventTarget {
       this.#tell('started', message);
       return;
     }
-    this.#socket.send(JSON.stringify({ type: 'ack', seq: message.seq }));
+    this.#write(JSON.stringify({ type: 'ack', seq: message.seq }));
     this.#answered = message.seq;
     const latency_ms = performance.now() - this.#captured.get(message.seq);
     for (const seq of this.#captured.keys()) if (seq <= message.seq) this.#captured.delete(seq);
