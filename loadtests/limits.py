@@ -36,6 +36,7 @@ async def saturation(bench: Bench) -> Result:
         await bench.busy(request_of, seconds=2)
         bare = [cores.rate(slice_s)]
         for _ in range(_ROUNDS):
+            # Not `metered`, which looks at the server's memory meanwhile: on one of the cores that are measured.
             started, before = time.perf_counter(), time.process_time()
             served.append(await _served_rate(bench, request_of, slice_s))
             generator.append((time.process_time() - before) / (time.perf_counter() - started) / (os.cpu_count() or 1))

@@ -132,7 +132,7 @@ def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_scor
         "width": result.width,
         "height": result.height,
         "people": [_person_fields(pose, names, min_keypoint_score) for pose in result.people],
-        "timings_ms": _timings_fields(result.timings),
+        "timings_ms": {stage: round(ms, 2) for stage, ms in stages_ms(result.timings).items()},
     }
 
 
@@ -154,10 +154,10 @@ def _rounded(values: FloatArray, decimals: int) -> list[Any]:
     return rounded
 
 
-def _timings_fields(t: Timings) -> dict[str, float]:
-    """Timings as they are sent; cutting the crops counts as pose."""
+def stages_ms(t: Timings) -> dict[str, float]:
+    """Milliseconds by the stages of which answers tell, not rounded; cutting the crops counts as pose."""
     stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
-    return {k: round(v * 1000, 2) for k, v in stages.items()}
+    return {k: v * 1000 for k, v in stages.items()}
 
 
 class ModelNames(BaseModel):

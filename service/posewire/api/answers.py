@@ -9,8 +9,8 @@ from functools import cache, lru_cache
 from itertools import compress
 from json import dumps
 
-from posewire.schemas import DECIMALS, SCORE_DECIMALS
-from posewire.types import Pose, PoseResult, Timings
+from posewire.schemas import DECIMALS, SCORE_DECIMALS, stages_ms
+from posewire.types import Pose, PoseResult
 
 _XY, _SCORE = f"%.{DECIMALS}f", f"%.{SCORE_DECIMALS}f"
 _PICTURE = '{"width":%d,"height":%d,"people":[%s],"timings_ms":{"decode":%.2f,"queue":%.2f,"detect":%.2f,"pose":%.2f,"total":%.2f}}'
@@ -35,7 +35,7 @@ def pose_response(
 
 def _picture(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> str:
     people = ",".join([_person(pose, names, min_keypoint_score) for pose in result.people])
-    return _PICTURE % (result.width, result.height, people, *_milliseconds(result.timings))
+    return _PICTURE % (result.width, result.height, people, *stages_ms(result.timings).values())
 
 
 def _person(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> str:
@@ -43,11 +43,6 @@ def _person(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> st
     rows = [(x, y, score) for (x, y), score in zip(pose.keypoints.xy.tolist(), scores, strict=True)]
     kept = tuple([score >= min_keypoint_score for score in scores])
     return _form(names, kept) % (*pose.box_xywh.tolist(), pose.score, *[value for row in compress(rows, kept) for value in row])
-
-
-def _milliseconds(t: Timings) -> tuple[float, ...]:
-    """Cutting the crops counts as pose."""
-    return t.decode * 1000, t.queue * 1000, t.detect * 1000, (t.crop + t.pose) * 1000, t.total * 1000
 
 
 @cache

@@ -36,5 +36,9 @@ def record(services: Services, scope: Scope, status: int, seconds: float, trace_
     if status < 400 and random.random() >= services.settings.access_log_ratio:  # noqa: S311 - no secret
         return
     level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
-    client = client_of(HTTPConnection(scope))
-    services.access_log.note(level, {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2), "client": client})
+
+    def fields() -> dict[str, object]:
+        client = client_of(HTTPConnection(scope))
+        return {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2), "client": client}
+
+    services.access_log.note(level, fields)
