@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model_store.release.artefacts import prove_int8
+from model_store.release.detector_steps import detector_steps
 from model_store.release.scoring import score, score_int8, settings_of
 from model_store.release.staging import Prepared, stage
 from posewire.calibration import Limits, annotated, choose, pictures
 from posewire.commands.bench import measure
 from posewire.commands.progress import progress
 from posewire.commands.quantize import int8
-from posewire.errors import DeviceError
+from posewire.errors import DeviceError, ModelError
 from posewire.evaluation.annotations import Annotations
 from posewire.inference.detector import Detector
 from posewire.inference.device import cpu_plan
 from posewire.inference.feed import ModelFeed
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
+from posewire.kernels.quantized import write
 from posewire.models.quantizing import Coverage, quantize_detector
 from posewire.models.specs import DetectorSpec, PoseSpec
 from posewire.models.store import ModelStore
@@ -76,7 +79,11 @@ def _instead(plain: Prepared, path: Path, work: Path, say: Callable[[str], None]
 
 def _beside(plain: Prepared, path: Path, work: Path, say: Callable[[str], None]) -> tuple[Prepared, str]:
     request = plain.request
-    weights = replace(plain.weights, int8=path.read_bytes())
+    int8 = path.read_bytes()
+    kernels = write(detector_steps(int8, request.name))
+    parity = prove_int8(request.network, int8, kernels)
+    say(parity)
+    weights = replace(plain.weights, int8=int8, kernels=kernels)
     store = stage(request, work, weights)
     try:
         figure = score_int8(store, request.name, request.held_out)
@@ -85,12 +92,24 @@ def _beside(plain: Prepared, path: Path, work: Path, say: Callable[[str], None])
         return plain, f"float32. INT8 was not tried, for the machine of the release would not serve it: {error}."
     timed = _speed(path, plain.store / request.files["onnx"], None)
     lost = plain.scored.decisive - figure.value
-    sentence = f"INT8 {timed} on the machine of the release and loses {lost:.4f} of AP"
+    sentence = f"INT8 {timed} on the machine of the release{_on_kernels(store / request.files['kernels'], path)} and loses {lost:.4f} of AP"
     say(sentence)
     if timed.high >= 1 or lost >= _MOST_LOST:
         return plain, f"float32: {sentence}."
     scored = replace(plain.scored, figures=(*plain.scored.figures, figure))
-    return replace(plain, store=store, weights=weights, scored=scored), f"{sentence}: it is served where the CPU has VNNI, else float32."
+    return replace(
+        plain, store=store, weights=weights, scored=scored
+    ), f"{sentence}: it is served where the CPU has VNNI, else float32. {parity}."
+
+
+def _on_kernels(kernels: Path, int8: Path) -> str:
+    """A clause: what Posewire's kernels make of it, where they run it."""
+    try:
+        with progress(_ROUNDS, "speed of the kernels") as advance:
+            row = measure(kernels, int8, [1], [1], _ROUNDS, advance)[-1]
+    except ModelError as error:
+        return f" (Posewire's kernels were not timed: {error})"
+    return f" (Posewire's kernels {_Speed(row.ratio, row.low, row.high, 'that')})"
 
 
 def _pose_int8(plain: Prepared, spec: PoseSpec, people: Annotations) -> bytes:

@@ -25,7 +25,7 @@ class Weights:
     """The files of a network that are served."""
 
     onnx: bytes  # runs everywhere
-    kernels: bytes | None = None  # of a pose network, for Posewire's kernels
+    kernels: bytes | None = None  # for Posewire's kernels: of a pose network, or of a detector in INT8
     int8: bytes | None = None  # of a detector, beside the float32 one
 
     def items(self) -> Iterator[tuple[str, bytes]]:
@@ -62,8 +62,14 @@ class Request:
     @property
     def files(self) -> dict[str, str]:
         """Paths in the store by what they hold."""
-        more = {"kernels": "weights/{}.safetensors"} if self.network.task == "pose" else {"int8": "weights/{}.int8.onnx"}
-        kinds = {"onnx": "weights/{}.onnx", **more, "checkpoint": "checkpoints/{}.safetensors", "card": "cards/{}.md"}
+        kernels = "weights/{}.safetensors" if self.network.task == "pose" else "weights/{}.int8.safetensors"
+        kinds = {
+            "onnx": "weights/{}.onnx",
+            "int8": "weights/{}.int8.onnx",
+            "kernels": kernels,
+            "checkpoint": "checkpoints/{}.safetensors",
+            "card": "cards/{}.md",
+        }
         return {kind: path.format(self.name) for kind, path in kinds.items()}
 
     @property
@@ -86,8 +92,9 @@ def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) ->
         told["output"] = {"layout": "heatmaps", "stride": _STRIDE, "sigma": request.sigma, "flip_shift": 1}
     else:
         told |= {"pad_value": _PAD, "nms_iou": _NMS_IOU}
-        if weights.int8 is not None:
-            told["int8"] = _file(files["int8"], weights.int8)
+        for kind, content in (("int8", weights.int8), ("kernels", weights.kernels)):
+            if content is not None:
+                told[kind] = _file(files[kind], content)
         told["input"] = size | {"colour": "BGR", "mean": [0.0] * 3, "std": [1.0] * 3}
         told["output"] = {"layout": "boxes_scores", "strides": [8, 16, 32]}
     told["provenance"] = {"made_by": about.made_by, "data": about.data, "recipe": about.recipe}

@@ -37,8 +37,8 @@ class Decoding(StrEnum):
     QUARTER = "quarter"
 
 
-class PoseRuntime(StrEnum):
-    """What runs the pose model."""
+class ModelRuntime(StrEnum):
+    """What runs a model."""
 
     AUTO = "auto"
     KERNELS = "kernels"
@@ -90,13 +90,18 @@ class Settings(BaseSettings):
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Threads of each of ONNX Runtime's runs; Posewire's kernels use one."
     )
-    pose_runtime: PoseRuntime = Field(
-        PoseRuntime.AUTO,
+    pose_runtime: ModelRuntime = Field(
+        ModelRuntime.AUTO,
         description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
+    )
+    detector_runtime: ModelRuntime = Field(
+        ModelRuntime.AUTO,
+        description="auto, kernels or onnxruntime. auto takes Posewire's own kernels, which run the detector in INT8, on a CPU with "
+        "AVX-512 VNNI where they are built, else ONNX Runtime.",
     )
     detector_precision: Precision = Field(
         Precision.AUTO,
-        description="auto, int8 or float32. auto takes the detector's INT8 file, where it has one, on a CPU with VNNI, else float32.",
+        description="auto, int8 or float32. auto takes INT8, where the detector has files for it, on a CPU with VNNI, else float32.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
     flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")

@@ -9,7 +9,7 @@ import pytest
 from posewire.errors import ModelError
 from posewire.kernels.folded import fold
 from posewire.kernels.library import FILE, Kernels, load_kernels
-from posewire.kernels.network import supports
+from posewire.kernels.network import plan, supports
 from posewire.kernels.session import KernelSession
 from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.options import GraphOptions
@@ -27,7 +27,8 @@ def levels() -> list[str]:
     if not FILE.is_file():
         return []
     best = load_kernels().level
-    return ["avx2", "avx512"] if best == "avx512" else [best]
+    known = ["avx2", "avx512", "vnni"]
+    return known[: known.index(best) + 1] if best in known else [best]
 
 
 def pictures(count: int, height: int, width: int) -> UInt8Array:
@@ -43,7 +44,7 @@ def session(
     name: str, height: int, width: int, *, sigmoid: bool = False, keypoints: int = 17, kernels: Kernels | None = None
 ) -> KernelSession:
     variant = get_variant(name, keypoints)
-    return KernelSession(fold(variant, random_state(variant), sigmoid=sigmoid), height, width, MEAN, STD, kernels)
+    return KernelSession(plan(fold(variant, random_state(variant), sigmoid=sigmoid), height, width, MEAN, STD), kernels)
 
 
 @pytest.mark.parametrize("level", levels())

@@ -167,6 +167,7 @@ def test_a_detector_in_int8_ships_beside_the_float32_one_or_the_card_says_why_no
     store.verify(spec)
     shipped = spec.int8 is not None
     assert shipped == ("person AP (boxes), int8" in [a.metric for a in spec.accuracy]) == (whole_store / request.files["int8"]).exists()
+    assert shipped == (spec.kernels is not None) == (whole_store / request.files["kernels"]).exists()
     assert store.verified_bytes(spec) == request.network.onnx(), "the float32 one is served elsewhere"
 
 

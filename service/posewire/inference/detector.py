@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posewire.inference.feed import ModelFeed
+from posewire.inference.feed import ModelFeed, for_kernels
 from posewire.inference.session import OnnxSession
+from posewire.kernels.session import KernelSession
 from posewire.models.specs import DetectorSpec, WeightsFile
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
@@ -73,15 +74,16 @@ class Detector:
     Args:
         spec: of the model.
         session: of one of its files.
-        weights: which; None: the float32 one.
+        weights: which of the ONNX files; None: the float32 one, or on the kernels their own.
     """
 
-    def __init__(self, spec: DetectorSpec, session: OnnxSession, weights: WeightsFile | None = None) -> None:
+    def __init__(self, spec: DetectorSpec, session: OnnxSession | KernelSession, weights: WeightsFile | None = None) -> None:
         self.spec = spec
         self.session = session
-        self.weights: WeightsFile = weights or spec
+        on_kernels = isinstance(session, KernelSession)
+        self.weights: WeightsFile = weights or (spec.kernels if on_kernels else None) or spec
         self._layout = LAYOUTS[spec.output.layout]
-        self._input = ModelFeed(spec.input)
+        self._input = ModelFeed(for_kernels(spec.input) if on_kernels else spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
         """Scale the picture into the model's input."""

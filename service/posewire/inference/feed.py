@@ -30,6 +30,11 @@ class ModelFeed:
         return (batch[:, :, ::-1] if self._input.format == "uint8-nhwc" else batch[..., ::-1]).copy()
 
 
+def for_kernels(described: ModelInput) -> ModelInput:
+    """What Posewire's kernels take in the place of an ONNX file: they normalise, and change the order of the colours, themselves."""
+    return described.model_copy(update={"format": "uint8-nhwc", "colour": "RGB"})
+
+
 def require_fit(spec: PoseSpec | DetectorSpec, session: OnnxSession) -> None:
     """The file takes, and gives where that is fixed, what the manifest says.
 

@@ -11,11 +11,11 @@ from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.feed import ModelFeed, require_fit
 from posewire.inference.pose import PoseEstimator
-from posewire.inference.runtime import detector_weights, kernel_session
+from posewire.inference.runtime import detector_kernels, detector_weights, pose_kernels
 from posewire.inference.session import OnnxSession
 from posewire.inference.stages import Stages
-from posewire.models.specs import ModelSpec
-from posewire.models.store import open_store
+from posewire.models.specs import DetectorSpec, ModelSpec
+from posewire.models.store import ModelStore, open_store
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,17 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
     manifest = store.manifest
     detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
     pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")
-    weights = detector_weights(detector_spec, plan, settings)
-    detector = Detector(detector_spec, _opened(store.verified_bytes(detector_spec, weights), detector_spec, plan, runtime), weights)
-    pose_model = store.verified_bytes(pose_spec)
-    session = kernel_session(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
+    session = pose_kernels(pose_spec, store, plan, settings) or _opened(store.verified_bytes(pose_spec), pose_spec, plan, runtime)
     pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
+    detector = _detector(detector_spec, store, plan, settings, runtime)
     return Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+
+
+def _detector(spec: DetectorSpec, store: ModelStore, plan: DevicePlan, settings: Settings, runtime: Runtime) -> Detector:
+    if session := detector_kernels(spec, store, plan, settings):
+        return Detector(spec, session)
+    weights = detector_weights(spec, plan, settings)
+    return Detector(spec, _opened(store.verified_bytes(spec, weights), spec, plan, runtime), weights)
 
 
 def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:

@@ -7,7 +7,7 @@ import numpy as np
 
 from posewire.config import Decoding
 from posewire.errors import ConfigError
-from posewire.inference.feed import ModelFeed
+from posewire.inference.feed import ModelFeed, for_kernels
 from posewire.inference.session import OnnxSession
 from posewire.kernels.session import KernelSession
 from posewire.models.specs import HeatmapOutput, PoseSpec, WeightsFile
@@ -36,7 +36,7 @@ class PoseEstimator:
         self.session = session
         on_kernels = isinstance(session, KernelSession)
         self.weights: WeightsFile = (spec.kernels if on_kernels else None) or spec
-        self._input = ModelFeed(spec.input.model_copy(update={"format": KernelSession.input_format}) if on_kernels else spec.input)
+        self._input = ModelFeed(for_kernels(spec.input) if on_kernels else spec.input)
         self._keypoints_of: Callable[[FloatArray | UInt8Array], tuple[FloatArray, FloatArray]]
         if isinstance(spec.output, HeatmapOutput):
             self._keypoints_of = partial(self._decoded, spec.output, decoder(decoding, spec.output.sigma), flip_test)

@@ -23,6 +23,7 @@ from posewire.models.litehrnet.spec import Variant, check_size
 Channels = npt.NDArray[np.float64]  # (3,): a value for each of R, G, B
 
 _STEM: Final = 32  # channels that entry.h is written for
+_STRIDE: Final = 4  # picture pixels of a heatmap pixel
 
 
 def supports(variant: Variant) -> bool:
@@ -73,7 +74,7 @@ class _Planner:
                     maps = block(self._layers, f"{key}.layers.{number}", maps)
                 maps = self._fuse(f"{key}.fuse_layers", maps)
         self._finish(self._head(maps))
-        return self._program.program(height, width, self._variant.keypoints)
+        return self._program.program(height, width, (self._variant.keypoints, height // _STRIDE, width // _STRIDE))
 
     def _stem(self, height: int, width: int, mean: Channels, std: Channels) -> Map:
         """From the picture to a quarter of its size; normalised by the first convolution, around the picture is the mean."""

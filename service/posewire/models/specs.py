@@ -166,11 +166,12 @@ class DetectorSpec(_Stored, DetectorModel):
     """A person detector that can be served."""
 
     int8: WeightsFile | None = None  # ONNX in INT8, for CPUs on which that is exact and faster; none: float32 everywhere
+    kernels: WeightsFile | None = None  # safetensors in INT8 for Posewire's own kernels; none: it runs on ONNX Runtime only
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
         """All that there are of its weights."""
-        return (self, self.int8) if self.int8 else (self,)
+        return (self, *(file for file in (self.int8, self.kernels) if file))
 
 
 ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]

@@ -45,6 +45,9 @@ template <typename F> inline void spans(int channels, F f) {
 }
 
 template <typename V> struct Integers;
+template <> struct Integers<Vec4> {
+    typedef int32_t type __attribute__((vector_size(16)));
+};
 template <> struct Integers<Vec8> {
     typedef int32_t type __attribute__((vector_size(32)));
 };
@@ -52,15 +55,15 @@ template <> struct Integers<Vec16> {
     typedef int32_t type __attribute__((vector_size(64)));
 };
 
-// The logistic function; e^-x is 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf).
-template <typename V> V sigmoid(V x) {
+// e^x for x within +-87, where it is cut: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf).
+template <typename V> V exponential(V x) {
     using I = typename Integers<V>::type;
     x = x < -87.f ? all<V>(-87.f) : x;
     x = x > 87.f ? all<V>(87.f) : x;
-    V t = -x * 1.44269504088896341f;
+    V t = x * 1.44269504088896341f;
     I n = __builtin_convertvector(t + (t < 0 ? all<V>(-0.5f) : all<V>(0.5f)), I);
     V whole = __builtin_convertvector(n, V);
-    V r = -x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    V r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     V p = all<V>(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -71,8 +74,16 @@ template <typename V> V sigmoid(V x) {
     I power = (n + 127) << 23;
     V scale;
     std::memcpy(&scale, &power, sizeof scale);
-    return 1.f / (1.f + p * scale);
+    return p * scale;
 }
+
+// The logistic function.
+template <typename V> V sigmoid(V x) { return 1.f / (1.f + exponential(-x)); }
+
+// A number that a template can be made for.
+template <int N> struct Number {
+    static constexpr int value = N;
+};
 
 // What becomes of an output.
 enum Flag : int32_t { ACCUMULATE = 1, RELU = 2, SIGMOID = 4 };
