@@ -9,7 +9,7 @@ import onnxruntime
 import openvino
 from ai_edge_litert.interpreter import Interpreter
 
-from posewire.kernels import folded
+from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
 from posewire.models.specs import PoseSpec
 from posewire.types import FloatArray
@@ -31,7 +31,9 @@ def onnx_runtime(path: Path) -> Run:
 
 def kernels(spec: PoseSpec, weights: bytes) -> Run:
     """Our network on Posewire's own kernels, which take pixels."""
-    session = KernelSession(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
+    session = KernelSession(
+        network.plan(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
+    )
     return lambda pixels: [session.run(pixels)]
 
 
