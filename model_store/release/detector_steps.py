@@ -1,6 +1,5 @@
 """A detector's INT8 graph into what Posewire's kernels take."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -63,12 +62,13 @@ class _Reader:
                 first, second = (self._map(name) for name in node.input)
                 self._steps.append(Sum(sources=(first, second), out=out, scale=self._scale(out)))
             case "Concat":
+                self._require_attributes(node, axis=1)
                 self._steps.append(Join(sources=tuple(map(self._map, node.input)), out=out, scale=self._scale(out)))
             case "MaxPool":
                 self._require(node, out, kernel_shape=[5, 5], strides=[1, 1], pads=[2] * 4)
                 self._steps.append(Maxima(source=self._map(node.input[0]), out=out))
             case "Resize":
-                self._require(node, out)
+                self._require(node, out, mode=b"nearest")
                 if list(self._constants[node.input[2]]) != [1, 1, 2, 2]:
                     raise ModelError(f"{out}: the kernels only enlarge a map to twice its size")
                 self._steps.append(Double(source=self._map(node.input[0]), out=out))
@@ -126,7 +126,7 @@ class _Reader:
             raise ModelError(f"{name} is not of bytes with a zero point of 0, which the kernels need")
         return float(self._constants[node.input[1]])
 
-    def _require(self, node: onnx.NodeProto, out: str, **attributes: Sequence[int]) -> None:
+    def _require(self, node: onnx.NodeProto, out: str, **attributes: object) -> None:
         """The same scale before and after."""
         self._require_attributes(node, **attributes)
         if self._scale(self._map(node.input[0])) != self._scale(out):

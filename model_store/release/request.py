@@ -62,14 +62,9 @@ class Request:
     @property
     def files(self) -> dict[str, str]:
         """Paths in the store by what they hold."""
-        kernels = "weights/{}.safetensors" if self.network.task == "pose" else "weights/{}.int8.safetensors"
-        kinds = {
-            "onnx": "weights/{}.onnx",
-            "int8": "weights/{}.int8.onnx",
-            "kernels": kernels,
-            "checkpoint": "checkpoints/{}.safetensors",
-            "card": "cards/{}.md",
-        }
+        int8 = {"int8": "weights/{}.int8.onnx", "kernels": "weights/{}.int8.safetensors"}
+        more = {"kernels": "weights/{}.safetensors"} if self.network.task == "pose" else int8
+        kinds = {"onnx": "weights/{}.onnx", **more, "checkpoint": "checkpoints/{}.safetensors", "card": "cards/{}.md"}
         return {kind: path.format(self.name) for kind, path in kinds.items()}
 
     @property

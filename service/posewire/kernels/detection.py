@@ -4,7 +4,6 @@ Nothing is joined by copying where it can be avoided: what makes a map that is t
 one's scale. A sum is the end of the convolution that gave its second half.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,9 +11,10 @@ from typing import Final, Literal
 import numpy as np
 
 from posewire.errors import ModelError
+from posewire.kernels.joining import Joining
 from posewire.kernels.memory import Place
 from posewire.kernels.program import Kind, Program, ProgramBuilder
-from posewire.kernels.quantized import BOX, Array, Boxes, Convolution, Double, Entry, Join, Maxima, Quantized, Step, Sum, sources
+from posewire.kernels.quantized import BOX, Array, Boxes, Convolution, Double, Entry, Join, Maxima, Quantized, Sum
 
 LEVEL: Final = "vnni"  # of the kernels that have these operations
 
@@ -67,12 +67,7 @@ class _Planner:
     def __init__(self, network: Quantized) -> None:
         self._network = network
         self._program = ProgramBuilder()
-        self._scales = _scales(network.steps)
-        self._readers = Counter(source for step in network.steps for source in sources(step))
-        self._bordered = self._read_by_3x3()
-        # The join that a map is a part of from the start, and the sum that a convolution ends in.
-        self._joins = self._joined()
-        self._sums = self._summed()
+        self._joining = Joining(network)
         self._maps: dict[str, _Map] = {}
 
     def plan(self, height: int, width: int, mean: Sequence[float], std: Sequence[float], colour: str) -> Program:
@@ -86,7 +81,7 @@ class _Planner:
                 case Convolution():
                     self._convolution(step)
                 case Sum():
-                    if step.out not in self._sums.values():
+                    if step.out not in self._joining.sums.values():
                         raise ModelError(
                             f"{step.out} sums maps of which no convolution makes one for it alone; the kernels cannot run that"
                         )
@@ -116,13 +111,13 @@ class _Planner:
         if source.height % step.stride or source.width % step.stride:
             raise ModelError(f"{step.out} halves a map of {source.height} x {source.width} pixels; choose an input of another size")
         size = source.height // step.stride, source.width // step.stride
-        total = self._sums.get(step.out)
-        residual = self._maps[self._other(total, step.out)] if total else None
+        total = self._joining.sums.get(step.out)
+        residual = self._maps[self._joining.other(total, step.out)] if total else None
         if residual and residual.size != size:
             raise ModelError(f"{total} sums maps of two sizes")
         name = total or step.out
-        out = self._new(name, *size, outputs, self._scales[name])
-        own = self._scales[name]
+        out = self._new(name, *size, outputs, self._joining.scales[name])
+        own = self._joining.scales[name]
         factors = (
             step.scale / own,
             residual.scale / own if residual else 0.0,
@@ -146,13 +141,13 @@ class _Planner:
         at = 0
         for source in step.sources:
             part = self._maps[source]
-            if self._joins.get(source) != step.out:
+            if self._joining.parts.get(source) != step.out:
                 self._copy(part, _Map(whole.place.at(at // _BYTES), whole.stride, *whole.size, part.channels, whole.scale))
             at += part.channels
 
     def _copied(self, step: Maxima | Double) -> None:
         source = self._maps[step.source]
-        own = self._scales[step.out]
+        own = self._joining.scales[step.out]
         if isinstance(step, Double):
             self._copy(source, self._new(step.out, 2 * source.height, 2 * source.width, source.channels, own))
             return
@@ -177,83 +172,27 @@ class _Planner:
 
     def _new(self, name: str, height: int, width: int, channels: int, scale: float) -> _Map:
         """Room for a map: its own, or a part of the map that it will be joined into, in that one's scale."""
-        join = self._joins.get(name)
+        join = self._joining.join_of(name)
         if join is None:
             self._maps[name] = self._room(name, height, width, channels, scale)
             return self._maps[name]
-        step = next(step for step in self._network.steps if isinstance(step, Join) and step.out == join)
-        whole = self._whole(step, height, width)
-        at = sum(self._channels(source) for source in step.sources[: step.sources.index(name)])
+        whole = self._whole(join, height, width)
+        at = sum(map(self._joining.channels, join.sources[: join.sources.index(name)]))
         self._maps[name] = _Map(whole.place.at(at // _BYTES), whole.stride, height, width, channels, whole.scale)
         return self._maps[name]
 
     def _whole(self, step: Join, height: int, width: int) -> _Map:
         if step.out not in self._maps:
-            self._maps[step.out] = self._room(step.out, height, width, sum(map(self._channels, step.sources)), step.scale)
+            self._maps[step.out] = self._room(step.out, height, width, self._joining.channels(step.out), step.scale)
         if self._maps[step.out].size != (height, width):
             raise ModelError(f"{step.out} joins maps of two sizes; choose an input of another size")
         return self._maps[step.out]
 
     def _room(self, name: str, height: int, width: int, channels: int, scale: float) -> _Map:
         place = self._program.buffer((height + 2) * (width + 2) * channels // _BYTES)
-        if name in self._bordered:
+        if name in self._joining.bordered:
             self._program.add(Kind.BORDER, place, channels, height, width)
         return _Map(place, channels, height, width, channels, scale)
-
-    def _channels(self, name: str) -> int:
-        step = next(step for step in self._network.steps if step.out == name)
-        if isinstance(step, Entry | Convolution):
-            return len(self._network.state[f"{name}.weight"])
-        return sum(map(self._channels, sources(step))) if isinstance(step, Join) else self._channels(sources(step)[0])
-
-    def _other(self, total: str, convolution: str) -> str:
-        step = next(step for step in self._network.steps if isinstance(step, Sum) and step.out == total)
-        return step.sources[step.sources[0] == convolution]
-
-    def _read_by_3x3(self) -> set[str]:
-        """Maps whose border is read; of what a map is a part of, too."""
-        state = self._network.state
-        read = {s.source for s in self._network.steps if isinstance(s, Convolution) and state[f"{s.out}.weight"].shape[-1] != 1}
-        return read | {step.out for step in self._network.steps if isinstance(step, Join) and not read.isdisjoint(step.sources)}
-
-    def _joined(self) -> dict[str, str]:
-        """Maps that nothing else reads, or that have the join's own scale, are made in it; each in one only, and no join in another."""
-        found: dict[str, str] = {}
-        rescaled = {step.out for step in self._network.steps if not isinstance(step, Maxima)}
-        whole = {step.out for step in self._network.steps if isinstance(step, Join)}
-        for step in self._network.steps:
-            if isinstance(step, Join):
-                for source in step.sources:
-                    fits = self._scales[source] == step.scale or (self._readers[source] == 1 and source in rescaled)
-                    if fits and source not in found and source not in whole and step.sources.count(source) == 1:
-                        found[source] = step.out
-        return found
-
-    def _summed(self) -> dict[str, str]:
-        """The sum of every convolution that nothing but the sum reads, and that comes after the other map."""
-        order = {step.out: number for number, step in enumerate(self._network.steps)}
-        convolutions = {step.out for step in self._network.steps if isinstance(step, Convolution)}
-        found: dict[str, str] = {}
-        for step in self._network.steps:
-            if isinstance(step, Sum):
-                later = max(step.sources, key=order.__getitem__)
-                if later in convolutions and self._readers[later] == 1:
-                    found[later] = step.out
-        return found
-
-
-def _scales(steps: Sequence[Step]) -> dict[str, float]:
-    """Of all maps."""
-    found: dict[str, float] = {}
-    for step in steps:
-        match step:
-            case Maxima() | Double():
-                found[step.out] = found[step.source]
-            case Entry() | Convolution() | Sum() | Join():
-                found[step.out] = step.scale
-            case Boxes():
-                pass
-    return found
 
 
 def _panels(weight: Array) -> Array:
