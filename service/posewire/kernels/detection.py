@@ -11,10 +11,11 @@ from typing import Final, Literal
 import numpy as np
 
 from posewire.errors import ModelError
+from posewire.kernels.files import Array
 from posewire.kernels.joining import Joining
 from posewire.kernels.memory import Place
 from posewire.kernels.program import Kind, Program, ProgramBuilder
-from posewire.kernels.quantized import BOX, Array, Boxes, Convolution, Double, Entry, Join, Maxima, Quantized, Sum
+from posewire.kernels.quantized import BOX, Boxes, Convolution, Double, Entry, Join, Maxima, Quantized, Sum
 
 LEVEL: Final = "vnni"  # of the kernels that have these operations
 

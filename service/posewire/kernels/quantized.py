@@ -6,15 +6,15 @@ zero point. The file's metadata hold the steps, so that it needs no other descri
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from posewire.errors import ModelError
-from posewire.models.litehrnet.safetensors import read_metadata, read_safetensors, write_safetensors
-from posewire.models.litehrnet.tensors import MalformedError, Tensor, values
+from posewire.kernels.files import Array, read_file
+from posewire.models.litehrnet.safetensors import read_metadata, write_safetensors
+from posewire.models.litehrnet.tensors import MalformedError
 
 BOX: Final = 5  # numbers of a cell: a score's logit, the centre's offset, the logarithms of the sides
 
@@ -22,7 +22,6 @@ _FORMAT: Final = "posewire-kernels-int8-1"
 _LANES: Final = 16  # channels of every map come in multiples of it
 _COLOURS: Final = 3
 
-Array: TypeAlias = npt.NDArray[Any]
 Scale: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
 
 
@@ -132,13 +131,7 @@ def read(data: bytes, name: str) -> Quantized:
     Raises:
         ModelError: the bytes are damaged, of another format, or no network that the kernels can run.
     """
-    try:
-        contents = read_safetensors(data)
-        told = read_metadata(data)
-        tree = contents.tree if isinstance(contents.tree, dict) else {}
-        state = {key: values(tensor, contents, len(data)) for key, tensor in tree.items() if isinstance(tensor, Tensor)}
-    except MalformedError as fault:
-        raise ModelError(f"{name}: the weights for the kernels cannot be read: {fault}") from None
+    told, state = read_file(data, name)
     if told.get("format") != _FORMAT:
         raise ModelError(f"{name}: not a detector's weights for the kernels; a release makes them (docs/release.md)")
     try:
