@@ -59,7 +59,8 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
     manifest = store.manifest
     detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
     pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")
-    session = pose_kernels(pose_spec, store, plan, settings) or _opened(store.verified_bytes(pose_spec), pose_spec, plan, runtime)
+    pose_model = store.verified_bytes(pose_spec)
+    session = pose_kernels(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
     pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
     detector = _detector(detector_spec, store, plan, settings, runtime)
     return Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
