@@ -67,7 +67,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[misc] # hatchling is not 
         compiler = _compiler() or [sys.executable, "-m", "ziglang", "c++"]
         source = Path(self.root, _SOURCE)
         levels = list(_LEVELS) if platform.machine().lower() in _X86 else ["any"]
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=f"{library.stem}.") as folder:
             objects = [Path(folder, f"{name}.o") for name in ("level", *levels)]
             _run([*compiler, *_flags(compiler, ""), "-c", str(source / "level.cpp"), "-o", str(objects[0])])
             for level, target in zip(levels, objects[1:], strict=True):
