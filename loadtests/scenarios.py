@@ -157,9 +157,7 @@ async def clients(bench: Bench) -> Result:
     ratios = {count: ratio(found, goodput[BUSY_CLIENTS]) for count, found in goodput.items()}
     beside = f"of {BUSY_CLIENTS} clients' goodput"
     rows = [
-        line(
-            {"clients": count, beside: ratios[count]["median"], "quartiles": f"{ratios[count]['low']} to {ratios[count]['high']}"}, figures
-        )
+        line({"clients": count, beside: found["median"], "quartiles": f"{found['low']} to {found['high']}"}, figures)
         for (count, found), figures in zip(ratios.items(), middle, strict=True)
     ]
     result.tables["Clients"] = rows

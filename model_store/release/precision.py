@@ -105,11 +105,9 @@ def _beside(plain: Prepared, path: Path, work: Path, say: Callable[[str], None])
 def _on_kernels(kernels: Path, int8: Path) -> str:
     """A clause: what Posewire's kernels make of it, where they run it."""
     try:
-        with progress(_ROUNDS, "speed of the kernels") as advance:
-            row = measure(kernels, int8, [1], [1], _ROUNDS, advance)[-1]
+        return f" (Posewire's kernels {_timed(kernels, int8, 'that')})"
     except ModelError as error:
         return f" (Posewire's kernels were not timed: {error})"
-    return f" (Posewire's kernels {_Speed(row.ratio, row.low, row.high, 'that')})"
 
 
 def _pose_int8(plain: Prepared, spec: PoseSpec, people: Annotations) -> bytes:
@@ -152,9 +150,13 @@ def _limits(plain: Prepared) -> Limits:
 
 def _speed(int8: Path, onnx: Path, kernels: Path | None) -> _Speed:
     """Time INT8 against what serves on a CPU: the kernels where there are some, else the graph; one thread, one picture."""
+    if kernels is None:
+        return _timed(int8, onnx, "the compiled float32 graph")
+    other = _timed(kernels, int8, "INT8")
+    return _Speed(1 / other.ratio, 1 / other.high, 1 / other.low, "Posewire's kernels in float32")
+
+
+def _timed(model: Path, against: Path, name: str) -> _Speed:
     with progress(_ROUNDS, "speed of INT8") as advance:
-        if kernels is None:
-            row = measure(int8, onnx, [1], [1], _ROUNDS, advance)[-1]
-            return _Speed(row.ratio, row.low, row.high, "the compiled float32 graph")
-        row = measure(kernels, int8, [1], [1], _ROUNDS, advance)[-1]
-        return _Speed(1 / row.ratio, 1 / row.high, 1 / row.low, "Posewire's kernels in float32")
+        row = measure(model, against, [1], [1], _ROUNDS, advance)[-1]
+    return _Speed(row.ratio, row.low, row.high, name)

@@ -82,7 +82,7 @@ class _Planner:
                 case Convolution():
                     self._convolution(step)
                 case Sum():
-                    if step.out not in self._joining.sums.values():
+                    if step.out not in self._maps:
                         raise ModelError(
                             f"{step.out} sums maps of which no convolution makes one for it alone; the kernels cannot run that"
                         )
@@ -113,12 +113,12 @@ class _Planner:
             raise ModelError(f"{step.out} halves a map of {source.height} x {source.width} pixels; choose an input of another size")
         size = source.height // step.stride, source.width // step.stride
         total = self._joining.sums.get(step.out)
-        residual = self._maps[self._joining.other(total, step.out)] if total else None
+        residual = self._maps[total.sources[total.sources[0] == step.out]] if total else None
+        name = total.out if total else step.out
         if residual and residual.size != size:
-            raise ModelError(f"{total} sums maps of two sizes")
-        name = total or step.out
-        out = self._new(name, *size, outputs, self._joining.scales[name])
+            raise ModelError(f"{name} sums maps of two sizes")
         own = self._joining.scales[name]
+        out = self._new(name, *size, outputs, own)
         factors = (
             step.scale / own,
             residual.scale / own if residual else 0.0,
@@ -142,7 +142,7 @@ class _Planner:
         at = 0
         for source in step.sources:
             part = self._maps[source]
-            if self._joining.parts.get(source) != step.out:
+            if self._joining.parts.get(source) is not step:
                 self._copy(part, _Map(whole.place.at(at // _BYTES), whole.stride, *whole.size, part.channels, whole.scale))
             at += part.channels
 
@@ -173,7 +173,7 @@ class _Planner:
 
     def _new(self, name: str, height: int, width: int, channels: int, scale: float) -> _Map:
         """Room for a map: its own, or a part of the map that it will be joined into, in that one's scale."""
-        join = self._joining.join_of(name)
+        join = self._joining.parts.get(name)
         if join is None:
             self._maps[name] = self._room(name, height, width, channels, scale)
             return self._maps[name]

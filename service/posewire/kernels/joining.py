@@ -21,16 +21,6 @@ class Joining:
         self.sums = self._sums()  # the sum that a convolution ends in
         self.bordered = self._bordered()  # maps that a 3x3 convolution reads, or a part of which it does
 
-    def join_of(self, name: str) -> Join | None:
-        """The join that the map is made in."""
-        step = self._steps[self.parts[name]] if name in self.parts else None
-        return step if isinstance(step, Join) else None
-
-    def other(self, total: str, convolution: str) -> str:
-        """What a sum adds to a convolution."""
-        first, second = sources(self._steps[total])
-        return second if first == convolution else first
-
     def channels(self, name: str) -> int:
         """Of a map."""
         step = self._steps[name]
@@ -38,29 +28,29 @@ class Joining:
             return len(self._state[f"{name}.weight"])
         return sum(map(self.channels, sources(step))) if isinstance(step, Join) else self.channels(sources(step)[0])
 
-    def _parts(self) -> dict[str, str]:
+    def _parts(self) -> dict[str, Join]:
         """Those that nothing else reads, or that have the join's own scale; each in one join only, and no join in another.
 
         Maxima are bytes that were there before, so that they have no scale of their own to be made in.
         """
-        found: dict[str, str] = {}
+        found: dict[str, Join] = {}
         for join in self._of(Join):
             for source in join.sources:
                 step = self._steps[source]
                 rescaled = self._readers[source] == 1 and not isinstance(step, Maxima)
                 fits = rescaled or self.scales[source] == join.scale
                 if fits and not isinstance(step, Join) and source not in found and join.sources.count(source) == 1:
-                    found[source] = join.out
+                    found[source] = join
         return found
 
-    def _sums(self) -> dict[str, str]:
+    def _sums(self) -> dict[str, Sum]:
         """Of convolutions that nothing but the sum reads, and that come after the other map."""
         order = {name: number for number, name in enumerate(self._steps)}
-        found: dict[str, str] = {}
+        found: dict[str, Sum] = {}
         for step in self._of(Sum):
             later = max(step.sources, key=order.__getitem__)
             if isinstance(self._steps[later], Convolution) and self._readers[later] == 1:
-                found[later] = step.out
+                found[later] = step
         return found
 
     def _bordered(self) -> set[str]:
