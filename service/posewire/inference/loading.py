@@ -74,7 +74,8 @@ def _detector(spec: DetectorSpec, store: ModelStore, plan: DevicePlan, settings:
 
 
 def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:
-    session = OnnxSession(model, spec.name, plan, runtime)
+    sizes = {"height": spec.input.height, "width": spec.input.width}
+    session = OnnxSession(model, spec.name, plan, runtime, sizes=sizes)
     require_fit(spec, session)
     return session
 
