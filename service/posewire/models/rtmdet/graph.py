@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from posewire.models.litehrnet.builder import OnnxBuilder
+from posewire.models.litehrnet.builder import Array, OnnxBuilder
 from posewire.models.litehrnet.norms import EPSILON, scale_and_shift
 from posewire.models.rtmdet.spec import MEAN, STD, STRIDES, Activation, Conv, Csp, DetectorVariant, Layers, Pyramid
 from posewire.types import FloatArray
@@ -59,7 +59,7 @@ class _Compiler:
         first, *others = self._layers.stem
         # The network was trained on BGR, and the division goes into the weights.
         by = np.ones(3) if self._plain else 1 / np.array(STD)
-        x = self._conv(first, x, self._state[f"{first.key}.conv.weight"][:, ::-1] * by[:, None, None])
+        x = self._conv(first, x, self._state[f"{first.key}.conv.weight"].astype(np.float64)[:, ::-1] * by[:, None, None])
         x = self._convs(others, x)
         maps = []
         for number in range(_STAGES):
@@ -143,12 +143,12 @@ class _Compiler:
             x = self._conv(conv, x)
         return x
 
-    def _conv(self, conv: Conv, x: str, weight: FloatArray | None = None) -> str:
+    def _conv(self, conv: Conv, x: str, weight: Array | None = None) -> str:
         build = self._build
         if conv.activation is None:
             w, b = (self._state[f"{conv.key}.{part}"].astype(np.float64) for part in ("weight", "bias"))
             return build.conv(x, w, b)
-        kernel = (self._state[f"{conv.key}.conv.weight"] if weight is None else weight).astype(np.float64)
+        kernel = self._state[f"{conv.key}.conv.weight"].astype(np.float64) if weight is None else weight
         norm = f"{conv.key}.bn"
         if self._plain:
             y = build.conv(x, kernel, None, stride=conv.stride, groups=conv.groups)
