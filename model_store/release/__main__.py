@@ -16,7 +16,7 @@ _STORE = Path(__file__).resolve().parents[1]
 @app.command()
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="A .pt, .pth or .safetensors file.", exists=True, dir_okay=False)],
-    variant: Annotated[str, typer.Option(help="litehrnet-18, …, or persondet for the detector.")],
+    variant: Annotated[str, typer.Option(help="litehrnet-18, wider-naive-litehrnet-18, …, or rtmdet-nano-lean, … for a detector.")],
     name: Annotated[str, typer.Option(help="Of the model in the manifest.")],
     about: Annotated[Path, typer.Option(help="TOML that says what the card cannot know.", exists=True, dir_okay=False)],
     images: Annotated[Path, typer.Option(help="Folder of held-out pictures.", exists=True, file_okay=False)],
@@ -28,6 +28,10 @@ def main(
         int | None, typer.Option(min=32, help="Of the input, pixels [default: 192, detector 320].", show_default=False)
     ] = None,
     sigma: Annotated[float, typer.Option(min=0.1, help="Of the training's Gaussians, heatmap pixels.")] = 2.0,
+    sigmoid: Annotated[bool, typer.Option(help="A pose network gives logits of heatmaps (as trained with cross-entropy).")] = True,
+    files_of: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Share the files of this model: the same checkpoint at another size.")
+    ] = None,
     held_out: Annotated[str | None, typer.Option(help="What the held-out pictures are called; the folder's name.")] = None,
     other_images: Annotated[
         Path | None, typer.Option(help="Folder of training pictures to calibrate scores on.", exists=True, file_okay=False)
@@ -42,20 +46,21 @@ def main(
     It is refused (exit code 1) where it is worse on the held-out pictures than what the store has for the task.
     """
     from model_store.release.about import read_about  # noqa: PLC0415 - --help is at once
-    from model_store.release.artefacts import DETECTOR, Network  # noqa: PLC0415
+    from model_store.release.artefacts import network_of  # noqa: PLC0415
     from model_store.release.request import Request  # noqa: PLC0415
     from model_store.release.steps import release  # noqa: PLC0415
     from posewire.evaluation.annotations import Annotations, other_set  # noqa: PLC0415
+    from posewire.models.rtmdet.spec import DETECTOR_VARIANTS  # noqa: PLC0415
 
-    square = variant == DETECTOR
+    square = variant in DETECTOR_VARIANTS
     size = height or (320 if square else 256), width or (320 if square else 192)
     data = Annotations(annotations, images)
     other = other_set(data, other_images, other_annotations, "other")
-    network = Network.of(checkpoint, variant, *size)
+    network = network_of(checkpoint, variant, *size, sigma=sigma, sigmoid=sigmoid)
     if force is not None and not force.strip():
         raise PosewireError("--force needs a reason: the card will tell it")
     called = held_out or annotations.resolve().parent.name
-    release(Request(store, name, network, sigma, read_about(about), data, called, other, force, default), typer.echo)
+    release(Request(store, name, network, read_about(about), data, called, other, force, default, files_of), typer.echo)
 
 
 if __name__ == "__main__":

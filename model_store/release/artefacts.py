@@ -2,85 +2,214 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnxruntime
 
-from model_store.release.detector_graph import compile_detector
 from posewire.errors import ModelError
-from posewire.evaluation.reliability import Curve
 from posewire.kernels.folded import fold, read, write
 from posewire.kernels.network import plan, supports
 from posewire.kernels.session import KernelSession
+from posewire.models.litehrnet import spec as litehrnet
 from posewire.models.litehrnet.checkpoint import read_checkpoint, require
 from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.options import MEAN, STD, GraphOptions
 from posewire.models.litehrnet.passes import Passes
 from posewire.models.litehrnet.safetensors import write_safetensors
-from posewire.models.litehrnet.spec import Variant, get_variant, parameters
+from posewire.models.rtmdet import spec as rtmdet
+from posewire.models.rtmdet.graph import compile_detector
 from posewire.models.specs import Task
-from posewire.types import FloatArray
-
-DETECTOR: Final = "persondet"  # the variant that is no Lite-HRNet
+from posewire.types import FloatArray, UInt8Array
 
 _FARTHEST = 1e-4  # of scores and heatmaps 0..1, and of boxes in units of the input's side
-_PICTURES = 3
+_IMAGES = 3
+_STRIDE: Final = 4  # of Lite-HRNet's heatmaps
+_NMS_IOU: Final = 0.65
+_PAD: Final = 114
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class Network(Protocol):
     """A checkpoint's network at one size."""
 
-    variant: str  # of Lite-HRNet, or `DETECTOR`
-    state: Mapping[str, FloatArray]
-    height: int  # pixels
-    width: int  # pixels
-
-    @classmethod
-    def of(cls, checkpoint: Path, variant: str, height: int, width: int) -> "Network":
-        """Read a checkpoint.
-
-        Raises:
-            ModelError: there is no such variant, or the checkpoint is not of it.
-        """
-        state = read_checkpoint(checkpoint)
-        expected = {name: array.shape for name, array in state.items()} if variant == DETECTOR else parameters(get_variant(variant))
-        return cls(variant, require(state, expected, source=checkpoint), height, width)
+    @property
+    def variant(self) -> str:
+        """Name of the architecture."""
 
     @property
     def task(self) -> Task:
         """What it does."""
-        return "detector" if self.variant == DETECTOR else "pose"
 
     @property
-    def _lite(self) -> Variant:
-        return get_variant(self.variant)
+    def state(self) -> Mapping[str, FloatArray]:
+        """The checkpoint's tensors."""
+
+    @property
+    def height(self) -> int:
+        """Of the input, pixels."""
+
+    @property
+    def width(self) -> int:
+        """Of the input, pixels."""
 
     def onnx(self, *, plain: bool = False) -> bytes:
         """The graph that is served; plain: as the network is written down, without any of the compiler's passes."""
-        if self.variant == DETECTOR:
-            return bytes(compile_detector(self.state, self.height, self.width, plain=plain).SerializeToString())
-        options = GraphOptions(sigmoid=True, passes=Passes.none() if plain else Passes())
-        return bytes(compile_graph(self._lite, self.state, self.height, self.width, options).SerializeToString())
 
     def kernels(self) -> bytes | None:
         """The weights for Posewire's kernels; None: they cannot run it."""
-        if self.variant == DETECTOR or not supports(self._lite):
-            return None
-        return write(fold(self._lite, self.state, sigmoid=True))
 
-    def checkpoint(self) -> bytes:
-        """The averaged weights and nothing else, as safetensors: what a training may start from again."""
-        return write_safetensors(self.state, {"format": "pt", "variant": self.variant})
+    def described(self) -> dict[str, Any]:
+        """Input and output as the manifest describes them."""
 
-    def with_scores(self, curve: Curve) -> "Network":
-        """The same network whose heatmaps' peaks are what the curve makes of them: it goes into the last layer."""
-        weight, bias = (self.state[f"final_layer.{part}"] * np.float32(curve.scale) for part in ("weight", "bias"))
-        changed = {"final_layer.weight": weight, "final_layer.bias": bias + np.float32(curve.shift)}
-        return replace(self, state={**self.state, **changed})
+    def batch(self, images: UInt8Array) -> FloatArray | UInt8Array:
+        """Images (N, height, width, 3) uint8 RGB as the graph takes them."""
+
+    def torch_answers(self, images: UInt8Array) -> FloatArray:
+        """What the torch network gives for images, as the graph gives it.
+
+        Raises:
+            ImportError: torch is not installed.
+        """
+
+    def units(self) -> FloatArray:
+        """What an output is divided by before outputs are compared, broadcast over it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseNetwork:
+    """A Lite-HRNet; see `Network`."""
+
+    variant: str
+    state: Mapping[str, FloatArray]
+    height: int  # pixels
+    width: int  # pixels
+    sigma: float  # heatmap pixels: of the Gaussians of its training
+    sigmoid: bool  # it was trained to give logits of the heatmaps
+    task: Task = "pose"
+
+    @property
+    def _variant(self) -> litehrnet.Variant:
+        return litehrnet.get_variant(self.variant)
+
+    def onnx(self, *, plain: bool = False) -> bytes:
+        """See `Network`."""
+        options = GraphOptions(sigmoid=self.sigmoid, passes=Passes.none() if plain else Passes())
+        return bytes(compile_graph(self._variant, self.state, self.height, self.width, options).SerializeToString())
+
+    def kernels(self) -> bytes | None:
+        """See `Network`."""
+        return write(fold(self._variant, self.state, sigmoid=self.sigmoid)) if supports(self._variant) else None
+
+    def described(self) -> dict[str, Any]:
+        """See `Network`."""
+        return {
+            "keypoints": "coco17",
+            "input": {"height": self.height, "width": self.width, "colour": "RGB", "mean": list(MEAN), "std": list(STD)},
+            "output": {"layout": "heatmaps", "stride": _STRIDE, "sigma": self.sigma, "flip_shift": 1},
+        }
+
+    def batch(self, images: UInt8Array) -> FloatArray:
+        """See `Network`."""
+        return np.ascontiguousarray(((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2), np.float32)
+
+    def torch_answers(self, images: UInt8Array) -> FloatArray:
+        """See `Network`."""
+        torch = importlib.import_module("torch")
+        module = importlib.import_module("model_store.training.networks").build(self.variant)
+        module.load_state_dict({name: torch.from_numpy(array) for name, array in self.state.items()}, strict=False)
+        with torch.inference_mode():
+            heatmaps = module.eval()(torch.from_numpy(self.batch(images)))
+            return np.asarray((torch.sigmoid(heatmaps) if self.sigmoid else heatmaps).numpy(), np.float32)
+
+    def units(self) -> FloatArray:
+        """See `Network`."""
+        return np.ones(1, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorNetwork:
+    """An RTMDet-nano; see `Network`. Its graph takes images of any size, so that models of several sizes may share it."""
+
+    variant: str
+    state: Mapping[str, FloatArray]
+    height: int  # pixels
+    width: int  # pixels
+    task: Task = "detector"
+
+    def onnx(self, *, plain: bool = False) -> bytes:
+        """See `Network`."""
+        return bytes(compile_detector(rtmdet.get_detector_variant(self.variant), self.state, plain=plain).SerializeToString())
+
+    def kernels(self) -> None:
+        """See `Network`: they run pose networks only."""
+
+    def described(self) -> dict[str, Any]:
+        """See `Network`."""
+        colours = {"colour": "RGB", "mean": list(rtmdet.MEAN), "std": list(rtmdet.STD)}
+        return {
+            "pad_value": _PAD,
+            "nms_iou": _NMS_IOU,
+            "input": {"format": "uint8-nhwc", "height": self.height, "width": self.width} | colours,
+            "output": {"layout": "boxes_scores", "strides": list(rtmdet.STRIDES)},
+        }
+
+    def batch(self, images: UInt8Array) -> UInt8Array:
+        """See `Network`."""
+        return images
+
+    def torch_answers(self, images: UInt8Array) -> FloatArray:
+        """See `Network`."""
+        torch = importlib.import_module("torch")
+        module = importlib.import_module("model_store.training.rtmdet").build(self.variant)
+        module.load_state_dict({name: torch.from_numpy(array) for name, array in self.state.items()}, strict=False)
+        bgr = ((images - np.array(rtmdet.MEAN)) / np.array(rtmdet.STD))[..., ::-1].transpose(0, 3, 1, 2)
+        with torch.inference_mode():
+            levels = [level.numpy() for level in module.eval()(torch.from_numpy(np.ascontiguousarray(bgr, np.float32)))]
+        rows = []
+        for level, stride in zip(levels, rtmdet.STRIDES, strict=True):
+            ys, xs = np.mgrid[: level.shape[2], : level.shape[3]].astype(np.float32) * stride
+            left, top, right, bottom = (level[:, side] * stride for side in range(1, 5))
+            score = 1 / (1 + np.exp(-level[:, 0]))
+            corners = np.stack([xs - left, ys - top, xs + right, ys + bottom, score], 1)
+            rows.append(corners.reshape(len(images), 5, -1).transpose(0, 2, 1))
+        return np.asarray(np.concatenate(rows, 1), np.float32)
+
+    def units(self) -> FloatArray:
+        """See `Network`."""
+        return np.array([self.width, self.height] * 2 + [1], np.float32)
+
+
+def network_of(checkpoint: Path, variant: str, height: int, width: int, *, sigma: float, sigmoid: bool) -> Network:
+    """Read a checkpoint.
+
+    Args:
+        checkpoint: as `read_checkpoint` takes it.
+        variant: of Lite-HRNet or of RTMDet.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        sigma: heatmap pixels, of a pose network's training.
+        sigmoid: a pose network was trained to give logits.
+
+    Raises:
+        ModelError: there is no such variant, the checkpoint is not of it, or the size does not fit.
+    """
+    state = read_checkpoint(checkpoint)
+    if variant in rtmdet.DETECTOR_VARIANTS:
+        rtmdet.check_size(height, width)
+        expected = rtmdet.parameters(rtmdet.get_detector_variant(variant))
+        return DetectorNetwork(variant, require(state, expected, source=checkpoint), height, width)
+    if variant not in litehrnet.VARIANTS:
+        raise ModelError(f"{variant!r} is not a variant; known: {', '.join([*litehrnet.VARIANTS, *rtmdet.DETECTOR_VARIANTS])}")
+    litehrnet.check_size(height, width)
+    expected = litehrnet.parameters(litehrnet.get_variant(variant))
+    return PoseNetwork(variant, require(state, expected, source=checkpoint), height, width, sigma, sigmoid)
+
+
+def slim_checkpoint(network: Network) -> bytes:
+    """The averaged weights and nothing else, as safetensors: what a training may start from again."""
+    return write_safetensors(network.state, {"format": "pt", "variant": network.variant})
 
 
 def prove(network: Network, onnx: bytes, kernels: bytes | None) -> Iterator[str]:
@@ -89,8 +218,8 @@ def prove(network: Network, onnx: bytes, kernels: bytes | None) -> Iterator[str]
     Raises:
         ModelError: two of them differ by more than rounding.
     """
-    pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES, network.height, network.width, 3), np.uint8)
-    batch = _input(network, pixels)
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, network.height, network.width, 3), np.uint8)
+    batch = network.batch(images)
     plain = _run(network.onnx(plain=True), batch)
     yield _compared(network, "the compiled graph and the plain one", _run(onnx, batch), plain)
     if kernels is not None:
@@ -99,20 +228,16 @@ def prove(network: Network, onnx: bytes, kernels: bytes | None) -> Iterator[str]
         except ModelError as error:
             yield f"Posewire's kernels were not compared: {error}"
         else:
-            yield _compared(network, "Posewire's kernels and the plain graph", session.run(pixels), plain)
-    torch_says = _torch(network, batch)
-    if torch_says is None:
+            yield _compared(network, "Posewire's kernels and the plain graph", session.run(images), plain)
+    try:
+        answers = network.torch_answers(images)
+    except ImportError:
         yield "the torch network was not compared: torch is not installed"
     else:
-        yield _compared(network, "the plain graph and the torch network", plain, torch_says)
+        yield _compared(network, "the plain graph and the torch network", plain, answers)
 
 
-def _input(network: Network, pixels: Any) -> FloatArray:
-    channels = pixels if network.variant == DETECTOR else (pixels - np.array(MEAN)) / np.array(STD)
-    return np.ascontiguousarray(channels.transpose(0, 3, 1, 2), np.float32)
-
-
-def _run(model: bytes, batch: FloatArray) -> FloatArray:
+def _run(model: bytes, batch: FloatArray | UInt8Array) -> FloatArray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -120,29 +245,7 @@ def _run(model: bytes, batch: FloatArray) -> FloatArray:
 
 
 def _compared(network: Network, what: str, a: FloatArray, b: FloatArray) -> str:
-    farthest = float((np.abs(a - b) / _scale(network)).max())
+    farthest = float((np.abs(a - b) / network.units()).max())
     if not farthest <= _FARTHEST:
         raise ModelError(f"{what} differ by {farthest:.2g}, more than {_FARTHEST:g}: this must not ship")
     return f"{what} differ by at most {farthest:.1e}"
-
-
-def _scale(network: Network) -> Any:
-    """Of what is compared: of boxes the input's sides."""
-    return np.array([network.width, network.height] * 2 + [1]) if network.variant == DETECTOR else 1.0
-
-
-def _torch(network: Network, batch: FloatArray) -> FloatArray | None:
-    """What the torch network says; None: torch, or the network, is not here."""
-    detector = network.variant == DETECTOR
-    try:
-        torch = importlib.import_module("torch")
-        networks = importlib.import_module(f"model_store.training.{'detection.network' if detector else 'networks'}")
-    except ImportError:
-        return None
-    module = networks.build() if detector else networks.build(network.variant)
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in network.state.items()}, strict=False)
-    with torch.inference_mode():
-        answers = module.eval()(torch.from_numpy(batch) / (255 if detector else 1))
-        if not detector:
-            return np.asarray(torch.sigmoid(answers).numpy(), np.float32)
-        return np.asarray(torch.cat([answers[..., 1:], torch.sigmoid(answers[..., :1])], -1).numpy(), np.float32)

@@ -18,12 +18,13 @@ _POSE: Final = """\
   and std 58.395, 57.12, 57.375 of channels 0..255. The batch is dynamic.
 - The crop: the person's box, widened or heightened to the input's shape about its centre, then enlarged 1.25 times; its centre goes
   to crop pixel ({x:g}, {y:g}). Cut out with one affine and bilinear interpolation; what lies outside the picture is black.
-- `heatmaps`: (batch, 17, {rows}, {columns}) float32, 0..1. Heatmap pixel (x, y) is crop pixel (4x, 4y), without a half-pixel
+- `heatmaps`: (batch, 17, {rows}, {columns}) float32, peaks up to about 1. Heatmap pixel (x, y) is crop pixel (4x, 4y), without a half-pixel
   offset. The targets were Gaussians with a sigma of {sigma:g} heatmap pixels.
 - Channels: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right. Left is the person's own left."""
 
 _DETECTOR: Final = """\
-- `images`: (batch, 3, {height}, {width}) float32, **BGR**, 0..255, height first, without normalisation. The batch is dynamic.
+- `images`: (batch, {height}, {width}, 3) uint8, **RGB**, without normalisation. The batch is open, and so are height and width, which
+  are multiples of 32: the same file serves other sizes.
 - The letterbox: the picture is scaled by s = min({height} / height, {width} / width) and lies at the **top left**; the rest is
   filled with 114 in all channels.
 - `boxes_scores`: (batch, cells, 5) float32: x0, y0, x1, y1 in pixels of the input (divide by s for the picture), and a score 0..1.
@@ -53,7 +54,7 @@ def card(request: Request, scored: Scored, *, comparison: str, parity: Sequence[
     """
     network, about = request.network, request.about
     size = {"height": network.height, "width": network.width, "x": network.width / 2, "y": network.height / 2}
-    size |= {"rows": network.height // 4, "columns": network.width // 4, "sigma": request.sigma}
+    size |= {"rows": network.height // 4, "columns": network.width // 4, "sigma": network.described()["output"].get("sigma")}
     filled = {
         **{"name": request.name, "title": about.title, "data": about.data, "recipe": about.recipe, "limits": about.limits.strip()},
         "interface": (_POSE if network.task == "pose" else _DETECTOR).format(**size),
@@ -62,7 +63,7 @@ def card(request: Request, scored: Scored, *, comparison: str, parity: Sequence[
         "comparison": comparison,
         "detail": _detail(scored.summary) if scored.summary else "",
         "parity": "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in parity),
-        "scores": _scores(scored.summary),
+        "scores": _scores(scored),
         "use": _USE[network.task],
         "terms": about.terms.strip(),
     }
@@ -83,9 +84,9 @@ def _detail(summary: Summary) -> str:
     return head + "\n".join(rows) + "\n\n"
 
 
-def _scores(summary: Summary | None) -> str:
-    if summary is None:
-        return "The score was trained towards the overlap with the true box; it is not the chance that a person is there."
-    ece = summary.reliability.ece
+def _scores(scored: Scored) -> str:
+    ece = scored.reliability.ece
+    if scored.summary is None:
+        return f"A person's score is the chance that the box is right (IoU 0.5 or more), but for {ece:.3f} (expected calibration error)."
     told = f"A keypoint's score is the chance that it is right, but for {ece:.3f} (expected calibration error)."
     return f"{told} Hidden keypoints get a place too."

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,12 +12,8 @@ from model_store.release.about import About
 from model_store.release.artefacts import Network
 from posewire.errors import ModelError
 from posewire.evaluation.annotations import Annotations
-from posewire.models.litehrnet.options import MEAN, STD
 from posewire.models.specs import Name
-
-_STRIDE: Final = 4  # of Lite-HRNet's heatmaps
-_NMS_IOU: Final = 0.65
-_PAD: Final = 114
+from posewire.vision.scores import ScoreCurve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +40,14 @@ class Request:
     store: Path  # the folder of the manifest
     name: str
     network: Network
-    sigma: float  # heatmap pixels: of the Gaussians of a pose network's training
     about: About
     held_out: Annotations  # nothing of it was trained on
     held_out_name: str
     other: Annotations | None  # of training pictures: what scores are calibrated on; None: they are not
     force: str | None  # why it may ship although it is worse; None: it may not
     default: bool  # whether it is to serve by default
+    files_of: str | None = None  # the model whose files it shares: the same network at another size; None: it has its own
+    calibration: ScoreCurve | None = None  # of its scores
 
     def __post_init__(self) -> None:
         try:
@@ -62,7 +59,7 @@ class Request:
     def files(self) -> dict[str, str]:
         """Paths in the store by what they hold."""
         kinds = {"onnx": "weights/{}.onnx", "kernels": "weights/{}.safetensors", "checkpoint": "checkpoints/{}.safetensors"}
-        return {kind: path.format(self.name) for kind, path in kinds.items()} | {"card": f"cards/{self.name}.md"}
+        return {kind: path.format(self.files_of or self.name) for kind, path in kinds.items()} | {"card": f"cards/{self.name}.md"}
 
     @property
     def dataset(self) -> str:
@@ -75,17 +72,11 @@ def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) ->
     network, about, files = request.network, request.about, request.files
     told: dict[str, Any] = {"name": request.name, "task": network.task, "title": about.title}
     told |= _file(files["onnx"], weights.onnx) | {"licence": about.licence, "card": files["card"]}
-    size = {"height": network.height, "width": network.width}
-    if network.task == "pose":
-        told["keypoints"] = "coco17"
-        if weights.kernels is not None:
-            told["kernels"] = _file(files["kernels"], weights.kernels)
-        told["input"] = size | {"colour": "RGB", "mean": list(MEAN), "std": list(STD)}
-        told["output"] = {"layout": "heatmaps", "stride": _STRIDE, "sigma": request.sigma, "flip_shift": 1}
-    else:
-        told |= {"pad_value": _PAD, "nms_iou": _NMS_IOU}
-        told["input"] = size | {"colour": "BGR", "mean": [0.0] * 3, "std": [1.0] * 3}
-        told["output"] = {"layout": "boxes_scores", "strides": [8, 16, 32]}
+    if weights.kernels is not None:
+        told["kernels"] = _file(files["kernels"], weights.kernels)
+    told |= network.described()
+    if request.calibration is not None:
+        told["output"]["calibration"] = {"scale": round(request.calibration.scale, 4), "shift": round(request.calibration.shift, 4)}
     told["provenance"] = {"made_by": about.made_by, "data": about.data, "recipe": about.recipe}
     told["accuracy"] = accuracy
     return told

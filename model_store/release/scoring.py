@@ -9,6 +9,7 @@ from posewire.commands.progress import progress
 from posewire.config import Settings, load_settings
 from posewire.evaluation.annotations import Annotations, Row
 from posewire.evaluation.predicting import Boxes, Source, predict_all
+from posewire.evaluation.reliability import Reliability
 from posewire.evaluation.summary import Run, Summary, score_run, summarise
 from posewire.models.specs import Task
 from posewire.models.store import open_store
@@ -31,6 +32,7 @@ class Scored:
 
     figures: tuple[Figure, ...]
     summary: Summary | None  # with ground-truth boxes; None: of a detector
+    reliability: Reliability  # of keypoints' scores, or of a detector's
 
     @property
     def decisive(self) -> float:
@@ -44,7 +46,7 @@ class Scored:
 
 def settings_of(store: Path, task: Task, name: str, **more: object) -> Settings:
     """Settings that serve a model of a store, as `posewire evaluate` has them."""
-    chosen = {"model_store": store, task: name, "min_detection_score": 0.02, "max_people": 100, "max_batch": 1, "log_level": "warning"}
+    chosen = {"model_store": store, task: name, "min_detection_score": 0.001, "max_people": 100, "max_batch": 1, "log_level": "warning"}
     return load_settings(None, **chosen, **more)
 
 
@@ -58,20 +60,22 @@ def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
         [rows] = predict(data, ["detector"], Source(settings_of(store, task, name), poses=False), name)
         boxes = data.box_ap(rows)
         how = f"{_COMMAND} --boxes detector"
-        return Scored((Figure("person AP (boxes)", boxes["AP"], how), Figure("person AP50 (boxes)", boxes["AP50"], how)), None)
+        figures = Figure("person AP (boxes)", boxes["AP"], how), Figure("person AP50 (boxes)", boxes["AP50"], how)
+        return Scored(figures, None, Reliability.of(*data.judged_boxes(rows)))
     settings = settings_of(store, task, name)
     given, detected = predict(data, ["gt", "detector"], Source(settings), name)
     flip = Source(settings_of(store, task, name, flip_test=True))
     [mirrored] = predict(data, ["gt"], flip, f"{name}, flip test")
     run = score_run(data, given, "gt", flip_test=False)
     detector = _detector(settings)
-    figures = (
+    keypoints = (
         _figure(run, "AP", "ground-truth boxes, DARK, no flip test", "--boxes gt"),
         _figure(run, "AP50", "ground-truth boxes, DARK, no flip test", "--boxes gt"),
         _figure(score_run(data, mirrored, "gt", flip_test=True), "AP", "ground-truth boxes, DARK, flip test", "--boxes gt --flip-test"),
         _figure(score_run(data, detected, "gt", flip_test=False), "AP", f"boxes of {detector}, DARK, no flip test", "--boxes detector"),
     )
-    return Scored(figures, summarise(data, given, run))
+    summary = summarise(data, given, run)
+    return Scored(keypoints, summary, summary.reliability)
 
 
 def predict(data: Annotations, kinds: Sequence[Boxes], source: Source, what: str) -> list[list[Row]]:

@@ -1,10 +1,15 @@
 """A release, step by step; nothing is in the store before the last one."""
 
+import hashlib
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model_store.release.artefacts import prove
+import numpy as np
+import numpy.typing as npt
+
+from model_store.release.artefacts import prove, slim_checkpoint
 from model_store.release.card import card
 from model_store.release.entry import baseline, with_model
 from model_store.release.places import put, workplace
@@ -12,10 +17,12 @@ from model_store.release.request import Request, entry
 from model_store.release.scoring import Scored, predict, score, settings_of
 from model_store.release.staging import Prepared, compiled, manifest_of
 from posewire.errors import ModelError
+from posewire.evaluation.annotations import Annotations
 from posewire.evaluation.joints import Joints, find_people
 from posewire.evaluation.predicting import Source
-from posewire.evaluation.reliability import Curve, fit
+from posewire.evaluation.reliability import fit
 from posewire.models.store import MANIFEST, ModelStore
+from posewire.types import FloatArray
 
 Say = Callable[[str], None]
 
@@ -35,6 +42,7 @@ def release(request: Request, say: Say) -> None:
         text = manifest_of(request.store)
         rival = baseline(text, request.network.task, request.name)
         _refuse_hidden(request, text)
+        _refuse_other_files(request, text)
         before = score(request.store, request.network.task, rival, request.held_out) if rival else None
         prepared, notes = _calibrated(request, work, say)
         parity = list(prove(prepared.request.network, prepared.weights.onnx, prepared.weights.kernels))
@@ -55,30 +63,49 @@ def _refuse_hidden(request: Request, text: str | None) -> None:
             raise ModelError(f"{request.name} ships with Posewire, which would hide the one in {request.store}: give it another name")
 
 
+def _refuse_other_files(request: Request, text: str | None) -> None:
+    """Files that another model shares must stay what they are."""
+    if request.files_of is None:
+        return
+    models = {model["name"]: model for model in tomllib.loads(text or "").get("models", [])}
+    if request.files_of not in models:
+        raise ModelError(
+            f"{request.files_of!r}, whose files are to be shared, is not a model of {request.store}; known: {', '.join(models)}"
+        )
+    if models[request.files_of]["sha256"] != hashlib.sha256(request.network.onnx()).hexdigest():
+        raise ModelError(f"the file of {request.files_of} is of another network: release that one first, from this checkpoint")
+
+
 def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[str]]:
     """The network; with its scores calibrated where there are pictures for it, and that pays; and what is to be told of it."""
     plain = compiled(request, work)
     _tell(plain.scored, say)
-    if request.other is None or plain.scored.summary is None:
+    if request.other is None:
         return plain, []
-    curve = _curve(plain, request)
-    fitted = compiled(replace(request, network=request.network.with_scores(curve)), work)
-    assert fitted.scored.summary is not None
-    ece = plain.scored.summary.reliability.ece, fitted.scored.summary.reliability.ece
+    scores, right = _outcomes(plain, request, request.other)
+    if len(np.unique(right)) < 2:
+        raise ModelError("no curve can be fitted: on the pictures of the training all scores are of right answers, or all of wrong ones")
+    curve = fit(scores, right)
+    fitted = compiled(replace(request, calibration=curve), work)
+    ece = plain.scored.reliability.ece, fitted.scored.reliability.ece
     ap = plain.scored.decisive, fitted.scored.decisive
-    taken = ece[1] < ece[0] and ap[1] >= ap[0]
-    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {request.other.people} people of the training"
-    line = f"{how}: ECE {ece[0]:.3f} to {ece[1]:.3f}, AP {ap[0]:.3f} to {ap[1]:.3f}; " + ("in the last layer" if taken else "not taken")
+    taken = ece[1] < ece[0] and round(ap[1], 3) >= round(ap[0], 3)
+    what = "keypoints" if request.network.task == "pose" else "boxes"
+    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {len(scores)} {what} of pictures of the training"
+    line = f"{how}: ECE {ece[0]:.3f} to {ece[1]:.3f}, AP {ap[0]:.3f} to {ap[1]:.3f}; " + ("taken" if taken else "not taken")
     say(line)
     return (fitted if taken else plain), [line]
 
 
-def _curve(plain: Prepared, request: Request) -> Curve:
-    assert request.other is not None
-    source = Source(settings_of(plain.store, "pose", request.name))
-    [rows] = predict(request.other, ["gt"], source, "pictures to calibrate on")
-    joints = Joints.of(find_people(request.other.pictures, rows))
-    return fit(joints.score, joints.right)
+def _outcomes(plain: Prepared, request: Request, other: Annotations) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Scores on pictures of the training, and whether what each is of is right."""
+    task = request.network.task
+    source = Source(settings_of(plain.store, task, request.name), poses=task == "pose")
+    [rows] = predict(other, ["gt" if task == "pose" else "detector"], source, "pictures to calibrate on")
+    if task == "detector":
+        return other.judged_boxes(rows)
+    joints = Joints.of(find_people(other.pictures, rows))
+    return joints.score, joints.right
 
 
 def _judge(scored: Scored, before: Scored | None, rival: str | None, force: str | None, say: Say) -> str:
@@ -104,7 +131,7 @@ def _judge(scored: Scored, before: Scored | None, rival: str | None, force: str 
 def _files(prepared: Prepared, text: str | None, told: str) -> dict[str, bytes]:
     """Everything that goes into the store, the manifest last."""
     request = prepared.request
-    contents = dict(prepared.weights.items()) | {"checkpoint": request.network.checkpoint(), "card": told.encode()}
+    contents = dict(prepared.weights.items()) | {"checkpoint": slim_checkpoint(request.network), "card": told.encode()}
     files = {request.files[kind]: content for kind, content in contents.items()}
     made = entry(request, prepared.weights, prepared.scored.as_entries(request.dataset))
     return files | {MANIFEST: with_model(text, made, default=request.default).encode()}

@@ -130,7 +130,13 @@ def evaluate(
     from posewire.commands.evaluate import evaluate as run
 
     settings = load_settings(
-        device=device, decoding=decoding, flip_test=flip_test, min_detection_score=0.02, max_pictures=1, max_people=100, log_level="warning"
+        device=device,
+        decoding=decoding,
+        flip_test=flip_test,
+        min_detection_score=0.001,
+        max_pictures=1,
+        max_people=100,
+        log_level="warning",
     )
     options = EvaluateOptions(images, annotations, boxes, url, every, html, worst, fit_images, fit_annotations, as_json)
     raise typer.Exit(run(options, settings))

@@ -7,8 +7,9 @@ import pytest
 
 from posewire.evaluation.annotations import Annotations
 from posewire.evaluation.joints import JOINT_NAMES, Joints, find_people
-from posewire.evaluation.reliability import Curve, Reliability, fit
+from posewire.evaluation.reliability import Reliability, fit
 from posewire.evaluation.summary import score_run, summarise
+from posewire.vision.scores import ScoreCurve
 from tests.evaluation.made import BOX, KEYPOINTS, annotation, answer, make_set
 
 AREA = 110_000.0
@@ -101,4 +102,4 @@ def test_a_curve_is_finite_where_scores_never_err() -> None:
     curve = fit(np.array([0.1, 0.2, 0.8, 0.9], np.float32), np.array([False, False, True, True]))
     assert np.isfinite([curve.scale, curve.shift]).all()
     assert curve.scale > 1
-    assert Curve(1, 0)(np.array([0, 0.5, 1], np.float32)) == pytest.approx([0, 0.5, 1], abs=1e-5)
+    assert ScoreCurve(1, 0)(np.array([0, 0.5, 1], np.float32)) == pytest.approx([0, 0.5, 1], abs=1e-5)

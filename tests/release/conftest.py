@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_store.release.about import read_about
-from model_store.release.artefacts import Network
+from model_store.release.artefacts import network_of
 from model_store.release.request import Request
 from posewire.evaluation.annotations import Annotations
 from posewire.models.litehrnet.safetensors import write_safetensors
@@ -47,12 +47,13 @@ def make_request(work: Path, tmp_path: Path) -> MakeRequest:
     def make(
         *, store: Path | None = None, name: str = "tiny", checkpoint: Path | None = None, other: bool = False,
         variant: str = VARIANT, size: tuple[int, int] = (64, 64), force: str | None = None, default: bool = False,
+        files_of: str | None = None,
     ) -> Request:  # fmt: skip
-        network = Network.of(checkpoint or work / "random.safetensors", variant, *size)
+        network = network_of(checkpoint or work / "random.safetensors", variant, *size, sigma=2.0, sigmoid=True)
         held_out, more = (Annotations(work / n / "annotations.json", work / n / "images") for n in ("set", "other"))
         about = read_about(work / "about.toml")
         chosen = store or tmp_path / "store"
-        return Request(chosen, name, network, 2.0, about, held_out, "made up", more if other else None, force, default)
+        return Request(chosen, name, network, about, held_out, "made up", more if other else None, force, default, files_of)
 
     return make
 

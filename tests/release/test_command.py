@@ -35,10 +35,9 @@ def test_a_model_comes_into_a_store(work: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((ModelStore().root / "checkpoints/detector.pt",), ["detector.pt", "not this network's weights"]),
         ((ModelStore().root / "manifest.toml",), ["manifest.toml", "not a checkpoint"]),
         (("random", "--variant", "litehrnet-19"), ["litehrnet-19", "litehrnet-18"]),
-        (("random", "--variant", "persondet"), ["not the detector's weights"]),
+        (("random", "--variant", "rtmdet-nano-lean", "--height", "64"), ["random.safetensors", "not this network's weights"]),
         (("random", "--height", "50"), ["multiples of 32"]),
         (("random", "--name", "litehrnet18-128x96"), ["litehrnet18-128x96", "another name"]),
         (("random", "--name", "../x"), ["name", "../x"]),

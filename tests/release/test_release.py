@@ -1,27 +1,29 @@
 """What is released serves; what is worse, or fails half-way, leaves the store as it was."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from model_store.release import places
 from model_store.release.steps import release
 from posewire.errors import ModelError, PosewireError
-from posewire.evaluation.reliability import Curve
 from posewire.models.litehrnet.checkpoint import read_checkpoint
+from posewire.models.litehrnet.safetensors import write_safetensors
 from posewire.models.store import ModelStore
+from posewire.vision.scores import ScoreCurve
+from tests.models.test_rtmdet import random_detector
 from tests.pictures import ASTRONAUT
 from tests.release.conftest import MakeRequest, contents
 from tests.test_cli import posewire
 
 ROOT = Path(__file__).parents[2]
+LEAN = "rtmdet-nano-lean"
 
 
 def quiet(line: str) -> None:
@@ -127,29 +129,50 @@ def test_scores_are_calibrated_on_pictures_of_the_training(make_request: MakeReq
     said: list[str] = []
     request = make_request(other=True)
     release(request, said.append)
-    told = "\n".join(said)
-    assert "scores as sigmoid(" in told
-    assert "fitted on 16 people of the training" in told
+    [line] = [line for line in said if "scores as sigmoid(" in line]
+    assert "keypoints of pictures of the training" in line
     card = (request.store / request.files["card"]).read_text()
     assert "Scores as sigmoid(" in card
-    ModelStore(request.store).verify(ModelStore(request.store).manifest.get("tiny"))
+    store = ModelStore(request.store)
+    spec = store.manifest.get("tiny", "pose")
+    store.verify(spec)
+    assert (spec.output.calibration is not None) == line.endswith("; taken")
 
 
-def test_the_detector_is_released_too(make_request: MakeRequest, whole_store: Path) -> None:
-    checkpoint = ModelStore().root / "checkpoints/detector.pt"
-    request = make_request(store=whole_store, name="people-320", checkpoint=checkpoint, variant="persondet", size=(320, 320), default=True)
-    release(request, quiet)
+def test_a_detector_is_released_and_shares_its_file_with_another_size(make_request: MakeRequest, whole_store: Path, tmp_path: Path) -> None:
+    checkpoint, other = tmp_path / "detector.safetensors", tmp_path / "other.safetensors"
+    for seed, path in enumerate((checkpoint, other)):
+        path.write_bytes(write_safetensors(random_detector(LEAN, seed), {}))
+    how = {"store": whole_store, "variant": LEAN, "force": "a test"}
+    release(make_request(**how, name="people-96", checkpoint=checkpoint, size=(96, 96), default=True), quiet)
+    large = make_request(**how, name="people-128", checkpoint=checkpoint, size=(128, 160), files_of="people-96")
+    release(large, quiet)
     store = ModelStore(whole_store)
-    spec = store.manifest.default("detector")
-    assert (spec.name, [a.metric for a in spec.accuracy]) == ("people-320", ["person AP (boxes)", "person AP50 (boxes)"])
-    assert hashlib.sha256(store.verified_bytes(spec)).hexdigest() == spec.sha256
-    assert store.manifest.default("pose").name == "litehrnet18-128x96"
+    small = store.manifest.default("detector")
+    assert (small.name, [a.metric for a in small.accuracy]) == ("people-96", ["person AP (boxes)", "person AP50 (boxes)"])
+    spec = store.manifest.get("people-128", "detector")
+    assert (spec.file, spec.sha256, spec.input.height, spec.input.width) == (small.file, small.sha256, 128, 160)
+    assert (whole_store / "cards/people-128.md").read_text().startswith("# people-128\n")
+    before = contents(whole_store)
+    with pytest.raises(ModelError, match="the file of people-96 is of another network"):
+        release(make_request(**how, name="people-64", checkpoint=other, size=(64, 64), files_of="people-96"), quiet)
+    with pytest.raises(ModelError, match="'people-1', whose files are to be shared, is not a model of "):
+        release(make_request(**how, name="people-64", checkpoint=checkpoint, size=(64, 64), files_of="people-1"), quiet)
+    assert contents(whole_store) == before
+    done = posewire("predict", ASTRONAUT, "--json", model_store=str(whole_store), detector="people-128", min_detection_score="0")
+    assert done.returncode == 0, done.stderr
 
 
-def test_calibrated_scores_are_the_curve_of_the_scores(make_request: MakeRequest) -> None:
-    network, curve = make_request().network, Curve(1.7, -0.4)
-    batch = np.random.default_rng(1).normal(size=(1, 3, 64, 64)).astype(np.float32)
-    sessions = [onnxruntime.InferenceSession(n.onnx(), providers=["CPUExecutionProvider"]) for n in (network, network.with_scores(curve))]
-    raw, changed = (session.run(["heatmaps"], {"input": batch})[0] for session in sessions)
-    assert np.ptp(raw) > 0.1
-    np.testing.assert_allclose(changed, curve(raw.ravel()).reshape(raw.shape), atol=1e-4)
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_served_scores_are_the_calibration_of_the_network_s(make_request: MakeRequest, scale: float) -> None:
+    curve = ScoreCurve(scale, -0.4)
+    answers = []
+    for calibration, name in ((None, "raw"), (curve, "fitted")):
+        request = replace(make_request(name=name), calibration=calibration)
+        release(request, quiet)
+        done = posewire("predict", ASTRONAUT, "--json", model_store=str(request.store), pose=name)
+        assert done.returncode == 0, done.stderr
+        answers.append([k["score"] for person in json.loads(done.stdout)["people"] for k in person["keypoints"]])
+    raw, calibrated = (np.array(scores, np.float32) for scores in answers)
+    assert np.ptp(raw) > 0.01
+    np.testing.assert_allclose(calibrated, curve(raw), atol=2e-3)  # answers are rounded

@@ -15,12 +15,13 @@ from posewire.evaluation.annotations import Annotations, Row, other_set
 from posewire.evaluation.joints import Joints, find_people
 from posewire.evaluation.page import page
 from posewire.evaluation.predicting import Boxes, Source, predict_all
-from posewire.evaluation.reliability import Curve, fit
+from posewire.evaluation.reliability import fit
 from posewire.evaluation.summary import Run, Summary, run_as_json, score_run, summarise
 from posewire.evaluation.text import lines
 from posewire.evaluation.worst import worst
 from posewire.files import write_atomically
 from posewire.telemetry.logs import configure_logging
+from posewire.vision.scores import ScoreCurve
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _runs(data: Annotations, options: EvaluateOptions, settings: Settings) -> It
             yield rows, score_run(data, rows, boxes, None if options.url else flip)
 
 
-def _curve(other: Annotations, settings: Settings, options: EvaluateOptions) -> Curve:
+def _curve(other: Annotations, settings: Settings, options: EvaluateOptions) -> ScoreCurve:
     with progress(len(other.pictures), "pictures to fit on") as advance:
         [rows] = predict_all(other.pictures, [options.boxes], Source(settings, options.url), advance)
     joints = Joints.of(find_people(other.pictures, rows))

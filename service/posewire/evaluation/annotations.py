@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
@@ -99,10 +100,27 @@ class Annotations:
 
     def box_ap(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Average precision of the people's boxes, 0..1, by COCO's protocol, ordered by `box_score`."""
-        fixed = [
-            {"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows
-        ]
-        return self._score(self._coco, fixed, "bbox", _BOX_NAMES)
+        return self._score(self._coco, _as_boxes(rows), "bbox", _BOX_NAMES)
+
+    def judged_boxes(self, rows: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """The detector's scores (n,) float32 of boxes, and whether each is right: COCO's matching at an IoU of 0.5, the surest first.
+
+        Boxes on crowds, which COCO neither counts nor blames, are left out.
+        """
+        from pycocotools.cocoeval import COCOeval
+
+        if not rows:
+            return np.empty(0, np.float32), np.empty(0, np.bool_)
+        with _quiet():
+            run = COCOeval(self._coco, self._coco.loadRes(_as_boxes(rows)), "bbox")
+            run.params.imgIds, run.params.catIds = [p.image_id for p in self.pictures], [_PERSON]
+            run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
+            run.evaluate()
+        images = [image for image in run.evalImgs if image is not None]
+        scores = np.concatenate([image["dtScores"] for image in images]).astype(np.float32)
+        right = np.concatenate([image["dtMatches"][0] > 0 for image in images])
+        counted = np.concatenate([~image["dtIgnore"][0].astype(bool) for image in images])
+        return scores[counted], right[counted]
 
     def _without(self, counts: Callable[[int], bool]) -> Any:
         """The annotations, those who do not count marked as COCO marks people without keypoints."""
@@ -149,6 +167,11 @@ def other_set(data: Annotations, images: Path | None, annotations: Path | None, 
     if shared is not None:
         raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
     return found
+
+
+def _as_boxes(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows as COCO takes boxes."""
+    return [{"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows]
 
 
 def _pictures(content: Any, folder: Path) -> list[Picture]:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from posewire.types import FloatArray
+from posewire.vision.scores import ScoreCurve, logit, sigmoid
 
 BINS: Final = 10  # of equal width
 
-_FLOOR = 1e-6  # a score of 0 or 1 has no logit
+_SMALL = 1e-6  # a step that changes nothing any more
 _STEPS = 50  # Newton's; it takes about six
 _PRIOR = 1e-3  # keeps the curve finite where scores tell right from wrong without fail
 
@@ -52,45 +53,21 @@ class Reliability:
         return cls(ece, float(((scores - right) ** 2).sum(dtype=np.float64)) / count, tuple(bins))
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Platt's: score to sigmoid(scale logit(score) + shift); it keeps the order of scores."""
-
-    scale: float
-    shift: float
-
-    def __call__(self, scores: FloatArray) -> FloatArray:
-        """Scores (n,) as the chances that their joints are right."""
-        return np.asarray(_sigmoid(self.scale * _logit(scores) + self.shift), np.float32)
-
-
-def fit(scores: FloatArray, right: npt.NDArray[np.bool_]) -> Curve:
+def fit(scores: FloatArray, right: npt.NDArray[np.bool_]) -> ScoreCurve:
     """The curve of the greatest likelihood on these joints: of pictures that nothing is reported on.
 
     Args:
         scores: (n,) float32, 0..1.
         right: (n,) whether the joint is right.
     """
-    x = np.stack([_logit(scores), np.ones(len(scores))], 1)
+    x = np.stack([logit(scores), np.ones(len(scores))], 1)
     weights = np.array([1.0, 0.0])
     prior = _PRIOR * np.eye(2)
     for _ in range(_STEPS):
-        chance = _sigmoid(x @ weights)
+        chance = sigmoid(x @ weights)
         gradient = x.T @ (chance - right) + prior @ (weights - [1.0, 0.0])
         step = np.linalg.solve((x * (chance * (1 - chance))[:, None]).T @ x + prior, gradient)
         weights = weights - np.clip(step, -1, 1)
-        if np.abs(step).max() < _FLOOR:
+        if np.abs(step).max() < _SMALL:
             break
-    return Curve(float(weights[0]), float(weights[1]))
-
-
-_Vector = npt.NDArray[np.float64]
-
-
-def _sigmoid(z: _Vector) -> _Vector:
-    return np.asarray(0.5 * (1 + np.tanh(z / 2)), np.float64)  # does not overflow
-
-
-def _logit(scores: FloatArray) -> _Vector:
-    safe = np.clip(scores.astype(np.float64), _FLOOR, 1 - _FLOOR)
-    return np.asarray(np.log(safe / (1 - safe)), np.float64)
+    return ScoreCurve(float(weights[0]), float(weights[1]))

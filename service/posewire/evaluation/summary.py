@@ -9,7 +9,8 @@ import numpy as np
 from posewire.evaluation.annotations import Annotations, Person, Row
 from posewire.evaluation.joints import JOINT_NAMES, Found, Joints, find_people
 from posewire.evaluation.predicting import Boxes
-from posewire.evaluation.reliability import Curve, Reliability
+from posewire.evaluation.reliability import Reliability
+from posewire.vision.scores import ScoreCurve
 
 Figures = Mapping[str, float]
 
@@ -56,7 +57,7 @@ class Summary:
     sizes: Mapping[str, Figures]
     occlusion: Mapping[str, Figures]
     reliability: Reliability
-    calibrated: tuple[Curve, Reliability] | None  # by a curve that was fitted on other pictures
+    calibrated: tuple[ScoreCurve, Reliability] | None  # by a curve that was fitted on other pictures
     everyone: Sequence[Found]
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def score_run(data: Annotations, rows: Sequence[Row], boxes: Boxes, flip_test: b
     return Run(boxes, flip_test, data.keypoint_ap(rows), data.box_ap(rows) if boxes == "detector" else None)
 
 
-def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: Curve | None = None) -> Summary:
+def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: ScoreCurve | None = None) -> Summary:
     """All figures of a run.
 
     Args:

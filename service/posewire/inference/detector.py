@@ -74,6 +74,7 @@ class Detector:
         self.spec = spec
         self.session = session
         self._layout = LAYOUTS[spec.output.layout]
+        self._curve = spec.output.calibration.curve if spec.output.calibration else None
         self._input = ModelFeed(spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
@@ -93,10 +94,14 @@ class Detector:
     def finish(self, raw: FloatArray, scale: float, frame: Frame, min_score: float, most: int) -> Detections:
         """The best `most` people of at least `min_score`, after suppression, in pixels of the upright picture."""
         boxes, scores = self._layout(raw, self.spec)
-        candidates = np.flatnonzero(scores >= min_score)
+        curve = self._curve
+        # What is calibrated are the few candidates, not all cells.
+        candidates = np.flatnonzero(scores >= (min_score if curve is None else curve.raw(min_score)))
         if len(candidates) > _MOST_CANDIDATES:
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[:_MOST_CANDIDATES]]
         boxes, scores = clip_boxes(boxes[candidates] / np.float32(scale), frame.width, frame.height), scores[candidates]
+        if curve is not None:
+            scores = curve(scores)
         solid = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(1))  # a box that lies outside is clipped to nothing
         kept = solid[non_maximum_suppression(boxes[solid], scores[solid], self.spec.nms_iou)][:most]
         return Detections(boxes[kept], scores[kept])

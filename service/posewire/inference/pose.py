@@ -37,6 +37,7 @@ class PoseEstimator:
         on_kernels = isinstance(session, KernelSession)
         self.weights: WeightsFile = (spec.kernels if on_kernels else None) or spec
         self._input = ModelFeed(for_kernels(spec.input) if on_kernels else spec.input)
+        self._curve = spec.output.calibration.curve if spec.output.calibration else None
         self._keypoints_of: Callable[[FloatArray | UInt8Array], tuple[FloatArray, FloatArray]]
         if isinstance(spec.output, HeatmapOutput):
             self._keypoints_of = partial(self._decoded, spec.output, decoder(decoding, spec.output.sigma), flip_test)
@@ -51,6 +52,8 @@ class PoseEstimator:
     def infer(self, batch: Sequence[UInt8Array]) -> list[Keypoints]:
         """Crops (h, w, 3) uint8 RGB to keypoints in crop pixels, one a crop."""
         xy, scores = self._keypoints_of(self._input(batch))
+        if self._curve is not None:
+            scores = self._curve(scores)
         return [Keypoints(points, s) for points, s in zip(xy, scores, strict=True)]
 
     def _decoded(

@@ -17,6 +17,7 @@ from pydantic import (
 from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.models.litehrnet.spec import VARIANTS
 from posewire.types import InputFormat
+from posewire.vision.scores import ScoreCurve
 
 Task: TypeAlias = Literal["pose", "detector"]
 
@@ -79,7 +80,25 @@ class ModelInput(Entry):
     std: tuple[Positive, Positive, Positive]  # of channels 0..255
 
 
-class HeatmapOutput(Entry):
+class Calibration(Entry):
+    """Platt scaling of scores: sigmoid(scale logit(score) + shift) is the chance of being right."""
+
+    scale: Positive
+    shift: FiniteFloat
+
+    @property
+    def curve(self) -> ScoreCurve:
+        """What applies it."""
+        return ScoreCurve(self.scale, self.shift)
+
+
+class _Output(Entry):
+    """What a network gives."""
+
+    calibration: Calibration | None = None  # of the scores; None: they are served as the network gives them
+
+
+class HeatmapOutput(_Output):
     """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1."""
 
     layout: Literal["heatmaps"]
@@ -88,14 +107,14 @@ class HeatmapOutput(Entry):
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
 
 
-class KeypointOutput(Entry):
+class KeypointOutput(_Output):
     """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph by DARK."""
 
     layout: Literal["keypoints"]
     sigma: Positive  # heatmap pixels: of the Gaussian that the graph smooths with
 
 
-class DetectorOutput(Entry):
+class DetectorOutput(_Output):
     """(batch, N, …) float32 candidates.
 
     `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
