@@ -1,5 +1,6 @@
 """Which of a model's files runs, and that the choice is never silent."""
 
+import hashlib
 import logging
 import shutil
 from pathlib import Path
@@ -13,12 +14,16 @@ from posewire.inference.cpu import multiplies_bytes_exactly
 from posewire.inference.device import CPU_PROVIDER, CUDA_PROVIDER
 from posewire.inference.engine import Engine, load_engine
 from posewire.kernels.detection import LEVEL
+from posewire.kernels.folded import fold, write
 from posewire.kernels.library import FILE, load_kernels
+from posewire.models.litehrnet.graph import compile_graph
+from posewire.models.litehrnet.spec import get_variant
 from posewire.models.specs import Task
 from posewire.models.store import ModelStore, default_root
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame
 from tests.inference.machine import Machine
+from tests.models.test_graph import random_state
 from tests.pictures import astronaut
 
 vnni = pytest.mark.skipif(not multiplies_bytes_exactly(), reason="this processor has no VNNI")
@@ -52,6 +57,30 @@ def test_the_kernels_run_the_shipped_model_and_find_the_same_keypoints() -> None
     crops = list(np.random.default_rng(0).integers(0, 256, (4, spec.input.height, spec.input.width, 3), dtype=np.uint8))
     for ours, theirs in zip(kernels.infer(crops), onnx.infer(crops), strict=True):
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+        np.testing.assert_allclose(ours.xy, theirs.xy, atol=0.1)
+
+
+@built
+def test_the_kernels_run_a_naive_network_and_find_the_same_keypoints(tmp_path: Path) -> None:
+    store = copy_of_the_store(tmp_path)
+    spec = ModelStore().manifest.default("pose")
+    variant = get_variant("wider-naive-litehrnet-18")
+    state = random_state(variant)
+    graph = compile_graph(variant, state, spec.input.height, spec.input.width).SerializeToString()
+    assert spec.kernels is not None
+    manifest = (store / "manifest.toml").read_text()
+    for weights, content in ((spec, graph), (spec.kernels, write(fold(variant, state, sigmoid=False)))):
+        (store / weights.file).write_bytes(content)
+        manifest = manifest.replace(weights.sha256, hashlib.sha256(content).hexdigest())
+        manifest = manifest.replace(f"bytes = {weights.bytes}\n", f"bytes = {len(content)}\n")
+    (store / "manifest.toml").write_text(manifest)
+    kernels, onnx = (
+        load_engine(load_settings({}, model_store=store, pose_runtime=name), Metrics()).pose for name in ("auto", "onnxruntime")
+    )
+    assert kernels.session.provider.startswith("PosewireKernels")
+    crops = list(np.random.default_rng(0).integers(0, 256, (4, spec.input.height, spec.input.width, 3), dtype=np.uint8))
+    for ours, theirs in zip(kernels.infer(crops), onnx.infer(crops), strict=True):
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4 * np.abs(theirs.scores).max())
         np.testing.assert_allclose(ours.xy, theirs.xy, atol=0.1)
 
 
