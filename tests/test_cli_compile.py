@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from posewire.kernels.folded import fold, write
 from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.passes import Passes
@@ -46,6 +47,16 @@ def test_a_checkpoint_becomes_a_graph_that_computes_the_same(tmp_path: Path) -> 
     ]
     expected = run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2))
     np.testing.assert_array_equal(run(onnx.load_from_string(content), pictures(2)), expected)
+
+
+def test_a_naive_checkpoint_becomes_weights_for_the_kernels(tmp_path: Path) -> None:
+    variant = get_variant("wider-naive-litehrnet-18")
+    state = random_state(variant)
+    write_checkpoint(tmp_path / "net.safetensors", state)
+    options = ("--variant", variant.name, "--out", tmp_path / "kernels.safetensors")
+    done = posewire("models", "compile", tmp_path / "net.safetensors", *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kernels.safetensors").read_bytes() == write(fold(variant, state, sigmoid=False))
 
 
 def test_options_reach_the_graph(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.models.test_graph import assert_equal, random_state, run
 
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the kernels are not built: no C++ compiler was here")
 
+SUPPORTED = ["litehrnet-18", "litehrnet-30", "wider-naive-litehrnet-18"]
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -48,7 +49,7 @@ def session(
 
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("size", [(96, 64), (64, 96), (32, 32), (160, 128)])
-@pytest.mark.parametrize("name", ["litehrnet-18", "litehrnet-30"])
+@pytest.mark.parametrize("name", SUPPORTED)
 def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, int], level: str) -> None:
     variant = get_variant(name)
     plain = compile_graph(variant, random_state(variant), *size, GraphOptions(passes=Passes.none()))
@@ -57,12 +58,13 @@ def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, i
 
 
 @pytest.mark.parametrize("level", levels())
-@pytest.mark.parametrize(("sigmoid", "keypoints"), [(True, 17), (False, 16), (True, 1)])
-def test_sigmoids_and_other_numbers_of_keypoints(sigmoid: bool, keypoints: int, level: str) -> None:
-    variant = get_variant("litehrnet-18", keypoints)
+@pytest.mark.parametrize("name", ["litehrnet-18", "wider-naive-litehrnet-18"])
+@pytest.mark.parametrize(("sigmoid", "keypoints"), [(True, 17), (False, 16), (False, 17), (True, 1)])
+def test_heatmaps_are_those_of_the_compiled_graph(name: str, sigmoid: bool, keypoints: int, level: str) -> None:
+    variant = get_variant(name, keypoints)
     graph = compile_graph(variant, random_state(variant), 64, 64, GraphOptions(sigmoid=sigmoid))
     batch = pictures(1, 64, 64)
-    found = session("litehrnet-18", 64, 64, sigmoid=sigmoid, keypoints=keypoints, kernels=load_kernels(level=level)).run(batch)
+    found = session(name, 64, 64, sigmoid=sigmoid, keypoints=keypoints, kernels=load_kernels(level=level)).run(batch)
     assert_equal(found, run(graph, normalised(batch)))
 
 
@@ -84,6 +86,15 @@ def test_a_view_of_a_picture_is_read_as_it_looks() -> None:
 
 def test_no_pictures_give_no_heatmaps() -> None:
     assert session("litehrnet-18", 64, 64).run(pictures(0, 64, 64)).shape == (0, 17, 16, 16)
+
+
+def test_a_naive_network_gives_the_same_heatmaps_again() -> None:
+    """Its blocks work in place: whatever one run left behind must not reach the next."""
+    network = session("wider-naive-litehrnet-18", 64, 96)
+    first, other = pictures(2, 64, 96)[:, None]
+    expected = network.run(first)
+    network.run(other)
+    np.testing.assert_array_equal(network.run(first), expected)
 
 
 def test_runs_side_by_side_do_not_disturb_each_other() -> None:
@@ -109,7 +120,7 @@ def test_a_size_that_the_branches_cannot_halve_is_refused() -> None:
 
 
 def test_variants_without_kernels_say_so() -> None:
-    assert {name for name in VARIANTS if supports(get_variant(name))} == {"litehrnet-18", "litehrnet-30"}
+    assert {name for name in VARIANTS if supports(get_variant(name))} == set(SUPPORTED)
     with pytest.raises(ModelError, match="naive-litehrnet-18 cannot run on Posewire's kernels"):
         session("naive-litehrnet-18", 64, 64)
 

@@ -1,6 +1,6 @@
-"""The block that Lite-HRNet is made of: conditional channel weighting, in place."""
+"""The two kinds of block that the Lite-HRNet family is made of, in place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +9,11 @@ from posewire.kernels.layers import LayerBuilder, Map, whole
 from posewire.kernels.memory import Place
 from posewire.kernels.program import Flag, Kind
 from posewire.models.litehrnet.channels import shuffled
+from posewire.types import FloatArray
 
 
-def block(layers: LayerBuilder, key: str, maps: Sequence[Map]) -> list[Map]:
-    """Weighting across resolutions, a depthwise 3x3, weighting by the map's mean, then the shuffle.
+def lite_block(layers: LayerBuilder, key: str, maps: Sequence[Map]) -> list[Map]:
+    """Conditional channel weighting: weighting across resolutions, a depthwise 3x3, weighting by the map's mean, then the shuffle.
 
     The maps themselves change; what is returned are their channels' new names. The weights by the mean stay beside the map, for
     whoever reads it next.
@@ -25,7 +26,49 @@ def block(layers: LayerBuilder, key: str, maps: Sequence[Map]) -> list[Map]:
         mean = _weigh(layers, f"{key}.depthwise_convs.{branch}.conv", work, gates.at(at), stride, work.height // worked[-1].height)
         _weigh_by_mean(layers, f"{key}.spatial_weighting.{branch}", work, mean)
         at += work.channels
-    return [replace(source, order=shuffled(source.order, source.channels // 2)) for source in maps]
+    return [_shuffled(source) for source in maps]
+
+
+def naive_block(layers: LayerBuilder, key: str, source: Map) -> Map:
+    """ShuffleNetV2's block (arXiv 1807.11164): 1x1, depthwise 3x3, 1x1 on half of the channels, then the shuffle.
+
+    The map itself changes; the result is the same map with its channels' new names. `layers` has the weights `in_whole_vectors`.
+    """
+    work = _worked(source)
+    work = replace(work, order=np.concatenate([work.order, np.arange(work.channels, whole(work.channels))]))
+    expand, filtering, reduce = (f"{key}.branch2.{number}.conv" for number in range(3))
+    inner = layers.pointwise(work, expand, layers.new(work.height, work.width, np.arange(work.channels)), Flag.RELU)
+    layers.separable(inner, (filtering, reduce), work, 1, Flag.RELU)
+    return _shuffled(source)
+
+
+def in_whole_vectors(state: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """A network's weights, with naive blocks of as many channels as whole vectors hold: those that come in addition pass.
+
+    The kernels write whole vectors, and the half that a block works on may end within one. The rest of that vector belongs to the
+    other half, which has to stay: it goes through the block's convolutions unchanged. A rectifier leaves it alone, for a block's
+    input was rectified too.
+    """
+    widened = dict(state)
+    for key in state:
+        name, _, parameter = key.rpartition(".")
+        if ".branch2." in key and parameter == "weight":
+            widened[key], widened[f"{name}.bias"] = _with_passing(state[key], state[f"{name}.bias"])
+    return widened
+
+
+def _with_passing(weight: FloatArray, bias: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A convolution (C, C, 1, 1), or a depthwise one (C, 1, k, k), with `whole(C)` channels; the new ones pass."""
+    added = np.arange(len(bias), whole(len(bias)))
+    room, depthwise = (0, len(added)), weight.shape[1] == 1
+    weight = np.pad(weight, (room, (0, 0) if depthwise else room, (0, 0), (0, 0)))
+    middle = weight.shape[-1] // 2
+    weight[added, 0 if depthwise else added, middle, middle] = 1
+    return weight, np.pad(bias, room)
+
+
+def _shuffled(source: Map) -> Map:
+    return replace(source, order=shuffled(source.order, source.channels // 2))
 
 
 def _worked(source: Map) -> Map:

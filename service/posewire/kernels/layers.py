@@ -1,15 +1,15 @@
 """Layers on feature maps whose channels may stand in any order, as operations of a program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from posewire.kernels.folded import Folded
 from posewire.kernels.memory import Place
 from posewire.kernels.program import Flag, Kind, ProgramBuilder
+from posewire.types import FloatArray
 
 _LANES: Final = 8  # floats: outputs come in whole vectors of so many
 _WIDEST_PANEL: Final = 10  # vectors
@@ -52,9 +52,9 @@ class Map:
 class LayerBuilder:
     """Writes layers with a network's weights into a program."""
 
-    def __init__(self, program: ProgramBuilder, folded: Folded) -> None:
+    def __init__(self, program: ProgramBuilder, state: Mapping[str, FloatArray]) -> None:
         self.program = program
-        self._state = folded.state
+        self._state = state
 
     def weight(self, key: str) -> Vector:
         """(O, I / groups, k, k) float32."""
@@ -124,9 +124,9 @@ class LayerBuilder:
         """`factor` times the map, its channels in another order, + `coarse` in that order, each pixel of it as 2x2."""
         out = self.new(source.height, source.width, order)
         picks = np.argsort(source.order)[order].astype(np.int32)
-        # Room for the tables of AVX-512, or for a row without it.
+        # Room for the tables of AVX-512, which is more than the weights take without it.
         vectors = -(-source.channels // 16)
-        scratch = self.program.buffer(max(32 * vectors * -(-vectors // 2), (source.width + 1) * source.channels))
+        scratch = self.program.buffer(32 * vectors * -(-vectors // 2))
         self.program.add(
             Kind.GATHER,
             *(source.place, self.program.constant(picks), source.scale, coarse.place if coarse else None),

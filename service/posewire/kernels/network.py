@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posewire.errors import ModelError
-from posewire.kernels.blocks import block
+from posewire.kernels.blocks import in_whole_vectors, lite_block, naive_block
 from posewire.kernels.folded import Folded
 from posewire.kernels.layers import LayerBuilder, Map, Order, whole
 from posewire.kernels.program import Flag, Kind, Program, ProgramBuilder
@@ -28,7 +28,7 @@ _STRIDE: Final = 4  # picture pixels of a heatmap pixel
 
 def supports(variant: Variant) -> bool:
     """Whether the kernels have what a variant is made of."""
-    return variant.block == "lite" and variant.blocks == 2 and variant.stem_channels == _STEM and not any(c % 8 for c in variant.channels)
+    return variant.blocks == 2 and variant.stem_channels == _STEM and not any(c % 8 for c in variant.channels)
 
 
 def plan(folded: Folded, height: int, width: int, mean: Sequence[float], std: Sequence[float]) -> Program:
@@ -62,7 +62,7 @@ class _Planner:
     def __init__(self, folded: Folded) -> None:
         self._variant, self._sigmoid = folded.variant, folded.sigmoid
         self._program = ProgramBuilder()
-        self._layers = LayerBuilder(self._program, folded)
+        self._layers = LayerBuilder(self._program, in_whole_vectors(folded.state))
 
     def plan(self, height: int, width: int, mean: Channels, std: Channels) -> Program:
         maps = [self._stem(height, width, mean, std)]
@@ -70,8 +70,7 @@ class _Planner:
             maps = self._transition(f"backbone.transition{stage}", maps, self._variant.channels[: stage + 2])
             for module in range(modules):
                 key = f"backbone.stage{stage}.{module}"
-                for number in range(self._variant.blocks):
-                    maps = block(self._layers, f"{key}.layers.{number}", maps)
+                maps = self._blocks(f"{key}.layers", maps)
                 maps = self._fuse(f"{key}.fuse_layers", maps)
         self._finish(self._head(maps))
         return self._program.program(height, width, (self._variant.keypoints, height // _STRIDE, width // _STRIDE))
@@ -110,6 +109,14 @@ class _Planner:
                 maps.append(self._layers.separable(source, _pair(f"{key}.{branch}"), out, 1, Flag.RELU))
             else:
                 maps.append(sources[branch])
+        return maps
+
+    def _blocks(self, key: str, maps: list[Map]) -> list[Map]:
+        for number in range(self._variant.blocks):
+            if self._variant.block == "lite":
+                maps = lite_block(self._layers, f"{key}.{number}", maps)
+            else:
+                maps = [naive_block(self._layers, f"{key}.{branch}.{number}", source) for branch, source in enumerate(maps)]
         return maps
 
     def _fuse(self, key: str, maps: list[Map]) -> list[Map]:

@@ -52,15 +52,15 @@ void gather(const float* in, const int32_t* order, const float* scale, const flo
         }
     }
 #else
-    float *line = scratch, *weights = line + columns * channels;
+    float* weights = scratch;
     for (int c = 0; c < channels; c++) weights[c] = weight(c);
     for (int y = 0; y < rows; y++) {
-        for (int x = 0; x < columns; x++, in += channels)
-            for (int c = 0; c < channels; c++) line[x * channels + c] = in[order[c]];
         const float* low = coarse ? coarse + (y / 2) * (columns / 2) * channels : nullptr;
-        for (int x = 0; x < columns; x++)
+        for (int x = 0; x < columns; x++, in += channels)
             for (int c = 0; c < channels; c += 8, out += 8) {
-                Vec8 v = load<Vec8>(line + x * channels + c) * load<Vec8>(weights + c);
+                const int32_t* from = order + c;
+                Vec8 v{in[from[0]], in[from[1]], in[from[2]], in[from[3]], in[from[4]], in[from[5]], in[from[6]], in[from[7]]};
+                v *= load<Vec8>(weights + c);
                 if (low) v += load<Vec8>(low + (x / 2) * channels + c);
                 store(out, v);
                 if (rectified) store(rectified, positive(v)), rectified += 8;
