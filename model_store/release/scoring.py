@@ -10,6 +10,7 @@ from posewire.config import Settings, load_settings
 from posewire.evaluation.annotations import Annotations, Row
 from posewire.evaluation.predicting import Boxes, Source, predict_all
 from posewire.evaluation.summary import Run, Summary, score_run, summarise
+from posewire.models.choice import choose
 from posewire.models.specs import Task
 from posewire.models.store import open_store
 
@@ -115,4 +116,4 @@ def _person(boxes: Mapping[str, float], name: str, precision: str) -> Figure:
 
 
 def _detector(settings: Settings) -> str:
-    return settings.detector or open_store(settings).manifest.default("detector").name
+    return choose(settings, open_store(settings).manifest).detector.name
