@@ -24,7 +24,7 @@ def list_models(settings: Settings, *, as_json: bool) -> int:
         model = _model(entry)
         accuracy = "\n".join(f"{a.metric} {a.value:g} on {a.dataset}" for a in model.accuracy)
         star = " *" if _is_default(model.name, store) else ""
-        size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else ""
+        size = f"{total / 1e6:.1f} MB" if (total := _bytes(entry)) else ""
         shape = f"{model.input.height}x{model.input.width}"
         table.add_row(model.name + star, _state(entry, store), model.task, shape, size, model.licence, accuracy)
     table_console().print(table)
@@ -81,6 +81,12 @@ def _not_pulled(store: ModelStore) -> list[Download]:
 
 def _model(entry: ModelSpec | Download) -> PoseModel | DetectorModel:
     return entry.model if isinstance(entry, Download) else entry
+
+
+def _bytes(entry: ModelSpec | Download) -> int | None:
+    """The size of the ONNX file, or of all that is to be fetched; None: it is not known."""
+    sizes = [file.bytes for file in entry.files] if isinstance(entry, Download) else [entry.bytes]
+    return None if None in sizes else sum(size for size in sizes if size)
 
 
 def _state(entry: ModelSpec | Download, store: ModelStore) -> str:
