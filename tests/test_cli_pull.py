@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
+from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.spec import get_variant
 from tests.models.archives import ENTRY, INNER, end2end_model, member, zip_of
 from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
 from tests.models.file_server import FileServer, file_server
-from tests.models.test_graph import random_state
+from tests.models.ir_files import IR_POSE, folded_state, ir_of, write_ir
+from tests.models.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
 from tests.pictures import ASTRONAUT
 from tests.test_cli import posewire
 from tests.test_cli_compile import write_checkpoint
@@ -57,6 +60,27 @@ def test_a_pulled_checkpoint_places_keypoints(tmp_path: Path, settings: dict[str
     assert (shown["state"], shown["path"], shown["default"]) == ("pulled", str(weights), False)
     assert shown["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert shown["download"]["sha256_prefix"] == hashlib.sha256(server.content).hexdigest()[:8]
+
+
+def test_a_pulled_ir_places_keypoints(tmp_path: Path) -> None:
+    variant = get_variant("wider-naive-litehrnet-18")
+    state = folded_state(variant)
+    graph, weights = ir_of(variant, state)
+    write_ir(tmp_path, graph, weights, "noise-ir")
+    proofs = {"proof": whole(graph), "weights_proof": whole(weights).replace("\n", ", ")}
+    store = make_store(tmp_path / "store", IR_POSE.format(address="https://nowhere.invalid/a", **proofs))
+    settings = {"model_store": str(store), "cache_dir": str(tmp_path / "cache")}
+    size = f"{(len(graph) + len(weights)) / 1e6:.1f} MB"
+    assert size in posewire("models", "list", **settings).stdout
+    done = posewire("models", "pull", "noise-ir", model_mirror=str(tmp_path), **settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_POSE=noise-ir"
+    served = onnx.load(tmp_path / "cache" / "models" / "weights" / "noise-ir.onnx")
+    assert_equal(run(served, pictures(2)), run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2)))
+    found = json.loads(posewire("predict", ASTRONAUT, "--json", pose="noise-ir", **settings).stdout)
+    assert len(found["people"][0]["keypoints"]) == 17
+    shown = json.loads(posewire("models", "show", "noise-ir", "--json", **settings).stdout)
+    assert shown["download"]["weights"]["sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_another_folder_is_served_from_by_its_name(tmp_path: Path, settings: dict[str, str]) -> None:

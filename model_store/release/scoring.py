@@ -11,6 +11,7 @@ from posewire.evaluation.annotations import Annotations, Row
 from posewire.evaluation.predicting import Boxes, Source, predict_all
 from posewire.evaluation.reliability import Reliability
 from posewire.evaluation.summary import Run, Summary, score_run, summarise
+from posewire.models.choice import choose
 from posewire.models.specs import Task
 from posewire.models.store import open_store
 
@@ -89,4 +90,4 @@ def _figure(run: Run, name: str, how: str, options: str) -> Figure:
 
 
 def _detector(settings: Settings) -> str:
-    return settings.detector or open_store(settings).manifest.default("detector").name
+    return choose(settings, open_store(settings).manifest).detector.name

@@ -23,6 +23,9 @@ keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
 DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+ModelsOption = Annotated[
+    str | None, typer.Option(metavar="PAIR", help="A detector and a pose model by one word: fast, accurate or paper; see `models use`.")
+]
 TrackOption = Annotated[bool, typer.Option(help="Videos: give each person an identity; without, the detector runs on every frame.")]
 SmoothOption = Annotated[bool, typer.Option(help="Videos: take the jitter out of the keypoints; only with identities.")]
 DetectEveryOption = Annotated[int, typer.Option(min=1, help="Videos: the most frames between two runs of the detector.")]
@@ -44,6 +47,7 @@ def root(_: Annotated[bool, typer.Option("--version", callback=_version, is_eage
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = None,
+    models: ModelsOption = None,
     device: DeviceOption = None,
     workers: Annotated[int | None, typer.Option(help="Processes that run the models on a CPU; 0: threads do.", min=0, max=1024)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -51,7 +55,7 @@ def serve(
     """Serve the HTTP API until SIGTERM or Ctrl-C; what was accepted is finished first."""
     from posewire.commands.serve import serve as run
 
-    raise typer.Exit(run(load_settings(host=host, port=port, device=device, workers=workers, log_level=log_level)))
+    raise typer.Exit(run(load_settings(host=host, port=port, models=models, device=device, workers=workers, log_level=log_level)))
 
 
 @app.command()
@@ -69,6 +73,7 @@ def predict(
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
+    models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Find everyone in pictures and videos; prints a line each, or JSON (a line a picture or frame; format coco: one list).
@@ -80,7 +85,12 @@ def predict(
 
     options = PredictOptions(as_json, form, out, min_keypoint_score, Tracking(track, smooth, detect_every))
     settings = load_settings(
-        device=device, flip_test=flip_test, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
+        models=models,
+        device=device,
+        flip_test=flip_test,
+        min_detection_score=min_detection_score,
+        max_people=max_people,
+        log_level="warning",
     )
     raise typer.Exit(run(pictures, options, settings))
 
@@ -97,13 +107,16 @@ def watch(
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
+    models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Follow everyone before a camera: JSON Lines on standard output until Ctrl-C; connects again when the camera goes away."""
     from posewire.commands.predict_options import Tracking
     from posewire.commands.watch import watch as run
 
-    settings = load_settings(device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning")
+    settings = load_settings(
+        models=models, device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
+    )
     raise typer.Exit(run(source, out, min_keypoint_score, Tracking(track, smooth, detect_every), settings))
 
 
@@ -123,13 +136,15 @@ def evaluate(
     ] = None,
     fit_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
     as_json: JsonOption = False,
+    models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """COCO AP (pycocotools) of the shipped models or of a running service; errors by joint, size and occlusion; what scores mean."""
+    """COCO AP (pycocotools) of the chosen models or of a running service; errors by joint, size and occlusion; what scores mean."""
     from posewire.commands.evaluate import EvaluateOptions
     from posewire.commands.evaluate import evaluate as run
 
     settings = load_settings(
+        models=models,
         device=device,
         decoding=decoding,
         flip_test=flip_test,
@@ -144,26 +159,31 @@ def evaluate(
 
 @app.command()
 def bench(
-    model: Annotated[str | None, typer.Option(help="A name, an ONNX file or the kernels' .safetensors; the default pose model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name, an ONNX file or the kernels' .safetensors; none: the chosen pose model.")
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="The ONNX file to compare with.", exists=True, dir_okay=False)] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Items of a run; may be repeated [default: 1 and 8].")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Intra-op threads; may be repeated [default: 1].")] = None,
     rounds: Annotated[int, typer.Option(min=5, help="Times that everything runs.")] = 50,
     as_json: JsonOption = False,
+    models: ModelsOption = None,
 ) -> None:
     """Time a model against another file on this CPU, interleaved: ratios with their spread, and the noise."""
     from posewire.commands.bench import bench as run
     from posewire.commands.bench import model_file
 
-    raise typer.Exit(run(model_file(load_settings(), model), against, batch or [1, 8], threads or [1], rounds, as_json=as_json))
+    raise typer.Exit(
+        run(model_file(load_settings(models=models), model), against, batch or [1, 8], threads or [1], rounds, as_json=as_json)
+    )
 
 
 @app.command()
-def doctor(as_json: JsonOption = False, device: DeviceOption = None) -> None:
+def doctor(as_json: JsonOption = False, models: ModelsOption = None, device: DeviceOption = None) -> None:
     """Say what is installed, which device would be used and whether the models load and run."""
     from posewire.commands.doctor import doctor as run
 
-    raise typer.Exit(run(load_settings(device=device, log_level="warning"), as_json=as_json))
+    raise typer.Exit(run(load_settings(models=models, device=device, log_level="warning"), as_json=as_json))
 
 
 @keys_app.command("new")
@@ -179,7 +199,7 @@ def keys_new(name: Annotated[str, typer.Argument(help="Who will hold it: letters
 
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
-    """Every model of the store and every one that can be pulled, with its size, licence and measured accuracy."""
+    """Every model of the store and every one that can be pulled, with its size, licence and measured accuracy; and the pairs."""
     from posewire.commands.models import list_models
 
     raise typer.Exit(list_models(load_settings(), as_json=as_json))
@@ -191,6 +211,19 @@ def models_show(name: Annotated[str, typer.Argument(help="A model of `models lis
     from posewire.commands.models import show_model
 
     raise typer.Exit(show_model(load_settings(), name, as_json=as_json))
+
+
+@models_app.command("use")
+def models_use(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PAIR]", help="A pair of the manifest to keep for this user; default: forget the kept one.")
+    ] = None,
+) -> None:
+    """Choose a detector and a pose model by one word, for all later commands; without a word, show the pairs and which is in use."""
+    from posewire.commands.pairs import show_pairs, use_pair
+
+    settings = load_settings()
+    raise typer.Exit(show_pairs(settings) if name is None else use_pair(settings, name))
 
 
 @models_app.command("pull")

@@ -69,8 +69,13 @@ class Settings(BaseSettings):
     )
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto takes CUDA where it really loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
-    detector: str | None = Field(None, description="Name of the person detector in the manifest; empty: the manifest's default.")
-    pose: str | None = Field(None, description="Name of the pose model in the manifest; empty: the manifest's default.")
+    models: str | None = Field(
+        None,
+        description="Name of a pair of the manifest: fast, accurate or paper; empty: the pair that `posewire models use` keeps, else the "
+        "manifest's defaults.",
+    )
+    detector: str | None = Field(None, description="Name of a person detector in the manifest; it replaces that of the pair or default.")
+    pose: str | None = Field(None, description="Name of a pose model in the manifest; it replaces that of the pair or default.")
     workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,
         description="Processes of the service that run the models on a CPU, about 130 MB each; empty: one for each core that the "

@@ -229,4 +229,5 @@ class ModelsResponse(BaseModel):
     device: str
     device_reason: str
     workers: int
+    pair: str | None = Field(description="Name of the pair that both models are of; null: they are of no pair.")
     models: list[ModelOut]

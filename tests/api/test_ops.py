@@ -1,6 +1,7 @@
 """What operators ask: alive, ready, which models, how it goes."""
 
 import tomllib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from posewire.inference.costs import CostTable
 from posewire.models.store import default_root
 from tests.api.support import Api, StartApi, assert_problem, people_of
 from tests.conftest import MakeEngine
+from tests.models.downloads import POSE_NAME, make_store, other_pose, pair
 
 READINESS = ("/readyz", "/healthz")
 
@@ -60,6 +62,16 @@ async def test_the_lifespan_loads_what_the_settings_name(astronaut: bytes) -> No
         assert people_of(await client.post("/v1/pose", content=astronaut, headers={"Content-Type": "image/jpeg"}))
 
 
+@pytest.mark.parametrize(("chosen", "told"), [({"models": "both"}, "both"), ({"models": "both", "pose": "other-pose"}, None), ({}, None)])
+async def test_the_models_in_use_are_told_with_their_pair(tmp_path: Path, chosen: dict[str, str], told: str | None) -> None:
+    store = make_store(tmp_path / "store", other_pose(), pair("both"))
+    app = create_app(load_settings({}, model_store=store, cache_dir=tmp_path, device="cpu", threads=1, max_batch=1, **chosen))
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p") as client:
+        answer = (await client.get("/v1/models")).json()
+    assert answer["pair"] == told
+    assert answer["models"][1]["name"] == chosen.get("pose", POSE_NAME)
+
+
 async def test_while_it_drains_it_still_answers_but_sends_callers_elsewhere(api: Api, astronaut: bytes) -> None:
     assert "Connection" not in (await api.post(astronaut)).headers
     api.services.draining = True
@@ -92,7 +104,7 @@ async def test_the_models_are_those_of_the_manifest(api: Api) -> None:
     manifest = tomllib.loads((default_root() / "manifest.toml").read_text())
     entries = {entry["name"]: entry for entry in manifest["models"]}
     answer = (await api.client.get("/v1/models")).json()
-    assert answer.keys() == {"device", "device_reason", "workers", "models"}
+    assert answer.keys() == {"device", "device_reason", "workers", "pair", "models"}
     assert (answer["device"], answer["workers"]) == (api.engine.plan.device.value, api.engine.plan.workers)
     assert answer["device_reason"]
     assert [(m["task"], m["name"]) for m in answer["models"]] == [(task, manifest["defaults"][task]) for task in ("detector", "pose")]

@@ -4,10 +4,12 @@ import hashlib
 from pathlib import Path
 
 from posewire.models.manifest import load_manifest
-from posewire.models.store import default_root
+from posewire.models.pulled import manifest_text
+from posewire.models.store import ModelStore, default_root
 from tests.models.test_graph import HEIGHT, WIDTH
 
 FILE = bytes(range(256)) * 40
+DETECTOR_NAME, POSE_NAME = ModelStore().manifest.defaults.detector, ModelStore().manifest.defaults.pose
 DETECTOR = """
 [[downloads]]
 address = "{address}"
@@ -51,13 +53,26 @@ def prefix(content: bytes) -> str:
     return f'sha256_prefix = "{hashlib.sha256(content).hexdigest()[:8]}"'
 
 
-def make_store(root: Path, *downloads: str) -> Path:
-    """A store with the models that ship and these downloads."""
+def make_store(root: Path, *entries: str) -> Path:
+    """A store with the models that ship, and of downloads and pairs with these entries only."""
     shipped = default_root()
-    text = (shipped / "manifest.toml").read_text(encoding="utf-8").partition("[[downloads]]")[0]
+    models = (shipped / "manifest.toml").read_text(encoding="utf-8").partition("[[downloads]]")[0]
+    before, models = models.split("[[models]]", 1)
+    text = f"{before.partition('[pairs.')[0]}[[models]]{models}"
     root.mkdir(parents=True)
     for folder in ("weights", "cards"):
         (root / folder).symlink_to(shipped / folder)
-    (root / "manifest.toml").write_text(text + "".join(downloads), encoding="utf-8")
+    (root / "manifest.toml").write_text(text + "".join(entries), encoding="utf-8")
     load_manifest(root / "manifest.toml")
     return root
+
+
+def other_pose() -> str:
+    """An entry for the pose model that ships, as one of another name, without its kernels."""
+    spec = ModelStore().manifest.default("pose").model_copy(update={"name": "other-pose", "kernels": None})
+    return "\n" + manifest_text((spec,))
+
+
+def pair(name: str, pose: str = POSE_NAME, detector: str = DETECTOR_NAME) -> str:
+    """An entry for a pair."""
+    return f'\n[pairs.{name}]\ndetector = "{detector}"\npose = "{pose}"\nabout = "for {name} tests"\n'

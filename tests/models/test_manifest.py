@@ -6,6 +6,8 @@ from posewire.errors import ModelError
 from posewire.models.manifest import load_manifest
 from posewire.models.specs import DetectorSpec, HeatmapOutput, PoseSpec
 
+PAIR = '[pairs.both]\ndetector = "box"\npose = "dot"\nabout = "for tests"\n'
+
 
 def refusal(root: Path, old: str, new: str) -> str:
     """What `load_manifest` says about the store's manifest when `old` becomes `new`."""
@@ -93,6 +95,11 @@ def test_defaults_and_names(store_root: Path) -> None:
         ('pose = "dot"', 'pose = "tod"', "defaults.pose", "'tod' is not a pose model of the manifest; known: dot"),
         ('pose = "dot"', 'pose = "box"', "defaults.pose", "'box' is not a pose model of the manifest; known: dot"),
         ('detector = "box"', 'detector = "dot"', "defaults.detector", "'dot' is not a detector model of the manifest; known: box"),
+        ("[defaults]", PAIR.replace("box", "dot") + "[defaults]", "pairs.both.detector", "'dot' is not a detector model of the manifest"),
+        ("[defaults]", PAIR.replace("dot", "tod") + "[defaults]", "pairs.both.pose", "'tod' is not a pose model of the manifest"),
+        ("[defaults]", PAIR.replace("about", "abuot") + "[defaults]", "pairs.both.abuot", "unknown key"),
+        ("[defaults]", PAIR.replace("both", "default") + "[defaults]", "pairs.default", "stands for the manifest's [defaults]"),
+        ("[defaults]", PAIR.replace("both", '"b h"') + "[defaults]", "pairs.b h.[key]", "match pattern"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key(store_root: Path, old: str, new: str, key: str, said: str) -> None:

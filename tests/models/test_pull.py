@@ -10,15 +10,18 @@ import pytest
 
 from posewire.errors import ConfigError, PosewireError
 from posewire.models import fetch
-from posewire.models.manifest import load_manifest
+from posewire.models.litehrnet.spec import get_variant
+from posewire.models.manifest import Manifest, load_manifest
 from posewire.models.pull import pull
 from posewire.models.sources import open_client
 from posewire.models.store import ModelStore
 from tests.models.checkpoint_files import safetensors_file
 from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
 from tests.models.file_server import FileServer, file_server
+from tests.models.ir_files import IR_POSE, folded_state, ir_of, write_ir
 
 HALF = len(FILE) // 2
+WIDER = get_variant("wider-naive-litehrnet-18")
 Pull = Callable[..., ModelStore]
 
 
@@ -196,6 +199,48 @@ def test_mirrors_have_the_file_by_its_name(pull_box: Pull, root: Path, tmp_path:
     assert server.asked == []
     assert_whole(pull_box(mirror=f"{server.base}/models/"), root)
     assert server.asked[-1][0] == "/models/box.onnx"
+
+
+def ir_manifest(folder: Path, address: str, graph: bytes, weights: bytes) -> Manifest:
+    proofs = {"proof": whole(graph), "weights_proof": whole(weights).replace("\n", ", ")}
+    return load_manifest(make_store(folder, IR_POSE.format(address=address, **proofs)) / "manifest.toml")
+
+
+def test_of_two_files_the_first_is_kept_while_the_second_comes(tmp_path: Path, root: Path, server: FileServer) -> None:
+    graph, weights = ir_of(WIDER, folded_state(WIDER))
+    manifest = ir_manifest(tmp_path / "store", server.base, graph, weights)
+    server.content, server.cut_after = graph, HALF
+    with pytest.raises(PosewireError, match=rf"model\.xml: .*{HALF} bytes are kept"):
+        pull("noise-ir", manifest, root)
+    (root / "noise-ir.part").write_bytes(graph)
+    server.content = weights
+    with pytest.raises(PosewireError, match=rf"model\.bin: .*{HALF} bytes are kept"):
+        pull("noise-ir", manifest, root)
+    parts = ("noise-ir.part", "noise-ir.weights.part")
+    assert left(root) == sorted(f"{part}{ending}" for part in parts for ending in ("", ".tag"))
+    server.cut_after = None
+    pull("noise-ir", manifest, root)
+    assert [path for path, _ in server.asked] == ["/model.xml", "/model.bin", "/model.bin"]
+    assert server.headers["Range"] == f"bytes={HALF}-"
+    assert left(root) == ["cards/noise-ir.md", "manifest.toml", "weights/noise-ir.onnx"]
+    card = (root / "cards" / "noise-ir.md").read_text()
+    assert all(word in card for word in ("an OpenVINO IR of wider-naive-litehrnet-18", f"{server.base}/model.bin"))
+
+
+@pytest.mark.parametrize("damage", ["graph", "weights", "both proved"])
+def test_a_wrong_byte_in_one_of_two_files_leaves_nothing(tmp_path: Path, root: Path, damage: str) -> None:
+    graph, weights = ir_of(WIDER, folded_state(WIDER))
+    if damage == "both proved":
+        graph = graph.replace(b"Add", b"Sub", 1)
+    manifest = ir_manifest(tmp_path / "store", "http://127.0.0.1:1", graph, weights)
+    write_ir(tmp_path, graph, weights, "noise-ir")
+    if damage != "both proved":
+        file = tmp_path / f"noise-ir.{'xml' if damage == 'graph' else 'bin'}"
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    said = {"graph": r"\.xml: expected SHA-256", "weights": r"\.bin: expected SHA-256", "both proved": "addition of its bias"}[damage]
+    with pytest.raises(PosewireError, match=said):
+        pull("noise-ir", manifest, root, mirror=str(tmp_path))
+    assert left(root) == []
 
 
 @pytest.mark.parametrize("mirror", ["ftp://host/models", "file://host/models"])

@@ -123,6 +123,14 @@ def test_a_model_that_can_be_pulled_says_so(tmp_path: Path) -> None:
         (prefix(FILE), prefix(FILE) + '\nvariant = "litehrnet-18"\n' + member(FILE), "downloads[0]", "do not come in zip archives"),
         (prefix(FILE), member(FILE, name="../box.onnx"), "downloads[0].member.name", "without .."),
         (prefix(FILE), prefix(FILE) + '\nmember = { name = "a.onnx" }', "downloads[0].member.sha256", "required"),
+        (
+            prefix(FILE),
+            prefix(FILE) + f'\nweights = {{ address = "https://host/b.bin", {prefix(FILE)} }}',
+            "downloads[0]",
+            "needs a variant",
+        ),
+        (prefix(FILE), prefix(FILE) + '\nweights = { address = "https://host/b.bin" }', "downloads[0].weights", "one of sha256"),
+        (prefix(FILE), prefix(FILE) + '\nmirror_name = "../box.onnx"', "downloads[0].mirror_name", "match pattern"),
         ("https://host", "ftp://host", "downloads[0].address", "match pattern"),
         ("box.onnx", "box.onnx?x=1", "downloads[0].address", "match pattern"),
         ("host/box.onnx", "host/..", "downloads[0].address", "match pattern"),
@@ -145,7 +153,10 @@ def test_the_downloads_of_the_manifest_are_as_their_publishers_name_them(downloa
     model = download.model
     assert download.address.startswith("https://")
     assert model.accuracy
-    if model.task == "pose":
+    if download.weights is not None:
+        assert all(file.sha256 and file.bytes and file.address.startswith("https://") for file in download.files)
+        assert [file.file_name for file in download.files] == [f"{model.name}.xml", f"{model.name}.bin"]
+    elif model.task == "pose":
         assert download.variant is not None
         size = f"{model.input.height}x{model.input.width}"
         layers = download.variant.removeprefix("litehrnet-")

@@ -44,11 +44,12 @@ async def models(request: Request) -> ModelsResponse:
     """Names, checksums, inputs and the execution provider that is really in use."""
     engine = services_of(request).engine
     if engine is None:
-        return ModelsResponse(device="none", device_reason="not loaded yet", workers=0, models=[])
+        return ModelsResponse(device="none", device_reason="not loaded yet", workers=0, pair=None, models=[])
     return ModelsResponse(
         device=engine.plan.device,
         device_reason=engine.plan.reason,
         workers=engine.plan.workers,
+        pair=engine.pair,
         models=[_model_out(model) for model in engine.models],
     )
 

@@ -17,6 +17,7 @@ from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
+from posewire.models.choice import choose
 from posewire.models.litehrnet.options import MEAN, STD
 from posewire.models.store import open_store
 from posewire.types import FloatArray
@@ -81,7 +82,7 @@ def measure(
 
 
 def model_file(settings: Settings, name: str | None) -> Path:
-    """The file of a model by its name, or of the default pose model; a path of an ONNX file stands for itself.
+    """The file of a model by its name, or of the pose model that the settings choose; a path of an ONNX file stands for itself.
 
     Raises:
         ModelError: it is neither.
@@ -89,7 +90,7 @@ def model_file(settings: Settings, name: str | None) -> Path:
     if name is not None and Path(name).is_file():
         return Path(name)
     store = open_store(settings)
-    return store.path(store.manifest.get(name) if name else store.manifest.default("pose"))
+    return store.path(store.manifest.get(name) if name else choose(settings, store.manifest).pose)
 
 
 def _candidates(model: Path, against: Path | None, threads: int, shape: Sequence[int]) -> dict[str, Run]:

@@ -44,6 +44,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     engine = load_engine(settings, Metrics())
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
+    findings["pair"] = engine.pair or "none: the models are chosen one by one, or by the manifest's defaults"
     asyncio.run(_start_and_stop(engine))
     detections, keypoints = engine.stations
     for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):

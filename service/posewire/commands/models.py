@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
+from posewire.commands.pairs import print_pairs, table_console
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.models.specs import DetectorModel, Download, ModelSpec, PoseModel
@@ -13,7 +13,7 @@ from posewire.models.store import ModelStore, open_store
 
 
 def list_models(settings: Settings, *, as_json: bool) -> int:
-    """Print every model of the manifest and every one that can be pulled."""
+    """Print every model of the manifest, every one that can be pulled, and the pairs."""
     store = open_store(settings)
     models = [*store.manifest.models, *_not_pulled(store)]
     if as_json:
@@ -24,14 +24,13 @@ def list_models(settings: Settings, *, as_json: bool) -> int:
         model = _model(entry)
         accuracy = "\n".join(f"{a.metric} {a.value:g} on {a.dataset}" for a in model.accuracy)
         star = " *" if _is_default(model.name, store) else ""
-        size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else ""
+        size = f"{total / 1e6:.1f} MB" if (total := _bytes(entry)) else ""
         shape = f"{model.input.height}x{model.input.width}"
         table.add_row(model.name + star, _state(entry, store), model.task, shape, size, model.licence, accuracy)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no width: nothing is cut
-    console.print(table)
-    console.print("* serves by default")
+    table_console().print(table)
+    print("* a default of the manifest")
+    if store.manifest.pairs:
+        print_pairs(settings, store.manifest)
     return 0
 
 
@@ -84,6 +83,12 @@ def _model(entry: ModelSpec | Download) -> PoseModel | DetectorModel:
     return entry.model if isinstance(entry, Download) else entry
 
 
+def _bytes(entry: ModelSpec | Download) -> int | None:
+    """The size of the ONNX file, or of all that is to be fetched; None: it is not known."""
+    sizes = [file.bytes for file in entry.files] if isinstance(entry, Download) else [entry.bytes]
+    return None if None in sizes else sum(size for size in sizes if size)
+
+
 def _state(entry: ModelSpec | Download, store: ModelStore) -> str:
     if isinstance(entry, Download):
         return "can be pulled"
@@ -98,6 +103,7 @@ def _facts(entry: ModelSpec | Download, store: ModelStore) -> dict[str, object]:
     model = _model(entry)
     facts: dict[str, object] = model.model_dump(mode="json")
     facts |= {"state": _state(entry, store), "default": _is_default(model.name, store)}
+    facts["pairs"] = [name for name, pair in store.manifest.pairs.items() if model.name in (pair.detector, pair.pose)]
     if not isinstance(entry, Download):
         facts["path"] = str(store.path(entry))
     for download in store.manifest.downloads:

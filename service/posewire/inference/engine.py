@@ -29,7 +29,9 @@ from posewire.inference.share import OwnShare
 from posewire.inference.solitude import Solitude
 from posewire.inference.stages import Looked, Opened, Picture, Stages
 from posewire.inference.station import Station
+from posewire.models.choice import choose
 from posewire.models.specs import ModelSpec, WeightsFile
+from posewire.models.store import open_store
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import Detections, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
 from posewire.vision.decode import count_pixels, decode
@@ -66,16 +68,25 @@ class Engine:
         settings: limits and batching.
         metrics: is told of everything.
         place: where the models run; None: threads of this process.
+        pair: name of the manifest's pair that both models are of; None: they are of no pair.
     """
 
     def __init__(
-        self, detector: Detector, pose: PoseEstimator, plan: DevicePlan, settings: Settings, metrics: Metrics, place: Place | None = None
+        self,
+        detector: Detector,
+        pose: PoseEstimator,
+        plan: DevicePlan,
+        settings: Settings,
+        metrics: Metrics,
+        place: Place | None = None,
+        pair: str | None = None,
     ) -> None:
         self.detector = detector
         self.pose = pose
         self.plan = plan
         self.settings = settings
         self.metrics = metrics
+        self.pair = pair
         self.models = (
             LoadedModel(detector.spec, detector.spec, detector.session.provider),
             LoadedModel(pose.spec, pose.weights, pose.session.provider),
@@ -269,13 +280,16 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
         DeviceError: the device that was asked for does not load.
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
+    choice = choose(settings, open_store(settings).manifest)
+    # A process that is started later serves these models too, whatever `posewire models use` keeps by then.
+    settings = choice.pin(settings)
     plan = plan_device(settings, runtime)
     place: Place | None = None
     if processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0:
         plan = replace(plan, workers=settings.workers or plan.workers)
         place = InProcesses(settings, plan, runtime, metrics.count_worker_death)
     stages = load_stages(settings, plan, runtime)
-    engine = Engine(stages.detector, stages.pose, plan, settings, metrics, place)
+    engine = Engine(stages.detector, stages.pose, plan, settings, metrics, place, choice.pair)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))
     for model in engine.models:

@@ -14,6 +14,7 @@ from posewire.inference.pose import PoseEstimator
 from posewire.inference.runtime import pose_kernels
 from posewire.inference.session import OnnxSession
 from posewire.inference.stages import Stages
+from posewire.models.choice import choose
 from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
 
@@ -28,7 +29,7 @@ def plan_device(settings: Settings, runtime: Runtime | None = None) -> DevicePla
         DeviceError: the device that was asked for does not load.
     """
     store, runtime = open_store(settings), runtime or onnxruntime
-    spec = store.manifest.get(settings.pose, "pose") if settings.pose else store.manifest.default("pose")
+    spec = choose(settings, store.manifest).pose
     plan = choose_device(
         settings.device,
         runtime,
@@ -56,13 +57,11 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
     store, runtime = open_store(settings), runtime or onnxruntime
-    manifest = store.manifest
-    detector_spec = manifest.get(settings.detector, "detector") if settings.detector else manifest.default("detector")
-    pose_spec = manifest.get(settings.pose, "pose") if settings.pose else manifest.default("pose")
-    pose_model = store.verified_bytes(pose_spec)
-    session = pose_kernels(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
-    pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
-    detector = Detector(detector_spec, _opened(store.verified_bytes(detector_spec), detector_spec, plan, runtime))
+    choice = choose(settings, store.manifest)
+    pose_model = store.verified_bytes(choice.pose)
+    session = pose_kernels(choice.pose, store, plan, settings) or _opened(pose_model, choice.pose, plan, runtime)
+    pose = PoseEstimator(choice.pose, session, decoding=settings.decoding, flip_test=settings.flip_test)
+    detector = Detector(choice.detector, _opened(store.verified_bytes(choice.detector), choice.detector, plan, runtime))
     return Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
 
 

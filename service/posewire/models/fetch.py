@@ -10,7 +10,7 @@ import httpx
 
 from posewire.errors import ModelError
 from posewire.models.sources import Source, open_client, shown
-from posewire.models.specs import Download
+from posewire.models.specs import RemoteFile
 
 Report: TypeAlias = Callable[[int, int | None], None]  # bytes that are here, of how many; None: not known
 MOST_BYTES: Final = 1 << 30  # of a file whose size the manifest does not know
@@ -51,24 +51,24 @@ class Part:
         self._tag_path.unlink(missing_ok=True)
 
 
-def fetch(download: Download, source: Source, part: Part, report: Report) -> None:
-    """Make `part` the download's file. What is there of it is kept; after a fault it stays only where going on may help.
+def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> None:
+    """Make `part` the remote file. What is there of it is kept; after a fault it stays only where going on may help.
 
     Raises:
         ModelError: the source has no such file, or another; the connection was cut; the disk is full. Says which.
     """
     try:
         if isinstance(source, Path):
-            _copy(download, source, part, report)
-        elif part.size() != download.bytes:
-            _receive(download, source, part, report)
-        _prove(download, source, part)
+            _copy(remote, source, part, report)
+        elif part.size() != remote.bytes:
+            _receive(remote, source, part, report)
+        _prove(remote, source, part)
     except OSError as error:
         part.discard()
         raise ModelError(f"{part.path}: cannot be written: {error.strerror}") from None
 
 
-def _copy(download: Download, source: Path, part: Part, report: Report) -> None:
+def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
     part.begin("")
     try:
         handle = source.open("rb")
@@ -77,16 +77,16 @@ def _copy(download: Download, source: Path, part: Part, report: Report) -> None:
         raise ModelError(f"{source}: the mirror's file cannot be read: {error.strerror}") from None
     with handle:
         total = source.stat().st_size
-        _check_total(download, source, part, total)
-        _write(download, source, part, iter(lambda: handle.read(_CHUNK), b""), total, report)
+        _check_total(remote, source, part, total)
+        _write(remote, source, part, iter(lambda: handle.read(_CHUNK), b""), total, report)
 
 
-def _receive(download: Download, address: str, part: Part, report: Report) -> None:
+def _receive(remote: RemoteFile, address: str, part: Part, report: Report) -> None:
     try:
         with open_client(address) as client:
-            if not _answered(client, download, address, part, report):
+            if not _answered(client, remote, address, part, report):
                 part.discard()
-                _answered(client, download, address, part, report)
+                _answered(client, remote, address, part, report)
     except httpx.TooManyRedirects:
         raise ModelError(f"{shown(address)}: leads from one address to the next without end") from None
     except (httpx.TransportError, httpx.StreamError) as error:
@@ -97,7 +97,7 @@ def _receive(download: Download, address: str, part: Part, report: Report) -> No
         raise ModelError(f"{shown(address)}: not an address: {error}") from None
 
 
-def _answered(client: httpx.Client, download: Download, address: str, part: Part, report: Report) -> bool:
+def _answered(client: httpx.Client, remote: RemoteFile, address: str, part: Part, report: Report) -> bool:
     """Whether the server's answer went into `part`; no: what is there does not fit, and is of no use."""
     have, wanted = part.size(), part.wanted()
     with client.stream("GET", address, headers=wanted) as response:
@@ -114,8 +114,8 @@ def _answered(client: httpx.Client, download: Download, address: str, part: Part
             raise ModelError(f"{shown(address)}: the server answered {response.status_code} {response.reason_phrase}".rstrip())
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _check_total(download, address, part, total)
-        _write(download, address, part, response.iter_raw(), total, report)
+        _check_total(remote, address, part, total)
+        _write(remote, address, part, response.iter_raw(), total, report)
     return True
 
 
@@ -125,19 +125,19 @@ def _tag(headers: httpx.Headers) -> str:
     return str(headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag)
 
 
-def _check_total(download: Download, source: Source, part: Part, total: int | None) -> None:
+def _check_total(remote: RemoteFile, source: Source, part: Part, total: int | None) -> None:
     if total is None:
         return
-    if download.bytes not in (None, total):
+    if remote.bytes not in (None, total):
         part.discard()
-        raise ModelError(f"{shown(source)}: expected {download.bytes} bytes, found {total}; nothing was kept")
-    if total > MOST_BYTES and download.bytes is None:
+        raise ModelError(f"{shown(source)}: expected {remote.bytes} bytes, found {total}; nothing was kept")
+    if total > MOST_BYTES and remote.bytes is None:
         part.discard()
         raise ModelError(f"{shown(source)}: {total} bytes are more than {MOST_BYTES}, which is the limit; nothing was kept")
 
 
-def _write(download: Download, source: Source, part: Part, chunks: Iterable[bytes], total: int | None, report: Report) -> None:
-    have, limit = part.size(), download.bytes or MOST_BYTES
+def _write(remote: RemoteFile, source: Source, part: Part, chunks: Iterable[bytes], total: int | None, report: Report) -> None:
+    have, limit = part.size(), remote.bytes or MOST_BYTES
     report(have, total)
     with part.path.open("ab") as file:
         for chunk in chunks:
@@ -149,13 +149,13 @@ def _write(download: Download, source: Source, part: Part, chunks: Iterable[byte
             report(have, total)
 
 
-def _prove(download: Download, source: Source, part: Part) -> None:
+def _prove(remote: RemoteFile, source: Source, part: Part) -> None:
     size = part.size()
-    if download.bytes is not None and size < download.bytes:
-        raise ModelError(f"{shown(source)}: ended after {size} of {download.bytes} bytes; run it again to go on")
+    if remote.bytes is not None and size < remote.bytes:
+        raise ModelError(f"{shown(source)}: ended after {size} of {remote.bytes} bytes; run it again to go on")
     with part.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(download.digest):
+    if not digest.startswith(remote.digest):
         part.discard()
-        more = "" if download.sha256 else "…"
-        raise ModelError(f"{shown(source)}: expected SHA-256 {download.digest}{more}, found {digest}; nothing was kept")
+        more = "" if remote.sha256 else "…"
+        raise ModelError(f"{shown(source)}: expected SHA-256 {remote.digest}{more}, found {digest}; nothing was kept")

@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self, TypeVar, overload
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from posewire.errors import ModelError
-from posewire.models.specs import DetectorSpec, Download, Entry, ModelSpec, Name, PoseSpec, Task
+from posewire.models.specs import DetectorSpec, Download, Entry, ModelSpec, Name, PoseSpec, Task, Text
+
+NO_PAIR = "default"  # the word of `posewire models use` for the manifest's defaults; no pair has this name
 
 
 class Defaults(Entry):
@@ -18,6 +20,14 @@ class Defaults(Entry):
 
     detector: Name
     pose: Name
+
+
+class Pair(Entry):
+    """A detector and a pose model that are chosen together, by one word. They may have to be pulled first."""
+
+    detector: Name
+    pose: Name
+    about: Text  # for whom, one line
 
 
 class Additions(Entry):
@@ -35,6 +45,7 @@ class Manifest(Entry):
     """Every model that can be served, and those that can be pulled."""
 
     defaults: Defaults
+    pairs: dict[Name, Pair] = Field(default_factory=dict)
     models: tuple[ModelSpec, ...]
     downloads: tuple[Download, ...] = ()
 
@@ -49,6 +60,13 @@ class Manifest(Entry):
                 self.default(task)
             except ModelError as error:
                 raise ValueError(f"defaults.{task}: {error}") from None
+        if NO_PAIR in self.pairs:
+            raise ValueError(f"pairs.{NO_PAIR}: this name stands for the manifest's [defaults]; give the pair another")
+        known = {(model.task, model.name) for model in (*self.models, *(download.model for download in self.downloads))}
+        for name, pair in self.pairs.items():
+            for task, chosen in (("detector", pair.detector), ("pose", pair.pose)):
+                if (task, chosen) not in known:
+                    raise ValueError(f"pairs.{name}.{task}: {chosen!r} is not a {task} model of the manifest")
         return self
 
     @overload
@@ -84,6 +102,16 @@ class Manifest(Entry):
     def default(self, task: Task) -> ModelSpec:
         """The model that does `task` when the settings name none."""
         return self.get(self.defaults.pose if task == "pose" else self.defaults.detector, task)
+
+    def pair(self, name: str) -> Pair:
+        """The pair of that name.
+
+        Raises:
+            ModelError: there is none; the message names those that there are.
+        """
+        if name not in self.pairs:
+            raise ModelError(f"{name!r} is not a pair of the manifest; known: {', '.join(self.pairs) or 'none'}")
+        return self.pairs[name]
 
     def download(self, name: str) -> Download:
         """How to pull the model of that name.

@@ -1,4 +1,4 @@
-"""Pulling a model: its file is fetched, proved, compiled where it is a checkpoint, and kept beside the models that ship."""
+"""Pulling a model: its files are fetched, proved, compiled where they are a checkpoint or an IR, and kept beside the models that ship."""
 
 import fcntl
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from posewire.errors import ModelError, PosewireError
 from posewire.files import make_folder
-from posewire.models.compiling import compile_checkpoint, kernel_weights, require_compiler
+from posewire.models.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler
 from posewire.models.fetch import Part, Report, fetch
 from posewire.models.litehrnet.options import GraphOptions
 from posewire.models.litehrnet.spec import get_variant
@@ -24,7 +24,7 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
     """Have a model in a folder, by name; what is there already and whole is not fetched again.
 
     The folder's manifest is written last, so that a model is there whole or not at all. After a cut connection or Ctrl-C
-    `NAME.part` stays, and the next pull goes on from it.
+    `NAME.part`, and `NAME.weights.part` of an IR, stay, and the next pull goes on from them.
 
     Args:
         name: of a download of the manifest.
@@ -45,15 +45,30 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         there = _whole(name, root)
         if there is not None:
             return there
-        part = Part(root / f"{name}.part")
-        fetch(download, source, part, report)
+        parts = [Part(root / f"{name}{ending}") for ending in (".part", ".weights.part")][: len(download.files)]
+        _fetch_all(download, mirror, parts, report)
         try:
-            spec = keep(root, download, source, *_weights(download, source, part.path))
+            spec = keep(root, download, source, *_weights(download, source, *(part.path for part in parts)))
         except PosewireError:
-            part.discard()  # to go on with it would not help: it is the right file, or one that nobody can tell from it
+            _discard(parts)  # to go on with them would not help: they are the right files, or such as nobody can tell from them
             raise
-        part.discard()
+        _discard(parts)
         return spec
+
+
+def _fetch_all(download: Download, mirror: str | None, parts: list[Part], report: Report) -> None:
+    for remote, part in zip(download.files, parts, strict=True):
+        try:
+            fetch(remote, source_of(remote, mirror), part, report)
+        except PosewireError:
+            if not part.size():
+                _discard(parts)
+            raise
+
+
+def _discard(parts: list[Part]) -> None:
+    for part in parts:
+        part.discard()
 
 
 def _whole(name: str, root: Path) -> ModelSpec | None:
@@ -70,13 +85,15 @@ def _is_whole(file: Path, sha256: str) -> bool:
         return False
 
 
-def _weights(download: Download, source: Source, file: Path) -> tuple[bytes, bytes | None]:
+def _weights(download: Download, source: Source, file: Path, ir_weights: Path | None = None) -> tuple[bytes, bytes | None]:
     """The ONNX file to serve, and the weights for Posewire's kernels where it has them."""
     if download.member is not None:
         return unpack(file.read_bytes(), download.member, shown(source)), None
     model = download.model
-    if download.variant is None or not isinstance(model, PoseModel):
+    if download.variant is None:
         return file.read_bytes(), None
+    if not isinstance(model, PoseModel):
+        return compile_published_detector(file, download.variant), None
     variant = get_variant(download.variant, len(model.keypoints.names))
     raw = model.input.format != "float32-nchw"
     options = GraphOptions(
@@ -86,7 +103,8 @@ def _weights(download: Download, source: Source, file: Path) -> tuple[bytes, byt
         output=model.output.layout,
         sigma=model.output.sigma if model.output.layout == "keypoints" else None,
     )
-    return compile_checkpoint(file, variant, model.input.height, model.input.width, options), kernel_weights(file, variant)
+    state = read_state(file, variant, ir_weights)
+    return compile_state(state, variant, model.input.height, model.input.width, options), kernel_state(state, variant)
 
 
 @contextmanager

@@ -101,7 +101,8 @@ def _card(download: Download, source: Source) -> str:
     model = download.model
     served = "Served as it was published"
     if download.variant:
-        served = f"Compiled by Posewire for {model.input.height}x{model.input.width}, from a checkpoint of {download.variant}"
+        kind = "an OpenVINO IR" if download.weights else "a checkpoint"
+        served = f"Compiled by Posewire for {model.input.height}x{model.input.width}, from {kind} of {download.variant}"
     return _CARD.format(
         name=model.name,
         title=model.title,
@@ -118,4 +119,5 @@ def _card(download: Download, source: Source) -> str:
 def _proof(download: Download) -> str:
     archive = f"SHA-256 {download.digest}" if download.digest else ""
     member = f"of it {download.member.name}, SHA-256 {download.member.sha256}" if download.member else ""
-    return "; ".join(filter(None, (archive, member)))
+    weights = f"its weights {download.weights.address}, SHA-256 {download.weights.digest}" if download.weights else ""
+    return "; ".join(filter(None, (archive, member, weights)))

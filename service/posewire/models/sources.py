@@ -11,33 +11,33 @@ from urllib.request import url2pathname
 import httpx
 
 from posewire.errors import ConfigError, ModelError
-from posewire.models.specs import Download
+from posewire.models.specs import RemoteFile
 
 Source: TypeAlias = str | Path  # an address, or a file of a mirror folder
 _TIMEOUT: Final = httpx.Timeout(30, connect=15)  # seconds without a byte
 _MOST_REDIRECTS: Final = 5
 
 
-def source_of(download: Download, mirror: str | None) -> Source:
-    """Where a download's file is: at its address, or by its name on a mirror.
+def source_of(remote: RemoteFile, mirror: str | None) -> Source:
+    """Where a published file is: at its address, or by its name on a mirror.
 
     Args:
-        download: of the manifest.
+        remote: of a download of the manifest.
         mirror: a folder, or the address of one with file://, http:// or https://; None: there is none.
 
     Raises:
         ConfigError: the mirror is of another kind.
     """
     if not mirror:
-        return download.address
+        return remote.address
     if mirror.startswith(("http://", "https://")):
-        return f"{mirror.rstrip('/')}/{download.file_name}"
+        return f"{mirror.rstrip('/')}/{remote.file_name}"
     if mirror.startswith("file://"):
         parts = urlsplit(mirror)
         if parts.netloc in ("", "localhost"):
-            return Path(url2pathname(parts.path)) / download.file_name
+            return Path(url2pathname(parts.path)) / remote.file_name
     elif "://" not in mirror:
-        return Path(mirror).expanduser() / download.file_name
+        return Path(mirror).expanduser() / remote.file_name
     raise ConfigError(f"POSEWIRE_MODEL_MIRROR={mirror!r}: neither a folder of this machine nor file://, http:// or https://")
 
 

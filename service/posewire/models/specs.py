@@ -16,6 +16,7 @@ from pydantic import (
 
 from posewire.models.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.models.litehrnet.spec import VARIANTS
+from posewire.models.rtmdet.spec import DETECTOR_VARIANTS
 from posewire.types import InputFormat
 from posewire.vision.scores import ScoreCurve
 
@@ -201,21 +202,19 @@ class Member(Entry):
     bytes: Count | None = None  # size of the file, unpacked, where known
 
 
-class Download(Entry):
-    """A model that does not ship: where a file is, how to know that it is the right one, and the model it becomes."""
+class RemoteFile(Entry):
+    """A published file: where it is, and how to know that it is the right one."""
 
     address: Address
     sha256: Sha256 | None = None  # of the file at the address
     sha256_prefix: Sha256Prefix | None = None  # what its publisher states where no whole sum is known
     bytes: Count | None = None  # size of that file, where known
-    member: Member | None = None  # the file at the address is a zip archive, and this of it is the model
-    variant: str | None = None  # of Lite-HRNet: the file is a checkpoint to compile; none: it is served as it is
-    model: Annotated[PoseModel | DetectorModel, Field(discriminator="task")]
+    mirror_name: Name | None = None  # its name on a mirror; none: the last part of the address
 
     @property
     def file_name(self) -> str:
-        """Name of the file on its server, and on a mirror."""
-        return self.address.rpartition("/")[2]
+        """Name of the file on a mirror."""
+        return self.mirror_name or self.address.rpartition("/")[2]
 
     @property
     def digest(self) -> str:
@@ -223,14 +222,42 @@ class Download(Entry):
         return self.sha256 or self.sha256_prefix or ""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _proved(self) -> Self:
         sums = [self.sha256, self.sha256_prefix].count(None)
-        if sums == 0 or (sums == 2 and self.member is None):
+        if sums == 0 or (sums == 2 and self._needs_sum()):
             raise ValueError("one of sha256 and sha256_prefix is needed, and not both")
-        if self.variant is not None and self.variant not in VARIANTS:
-            raise ValueError(f"variant {self.variant!r} is not of Lite-HRNet; known: {', '.join(VARIANTS)}")
-        if self.variant is not None and self.member is not None:
-            raise ValueError("variant is for checkpoints, which do not come in zip archives")
-        if self.variant is not None and self.model.task != "pose":
-            raise ValueError("variant is for pose models")
+        return self
+
+    def _needs_sum(self) -> bool:
+        return True
+
+
+class Download(RemoteFile):
+    """A model that does not ship: the files that it is made of, and the model it becomes."""
+
+    member: Member | None = None  # the file at the address is a zip archive, and this of it is the model
+    weights: RemoteFile | None = None  # the file at the address is the XML of an OpenVINO IR, and this has its constants
+    variant: str | None = (
+        None  # of Lite-HRNet, the file is a checkpoint or an IR; of RTMDet, an ONNX export: to compile; none: it is served as it is
+    )
+    model: Annotated[PoseModel | DetectorModel, Field(discriminator="task")]
+
+    @property
+    def files(self) -> tuple[RemoteFile, ...]:
+        """All files that are fetched."""
+        return (self, self.weights) if self.weights else (self,)
+
+    def _needs_sum(self) -> bool:
+        return self.member is None  # whose sum is as good
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.variant is not None:
+            of, known = ("RTMDet", tuple(DETECTOR_VARIANTS)) if self.model.task == "detector" else ("Lite-HRNet", tuple(VARIANTS))
+            if self.variant not in known:
+                raise ValueError(f"variant {self.variant!r} is not of {of}; known: {', '.join(known)}")
+            if self.member is not None:
+                raise ValueError("variant is for files to compile, which do not come in zip archives")
+        if self.weights is not None and (self.variant is None or self.model.task == "detector"):
+            raise ValueError("weights are those of an OpenVINO IR of a pose model, which needs a variant")
         return self

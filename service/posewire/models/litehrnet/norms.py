@@ -13,6 +13,17 @@ EPSILON: Final = 1e-5  # of torch's batch norm, as in training
 Vector = npt.NDArray[np.float64]
 
 
+def bias_only(key: str, bias: FloatArray) -> dict[str, FloatArray]:
+    """Tensors of a batch norm `key` that adds `bias` (C,) and does nothing else: for weights with the norms folded in."""
+    ones = np.ones_like(bias)
+    return {
+        f"{key}.weight": ones,
+        f"{key}.bias": bias,
+        f"{key}.running_mean": np.zeros_like(bias),
+        f"{key}.running_var": ones - np.float32(EPSILON),
+    }
+
+
 def scale_and_shift(state: Mapping[str, FloatArray], key: str) -> tuple[Vector, Vector]:
     """What the batch norm `key` of a checkpoint does: x to scale x + shift, (C,) float64 each."""
     gamma, beta, mean, variance = (state[f"{key}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))

@@ -4,13 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from posewire.errors import ModelError
 from posewire.models.litehrnet.checkpoint import require
-from posewire.models.litehrnet.norms import EPSILON
+from posewire.models.litehrnet.norms import bias_only
 from posewire.models.rtmdet.spec import DetectorVariant, Layers, parameters
 from posewire.types import FloatArray
 
@@ -63,9 +62,5 @@ def _state(found: Mapping[str, list[FloatArray]], layers: Layers) -> dict[str, F
         if key in plain:
             state |= {f"{key}.weight": weight, f"{key}.bias": bias}
             continue
-        ones, zeros = np.ones_like(bias), np.zeros_like(bias)
-        state[f"{key}.conv.weight"] = weight
-        # A norm of variance 1 - epsilon multiplies by 1.
-        state |= {f"{key}.bn.weight": ones, f"{key}.bn.bias": bias}
-        state |= {f"{key}.bn.running_mean": zeros, f"{key}.bn.running_var": ones * np.float32(1 - EPSILON)}
+        state |= {f"{key}.conv.weight": weight, **bias_only(f"{key}.bn", bias)}
     return state
