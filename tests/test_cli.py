@@ -11,7 +11,10 @@ import pytest
 
 from posewire import __version__
 from posewire.kernels.library import FILE
+from posewire.models.store import ModelStore
 from tests.pictures import ASTRONAUT, encode, landscape
+
+DETECTOR, POSE = (ModelStore().manifest.default(task) for task in ("detector", "pose"))
 
 
 def posewire(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -99,8 +102,8 @@ def test_a_bad_picture_among_good_ones_is_told_and_the_rest_is_done(folder: Path
         (["predict", str(ASTRONAUT), "--device", "cuda"], {}, 1, ["CUDAExecutionProvider", "posewire[gpu]"]),
         (["predict", str(ASTRONAUT)], {"device": "tpu"}, 1, ["POSEWIRE_DEVICE", "tpu"]),
         (["predict", str(ASTRONAUT)], {"detecter": "x"}, 1, ["POSEWIRE_DETECTER"]),
-        (["predict", str(ASTRONAUT)], {"pose": "persondet-320"}, 1, ["persondet-320", "litehrnet18"]),
-        (["models", "verify", "nobody"], {}, 1, ["nobody", "persondet-320"]),
+        (["predict", str(ASTRONAUT)], {"pose": DETECTOR.name}, 1, [DETECTOR.name, POSE.name]),
+        (["models", "verify", "nobody"], {}, 1, ["nobody", DETECTOR.name]),
         (["serve"], {"model_store": "/nowhere"}, 1, ["/nowhere"]),
         (["nonsense"], {}, 2, ["nonsense"]),
     ],

@@ -15,8 +15,9 @@ import pytest
 
 from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.spec import get_variant
+from posewire.models.store import ModelStore
 from tests.models.archives import ENTRY, INNER, end2end_model, member, zip_of
-from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
+from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
 from tests.models.file_server import FileServer, file_server
 from tests.models.ir_files import IR_POSE, folded_state, ir_of, write_ir
 from tests.models.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
@@ -108,12 +109,12 @@ def test_a_detector_out_of_a_zip_archive_finds_people(tmp_path: Path, server: Fi
 def test_what_is_listed_is_shown(settings: dict[str, str]) -> None:
     listed = json.loads(posewire("models", "list", "--json", **settings).stdout)
     states = {entry["name"]: entry["state"] for entry in listed}
-    assert states == {"litehrnet18-128x96": "shipped", "persondet-320": "shipped", "noise": "can be pulled", "box": "can be pulled"}
+    assert states == {spec.name: "shipped" for spec in ModelStore().manifest.models} | {"noise": "can be pulled", "box": "can be pulled"}
     table = posewire("models", "list", **settings).stdout
     assert all(word in table for word in (*states, *states.values()))
     shown = posewire("models", "show", "box", **settings).stdout
     assert all(word in shown for word in ("Made up", "can be pulled", "/box.onnx", hashlib.sha256(FILE).hexdigest(), "160"))
-    shipped = posewire("models", "show", "persondet-320", **settings).stdout
+    shipped = posewire("models", "show", DETECTOR_NAME, **settings).stdout
     assert all(word in shipped for word in ("shipped", "person AP50", "True"))
 
 
@@ -122,7 +123,7 @@ def test_what_is_listed_is_shown(settings: dict[str, str]) -> None:
     [
         (["pull", "nobody"], ["'nobody' is not a model that can be pulled; known: noise, box"]),
         (["pull", "box"], ["/box.onnx", f"expected {len(FILE)} bytes"]),
-        (["show", "nobody"], ["'nobody' is not a model of the manifest", "persondet-320", "noise"]),
+        (["show", "nobody"], ["'nobody' is not a model of the manifest", DETECTOR_NAME, "noise"]),
     ],
 )
 def test_what_cannot_be_done_is_one_line(settings: dict[str, str], arguments: list[str], words: list[str]) -> None:

@@ -93,7 +93,7 @@ def test_the_verdict(
         ([], "net.onnx", "few", ["only 2 people", "16"]),
         ([], "few/00.jpg", "people", ["00.jpg", "cannot be opened"]),
         ([], "missing.onnx", "people", ["missing.onnx", "not a model"]),
-        ([], str(DETECTOR), "people", ["persondet-320", "only pose models"]),
+        ([], str(DETECTOR), "people", [STORE.manifest.default("detector").name, "only pose models"]),
         (["--validate-images", "."], "net.onnx", "people", ["--validate-annotations", "both"]),
         (["--out", "/nowhere/int8.onnx"], "net.onnx", "people", ["/nowhere", "not a folder"]),
     ],

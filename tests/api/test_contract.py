@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.models.store import ModelStore
 from posewire.schemas import PoseResponse
 from posewire.types import UInt8Array
 from tests.api.support import JSON, MULTIPART, Api, images, json_body, multipart, people_of, xy_of
@@ -27,7 +28,7 @@ async def test_the_answer_has_these_keys_and_no_others(api: Api, astronaut: byte
     answer = response.json()
     assert answer.keys() == {"request_id", "model", "images"}
     assert answer["request_id"] == response.headers["X-Request-Id"]
-    assert answer["model"] == {"detector": "persondet-320", "pose": "litehrnet18-128x96"}
+    assert answer["model"] == ModelStore().manifest.defaults.model_dump()
     [image] = answer["images"]
     assert image.keys() == {"width", "height", "people", "timings_ms"}
     assert (image["width"], image["height"]) == (512, 512)

@@ -13,12 +13,15 @@ from posewire.models import fetch
 from posewire.models.litehrnet.spec import get_variant
 from posewire.models.manifest import Manifest, load_manifest
 from posewire.models.pull import pull
+from posewire.models.rtmdet.graph import compile_detector
+from posewire.models.rtmdet.spec import get_detector_variant
 from posewire.models.sources import open_client
 from posewire.models.store import ModelStore
 from tests.models.checkpoint_files import safetensors_file
-from tests.models.downloads import DETECTOR, FILE, POSE, make_store, prefix, whole
+from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
 from tests.models.file_server import FileServer, file_server
 from tests.models.ir_files import IR_POSE, folded_state, ir_of, write_ir
+from tests.models.test_rtmdet import export_of, folded_detector
 
 HALF = len(FILE) // 2
 WIDER = get_variant("wider-naive-litehrnet-18")
@@ -275,8 +278,8 @@ def test_only_downloads_can_be_pulled(tmp_path: Path) -> None:
     manifest = load_manifest(make_store(tmp_path / "store") / "manifest.toml")
     with pytest.raises(PosewireError, match="'box' is not a model that can be pulled; known: none"):
         pull("box", manifest, tmp_path)
-    with pytest.raises(PosewireError, match="'persondet-320' is here already"):
-        pull("persondet-320", manifest, tmp_path)
+    with pytest.raises(PosewireError, match=f"'{DETECTOR_NAME}' is here already"):
+        pull(DETECTOR_NAME, manifest, tmp_path)
 
 
 def test_a_checkpoint_that_is_none_leaves_nothing(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,3 +293,25 @@ def test_a_checkpoint_that_is_none_leaves_nothing(tmp_path: Path, root: Path, mo
     monkeypatch.setitem(sys.modules, "posewire.models.litehrnet.graph", None)
     with pytest.raises(PosewireError, match=r"pip install 'posewire\[compile\]'"):
         pull("noise", manifest, root, mirror=str(tmp_path))
+
+
+def test_a_published_rtmdet_is_compiled_to_the_graph_that_takes_pixels(tmp_path: Path, root: Path) -> None:
+    state, mirror = folded_detector("rtmdet-nano"), tmp_path / "mirror"
+    mirror.mkdir()
+    content = export_of(state)
+    (mirror / "box.onnx").write_bytes(content)
+    entry = DETECTOR.format(address="https://host/box.onnx", proof=f'{whole(content)}\nvariant = "rtmdet-nano"')
+    entry = entry.replace('layout = "yolox"', 'layout = "boxes_scores"').replace("{ height", '{ format = "uint8-nhwc", height')
+    manifest = load_manifest(make_store(tmp_path / "store", entry) / "manifest.toml")
+    pull("box", manifest, root, mirror=str(mirror))
+    store = ModelStore(tmp_path / "store", root)
+    expected = compile_detector(get_detector_variant("rtmdet-nano"), state).SerializeToString()
+    assert store.verified_bytes(store.manifest.get("box", "detector")) == expected
+
+
+def test_a_file_that_is_no_rtmdet_is_told_and_not_kept(tmp_path: Path, root: Path, server: FileServer) -> None:
+    entry = DETECTOR.format(address=f"{server.base}/box.onnx", proof=f'{whole(FILE)}\nvariant = "rtmdet-nano"')
+    manifest = load_manifest(make_store(tmp_path / "store", entry) / "manifest.toml")
+    with pytest.raises(PosewireError, match="box"):
+        pull("box", manifest, root)
+    assert left(root) == []

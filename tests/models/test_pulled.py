@@ -13,7 +13,7 @@ from posewire.models.specs import Download, ModelSpec
 from posewire.models.store import ModelStore, default_root, open_store
 from tests.models.archives import member
 from tests.models.conftest import WEIGHTS
-from tests.models.downloads import DETECTOR, FILE, make_store, prefix
+from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, make_store, prefix
 
 STRANGE = ['"', "\\", "\\\\u0041", "a\nb\r\n\tc", "\x7f", "\x00\x1f\x85", "'''", "#]}=", "élan \U0001f9cd", " "]
 
@@ -135,7 +135,7 @@ def test_a_model_that_can_be_pulled_says_so(tmp_path: Path) -> None:
         ("box.onnx", "box.onnx?x=1", "downloads[0].address", "match pattern"),
         ("host/box.onnx", "host/..", "downloads[0].address", "match pattern"),
         ("nms_iou", "nms_iuo", "downloads[0].model.nms_iuo", "unknown key"),
-        ('name = "box"', 'name = "persondet-320"', "downloads[0].name", "'persondet-320' is there twice"),
+        ('name = "box"', f'name = "{DETECTOR_NAME}"', "downloads[0].name", f"'{DETECTOR_NAME}' is there twice"),
         ("[[downloads]]", BOX + "[[downloads]]", "downloads[1].name", "'box' is there twice"),
     ],
 )

@@ -1,14 +1,17 @@
 """RTMDet-nano: its weights by name, the graph that is made of them, and the published file of it."""
 
 import os
+import re
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from posewire.errors import ModelError
+from posewire.models.litehrnet.norms import bias_only
 from posewire.models.rtmdet.graph import compile_detector
 from posewire.models.rtmdet.published import published_weights
 from posewire.models.rtmdet.spec import DETECTOR_VARIANTS, STRIDES, check_size, get_detector_variant, parameters
@@ -31,6 +34,34 @@ def random_detector(name: str, seed: int = 0) -> dict[str, FloatArray]:
         else:
             values = rng.normal(1 if key.endswith("bn.weight") else 0, 0.1, shape)
         state[key] = values.astype(np.float32)
+    return state
+
+
+def export_of(state: dict[str, FloatArray]) -> bytes:
+    """An ONNX file with the node names of torch's export of mmdet's network, and norms that only add a bias folded in."""
+    nodes, arrays = [], []
+    for key, weight in state.items():
+        if not key.endswith(".weight") or key.endswith(".bn.weight"):
+            continue
+        stem = key.removesuffix(".weight")
+        bias = state[f"{stem.removesuffix('.conv')}.bn.bias" if stem.endswith(".conv") else f"{stem}.bias"]
+        name = re.sub(r"(stem|stage\d)\.", r"\1/\1.", stem.removeprefix("bbox_head."))
+        name = name.replace("blocks.", "blocks/blocks.") if "_blocks." not in name else re.sub(r"\.blocks\.", "/blocks/blocks.", name)
+        for part in ("depthwise_conv", "pointwise_conv", "main_conv", "short_conv", "final_conv", "conv1", "conv2", "attention", "conv"):
+            name = re.sub(rf"\.{part}(?=[./]|$)", f"/{part}", name)
+        name = name.replace("attention.fc", "attention/fc")
+        arrays += [numpy_helper.from_array(weight, key), numpy_helper.from_array(bias, f"{key}.bias")]
+        nodes.append(helper.make_node("Conv", ["x", key, f"{key}.bias"], [f"{key}.out"], name=f"/model/{name}/Conv"))
+    graph = helper.make_graph(nodes, "export", [], [], arrays)
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
+def folded_detector(name: str) -> dict[str, FloatArray]:
+    """Random weights whose norms only add a bias, as in an export."""
+    state = random_detector(name)
+    for key in [key for key in state if key.endswith(".bn.weight")]:
+        norm = key.removesuffix(".weight")
+        state |= bias_only(norm, state[f"{norm}.bias"])
     return state
 
 
@@ -93,6 +124,17 @@ def test_unknown_variants_and_sizes_are_named() -> None:
 def test_a_file_that_is_not_the_published_one_is_told_in_one_line(damage: bytes) -> None:
     with pytest.raises(ModelError, match=r"^x\.onnx: [^\n]+\Z"):
         published_weights(damage, get_detector_variant("rtmdet-nano"), "x.onnx")
+
+
+def test_an_export_gives_its_weights_by_mmdet_s_names() -> None:
+    variant, state = get_detector_variant("rtmdet-nano"), folded_detector("rtmdet-nano")
+    found = published_weights(export_of(state), variant, "x.onnx")
+    assert list(found) == list(parameters(variant))
+    for key, array in found.items():
+        np.testing.assert_array_equal(array, state[key], err_msg=key)
+    missing = {key: array for key, array in state.items() if not key.startswith("neck.reduce_layers.1.")}
+    with pytest.raises(ModelError, match=r"x\.onnx: not this network's weights: 5 missing \('neck\.reduce_layers\.1\.conv\.weight'"):
+        published_weights(export_of(missing), variant, "x.onnx")
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published RTMDet-nano is not here")

@@ -47,9 +47,9 @@ def make_request(work: Path, tmp_path: Path) -> MakeRequest:
     def make(
         *, store: Path | None = None, name: str = "tiny", checkpoint: Path | None = None, other: bool = False,
         variant: str = VARIANT, size: tuple[int, int] = (64, 64), force: str | None = None, default: bool = False,
-        files_of: str | None = None,
+        files_of: str | None = None, sigmoid: bool = True,
     ) -> Request:  # fmt: skip
-        network = network_of(checkpoint or work / "random.safetensors", variant, *size, sigma=2.0, sigmoid=True)
+        network = network_of(checkpoint or work / "random.safetensors", variant, *size, sigma=2.0, sigmoid=sigmoid)
         held_out, more = (Annotations(work / n / "annotations.json", work / n / "images") for n in ("set", "other"))
         about = read_about(work / "about.toml")
         chosen = store or tmp_path / "store"

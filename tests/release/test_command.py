@@ -11,6 +11,7 @@ from posewire.models.store import ModelStore
 from tests.release.conftest import contents
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ModelStore().manifest.defaults.pose
 
 
 def release(work: Path, store: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:
@@ -39,7 +40,7 @@ def test_a_model_comes_into_a_store(work: Path, tmp_path: Path) -> None:
         (("random", "--variant", "litehrnet-19"), ["litehrnet-19", "litehrnet-18"]),
         (("random", "--variant", "rtmdet-nano-lean", "--height", "64"), ["random.safetensors", "not this network's weights"]),
         (("random", "--height", "50"), ["multiples of 32"]),
-        (("random", "--name", "litehrnet18-128x96"), ["litehrnet18-128x96", "another name"]),
+        (("random", "--name", SHIPPED), [SHIPPED, "another name"]),
         (("random", "--name", "../x"), ["name", "../x"]),
         (("random", "--force", " "), ["--force", "reason"]),
         (("random", "--other-images", "."), ["--other-annotations", "both"]),

@@ -24,6 +24,7 @@ from tests.test_cli import posewire
 
 ROOT = Path(__file__).parents[2]
 LEAN = "rtmdet-nano-lean"
+POSE = ModelStore().manifest.defaults.pose
 
 
 def quiet(line: str) -> None:
@@ -56,26 +57,27 @@ def test_a_first_model_is_taken_and_serves(make_request: MakeRequest, work: Path
 
 def test_a_worse_model_is_refused_unless_there_is_a_reason(make_request: MakeRequest, whole_store: Path) -> None:
     before = contents(whole_store)
-    with pytest.raises(ModelError, match=r"is worse than the \d\.\d+ of litehrnet18-128x96 .*nothing was written; --force"):
+    with pytest.raises(ModelError, match=rf"is worse than the \d\.\d+ of {POSE} .*nothing was written; --force"):
         release(make_request(store=whole_store), quiet)
     assert contents(whole_store) == before
     release(make_request(store=whole_store, force="only a test", default=True), quiet)
     assert "It is **worse**, and ships all the same: only a test" in (whole_store / "cards/tiny.md").read_text()
     manifest = ModelStore(whole_store).manifest
     assert manifest.default("pose").name == "tiny"
-    assert [spec.name for spec in manifest.models] == ["litehrnet18-128x96", "persondet-320", "tiny"]
+    assert [spec.name for spec in manifest.models] == [*(spec.name for spec in ModelStore().manifest.models), "tiny"]
     after = contents(whole_store)
     assert {name: after[name] for name in before if name != "manifest.toml"} == {n: c for n, c in before.items() if n != "manifest.toml"}
 
 
 def test_what_ships_can_be_released_again(make_request: MakeRequest, whole_store: Path) -> None:
+    checkpoint, variant = ModelStore().root / f"checkpoints/{POSE}.safetensors", "wider-naive-litehrnet-18"
     shipped = make_request(
-        store=whole_store, name="litehrnet18-128x96", checkpoint=ModelStore().root / "checkpoints/pose.pt", size=(128, 96)
+        store=whole_store, name=POSE, checkpoint=checkpoint, variant=variant, size=(128, 96), sigmoid=False, force="once more"
     )
     before = ModelStore(whole_store).manifest
     release(shipped, quiet)
     after = ModelStore(whole_store).manifest
-    old, new = (m.get("litehrnet18-128x96", "pose") for m in (before, after))
+    old, new = (m.get(POSE, "pose") for m in (before, after))
     assert (new.sha256, new.kernels) == (old.sha256, old.kernels), "the same checkpoint compiles to the same bytes"
     assert (after.defaults, after.downloads) == (before.defaults, before.downloads)
     text = (whole_store / "manifest.toml").read_text()
@@ -109,7 +111,7 @@ def test_a_killed_release_is_undone_by_the_next(whole_store: Path) -> None:
         "def dying(path, content):\n    os._exit(9) if path.name == 'manifest.toml' else write(path, content)\n"
         "places.write_atomically = dying\n"
         "with places.workplace(store):\n"
-        "    places.put(store, {'cards/persondet-320.md': b'new', 'weights/new.onnx': b'new', 'manifest.toml': b'new'})\n"
+        "    places.put(store, {'manifest.toml': b'newer', 'weights/new.onnx': b'new', 'manifest.toml': b'new'})\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'service'}:{ROOT}"}
     assert subprocess.run([sys.executable, "-c", script, whole_store], env=environment, check=False).returncode == 9
