@@ -13,6 +13,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from model_store.training.detection.boxes import cells, decode
+from model_store.training.rtmdet import MEAN, STD
+
 OPSET = 18
 
 
@@ -28,14 +31,16 @@ class Heatmaps(nn.Module):
 
 
 class BoxesAndScores(nn.Module):
-    """(N, 3, H, W) pixels 0..255 to (N, cells, 5): a box in pixels of the input and a score 0..1, of a detector."""
+    """(N, 3, H, W) BGR pixels 0..255 to (N, cells, 5): a box in pixels of the input and a score 0..1, of `rtmdet.RtmDet`."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, height: int, width: int) -> None:
         super().__init__()
         self.network = network
+        self.size = height, width
 
     def forward(self, picture: Tensor) -> Tensor:
-        answers = self.network(picture / 255)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        answers = decode(self.network((picture - mean) / std), cells(*self.size))
         return torch.cat([answers[..., 1:], torch.sigmoid(answers[..., :1])], -1)
 
 
@@ -46,7 +51,7 @@ def export_pose(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
 
 def export_detector(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
     """As the manifest's `layout = "boxes_scores"`: `images`, float32-nchw, BGR 0..255, to `boxes_scores`."""
-    return _export(BoxesAndScores(network), height, width, "images", "boxes_scores")
+    return _export(BoxesAndScores(network, height, width), height, width, "images", "boxes_scores")
 
 
 def _export(network: nn.Module, height: int, width: int, source: str, result: str) -> onnx.ModelProto:
