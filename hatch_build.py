@@ -16,7 +16,7 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _SOURCE: Final = Path("service/posewire/kernels/source")
-_LEVELS: Final = {"avx2": ("-march=x86-64-v3",), "avx512": ("-march=x86-64-v4",), "vnni": ("-march=x86-64-v4", "-mavx512vnni")}
+_LEVELS: Final = {"avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4"}
 # No exceptions and no run-time types: the library must not need the C++ run-time library of the machine that built it.
 _FLAGS: Final = "-std=c++17 -O3 -fPIC -fno-exceptions -fno-rtti -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wno-psabi"
 _X86: Final = {"x86_64", "amd64"}
@@ -32,9 +32,9 @@ def _compiler() -> list[str] | None:
 def _flags(compiler: list[str], level: str) -> list[str]:
     flags = _FLAGS.split()
     if "ziglang" in compiler:  # names processors in its own way, and checks for undefined behaviour unless told not to
-        level_flags = (flag.replace("-march=", "-mcpu=").replace("x86-64-", "x86_64_") for flag in _LEVELS.get(level, ()))
-        return [*flags, "-fno-sanitize=undefined", *level_flags]
-    return [*flags, *_LEVELS.get(level, ())]
+        level_flag = _LEVELS.get(level, "").replace("-march=", "-mcpu=").replace("x86-64-", "x86_64_")
+        return [*flags, "-fno-sanitize=undefined", *([level_flag] if level_flag else [])]
+    return [*flags, *([_LEVELS[level]] if level in _LEVELS else [])]
 
 
 class KernelsHook(BuildHookInterface):  # type: ignore[misc] # hatchling is not typed for plugins

@@ -30,7 +30,7 @@ _KILL_EVERY_S = 60.0
 
 async def soak(out: Path, minutes: float, port: int) -> Result:
     """The faulty server under usual load, with corrupt pictures and clients that vanish."""
-    with posewire(out, port, module="loadtests.faulty", pose_runtime="onnxruntime", detector_runtime="onnxruntime") as server:
+    with posewire(out, port, module="loadtests.faulty", pose_runtime="onnxruntime") as server:
         bench = Bench(server, 5.0, out)
         request_of = in_turn([pose_request(picture) for picture in (*[pictures.single()] * 3, pictures.crowd(2))])
         peak = await bench.busy(request_of)

@@ -101,7 +101,7 @@ def running(peer: Peer, port: int, folder: Path, logs: Path, plain: Path | None)
         variables = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} | dict(peer.variables)
         variables |= {PLAIN: str(plain.resolve())} if plain else {}
     else:
-        variables = {} if plain else {"POSEWIRE_POSE_RUNTIME": "onnxruntime", "POSEWIRE_DETECTOR_RUNTIME": "onnxruntime"}
+        variables = {} if plain else {"POSEWIRE_POSE_RUNTIME": "onnxruntime"}
     python = python_of(peer.environment, folder)
     variables["PATH"] = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     command = [str(python), *(str(port) if part == "PORT" else part for part in peer.command)]

@@ -52,11 +52,7 @@ class Model:
     """Both models and what is around them; `answer` may be called from several threads."""
 
     def __init__(self) -> None:
-        # The plain exports are in float32, the detector's too.
-        precision = "float32" if os.environ.get(PLAIN) else "auto"
-        self._settings = load_settings(
-            {}, device="cpu", threads=1, pose_runtime="onnxruntime", detector_runtime="onnxruntime", detector_precision=precision
-        )
+        self._settings = load_settings({}, device="cpu", threads=1, pose_runtime="onnxruntime")
         engine = load_engine(self._settings, Metrics())
         self._detector, self._pose = engine.detector, engine.pose
         if plain := os.environ.get(PLAIN):

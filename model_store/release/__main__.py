@@ -30,7 +30,7 @@ def main(
     sigma: Annotated[float, typer.Option(min=0.1, help="Of the training's Gaussians, heatmap pixels.")] = 2.0,
     held_out: Annotated[str | None, typer.Option(help="What the held-out pictures are called; the folder's name.")] = None,
     other_images: Annotated[
-        Path | None, typer.Option(help="Folder of training pictures to calibrate scores and INT8 on.", exists=True, file_okay=False)
+        Path | None, typer.Option(help="Folder of training pictures to calibrate scores on.", exists=True, file_okay=False)
     ] = None,
     other_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
     store: Annotated[Path, typer.Option(help="Folder of the manifest; one that is not there is made.", file_okay=False)] = _STORE,
@@ -46,9 +46,7 @@ def main(
     from model_store.release.request import Request  # noqa: PLC0415
     from model_store.release.steps import release  # noqa: PLC0415
     from posewire.evaluation.annotations import Annotations, other_set  # noqa: PLC0415
-    from posewire.telemetry.logs import configure_logging  # noqa: PLC0415
 
-    configure_logging("error")  # ONNX Runtime's hints on quantizing are not for whoever releases
     square = variant == DETECTOR
     size = height or (320 if square else 256), width or (320 if square else 192)
     data = Annotations(annotations, images)

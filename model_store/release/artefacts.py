@@ -12,7 +12,6 @@ import onnxruntime
 from model_store.release.detector_graph import compile_detector
 from posewire.errors import ModelError
 from posewire.evaluation.reliability import Curve
-from posewire.kernels import detection, quantized
 from posewire.kernels.folded import fold, read, write
 from posewire.kernels.network import plan, supports
 from posewire.kernels.session import KernelSession
@@ -28,7 +27,6 @@ from posewire.types import FloatArray
 DETECTOR: Final = "persondet"  # the variant that is no Lite-HRNet
 
 _FARTHEST = 1e-4  # of scores and heatmaps 0..1, and of boxes in units of the input's side
-_FARTHEST_ON_AVERAGE = 1e-3  # of the same
 _PICTURES = 3
 
 
@@ -107,31 +105,6 @@ def prove(network: Network, onnx: bytes, kernels: bytes | None) -> Iterator[str]
         yield "the torch network was not compared: torch is not installed"
     else:
         yield _compared(network, "the plain graph and the torch network", plain, torch_says)
-
-
-def prove_int8(network: Network, int8: bytes, kernels: bytes) -> str:
-    """Compare a detector's weights for the kernels with the INT8 graph that they were made from; a line.
-
-    The first convolution rounds float32 sums, which the two add up in another order: here and there a byte is another one, and what
-    comes of it is no rounding error any more. So it is the mean that is looked at.
-
-    Raises:
-        ModelError: they differ by more than that.
-    """
-    pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES, network.height, network.width, 3), np.uint8)
-    batch = _input(network, pixels)
-    expected = np.concatenate([_run(int8, batch[i : i + 1]) for i in range(_PICTURES)])
-    weights = quantized.read(kernels, network.variant)
-    try:
-        session = KernelSession(detection.plan(weights, network.height, network.width, (0.0,) * 3, (1.0,) * 3))
-    except ModelError as error:
-        return f"Posewire's kernels were not compared with the INT8 graph: {error}"
-    mean = float((np.abs(session.run(pixels) - expected) / _scale(network)).mean())
-    if not mean <= _FARTHEST_ON_AVERAGE:
-        raise ModelError(
-            f"Posewire's kernels and the INT8 graph differ by {mean:.2g} on average, more than {_FARTHEST_ON_AVERAGE:g}: this must not ship"
-        )
-    return f"Posewire's kernels and the INT8 graph differ by {mean:.1e} on average"
 
 
 def _input(network: Network, pixels: Any) -> FloatArray:

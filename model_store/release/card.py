@@ -42,14 +42,13 @@ clothing or disability: what is rare in the data is likely to be missed more oft
 }
 
 
-def card(request: Request, scored: Scored, *, comparison: str, precision: str, parity: Sequence[str]) -> str:
+def card(request: Request, scored: Scored, *, comparison: str, parity: Sequence[str]) -> str:
     """The card in Markdown.
 
     Args:
         request: what is released.
         scored: its accuracy.
         comparison: how it stands to what shipped.
-        precision: float32 or INT8, and why.
         parity: what was compared with what, a sentence each.
     """
     network, about = request.network, request.about
@@ -62,7 +61,6 @@ def card(request: Request, scored: Scored, *, comparison: str, precision: str, p
         "accuracy": _accuracy(scored),
         "comparison": comparison,
         "detail": _detail(scored.summary) if scored.summary else "",
-        "precision": precision,
         "parity": "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in parity),
         "scores": _scores(scored.summary),
         "use": _USE[network.task],

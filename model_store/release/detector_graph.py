@@ -17,7 +17,7 @@ from posewire.models.litehrnet.checkpoint import require
 from posewire.models.litehrnet.norms import scale_and_shift
 from posewire.types import FloatArray
 
-STRIDES = (8, 16, 32)
+_STRIDES = (8, 16, 32)
 _LARGEST = 6.0  # the logarithm of a box's side in strides is cut here, as in training
 _EPSILON = 1e-5  # of torch's batch norm
 _COLUMNS = 5  # a score's logit, the centre's offset, the logarithms of the sides
@@ -37,14 +37,14 @@ def compile_detector(state: Mapping[str, npt.NDArray[Any]], height: int, width: 
     Raises:
         ModelError: the tensors are not this network's, or a size does not fit.
     """
-    if height <= 0 or width <= 0 or height % STRIDES[-1] or width % STRIDES[-1]:
-        raise ModelError(f"a detector's input must be multiples of {STRIDES[-1]} pixels high and wide, not {height} x {width}")
+    if height <= 0 or width <= 0 or height % _STRIDES[-1] or width % _STRIDES[-1]:
+        raise ModelError(f"a detector's input must be multiples of {_STRIDES[-1]} pixels high and wide, not {height} x {width}")
     network = _Network(require(state, {name: array.shape for name, array in state.items()}), plain)
     outputs = network.outputs("images")
     network.require_all_used()
-    rows = [_boxes(network.build, raw, height, width, stride) for raw, stride in zip(outputs, STRIDES, strict=True)]
+    rows = [_boxes(network.build, raw, height, width, stride) for raw, stride in zip(outputs, _STRIDES, strict=True)]
     network.build.node("Concat", *rows, output="boxes_scores", axis=1)
-    cells = sum((height // s) * (width // s) for s in STRIDES)
+    cells = sum((height // s) * (width // s) for s in _STRIDES)
     source = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, height, width])
     result = helper.make_tensor_value_info("boxes_scores", TensorProto.FLOAT, ["batch", cells, _COLUMNS])
     return network.build.model("persondet", [source], [result])

@@ -25,12 +25,11 @@ class Weights:
     """The files of a network that are served."""
 
     onnx: bytes  # runs everywhere
-    kernels: bytes | None = None  # for Posewire's kernels: of a pose network, or of a detector in INT8
-    int8: bytes | None = None  # of a detector, beside the float32 one
+    kernels: bytes | None  # of a pose network, for Posewire's kernels
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Those that there are, by the keys of `Request.files`."""
-        files = {"onnx": self.onnx, "kernels": self.kernels, "int8": self.int8}
+        files = {"onnx": self.onnx, "kernels": self.kernels}
         return ((kind, content) for kind, content in files.items() if content is not None)
 
 
@@ -49,7 +48,7 @@ class Request:
     about: About
     held_out: Annotations  # nothing of it was trained on
     held_out_name: str
-    other: Annotations | None  # of training pictures: what scores and INT8 are calibrated on; None: neither is tried
+    other: Annotations | None  # of training pictures: what scores are calibrated on; None: they are not
     force: str | None  # why it may ship although it is worse; None: it may not
     default: bool  # whether it is to serve by default
 
@@ -62,10 +61,8 @@ class Request:
     @property
     def files(self) -> dict[str, str]:
         """Paths in the store by what they hold."""
-        int8 = {"int8": "weights/{}.int8.onnx", "kernels": "weights/{}.int8.safetensors"}
-        more = {"kernels": "weights/{}.safetensors"} if self.network.task == "pose" else int8
-        kinds = {"onnx": "weights/{}.onnx", **more, "checkpoint": "checkpoints/{}.safetensors", "card": "cards/{}.md"}
-        return {kind: path.format(self.name) for kind, path in kinds.items()}
+        kinds = {"onnx": "weights/{}.onnx", "kernels": "weights/{}.safetensors", "checkpoint": "checkpoints/{}.safetensors"}
+        return {kind: path.format(self.name) for kind, path in kinds.items()} | {"card": f"cards/{self.name}.md"}
 
     @property
     def dataset(self) -> str:
@@ -87,9 +84,6 @@ def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) ->
         told["output"] = {"layout": "heatmaps", "stride": _STRIDE, "sigma": request.sigma, "flip_shift": 1}
     else:
         told |= {"pad_value": _PAD, "nms_iou": _NMS_IOU}
-        for kind, content in (("int8", weights.int8), ("kernels", weights.kernels)):
-            if content is not None:
-                told[kind] = _file(files[kind], content)
         told["input"] = size | {"colour": "BGR", "mean": [0.0] * 3, "std": [1.0] * 3}
         told["output"] = {"layout": "boxes_scores", "strides": [8, 16, 32]}
     told["provenance"] = {"made_by": about.made_by, "data": about.data, "recipe": about.recipe}

@@ -1,6 +1,6 @@
 """How good a model of a store is on held-out pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,8 @@ class Scored:
 
 def settings_of(store: Path, task: Task, name: str, **more: object) -> Settings:
     """Settings that serve a model of a store, as `posewire evaluate` has them."""
-    chosen: dict[str, object] = {
-        "model_store": store,
-        task: name,
-        "min_detection_score": 0.02,
-        "max_people": 100,
-        "max_batch": 1,
-        "log_level": "warning",
-    }
-    chosen["detector_precision"] = "float32"  # the same on every machine
-    return load_settings(None, **chosen | more)
+    chosen = {"model_store": store, task: name, "min_detection_score": 0.02, "max_people": 100, "max_batch": 1, "log_level": "warning"}
+    return load_settings(None, **chosen, **more)
 
 
 def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
@@ -65,7 +57,8 @@ def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
     if task == "detector":
         [rows] = predict(data, ["detector"], Source(settings_of(store, task, name), poses=False), name)
         boxes = data.box_ap(rows)
-        return Scored((_person(boxes, "AP", "float32"), _person(boxes, "AP50", "float32")), None)
+        how = f"{_COMMAND} --boxes detector"
+        return Scored((Figure("person AP (boxes)", boxes["AP"], how), Figure("person AP50 (boxes)", boxes["AP50"], how)), None)
     settings = settings_of(store, task, name)
     given, detected = predict(data, ["gt", "detector"], Source(settings), name)
     flip = Source(settings_of(store, task, name, flip_test=True))
@@ -76,25 +69,9 @@ def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
         _figure(run, "AP", "ground-truth boxes, DARK, no flip test", "--boxes gt"),
         _figure(run, "AP50", "ground-truth boxes, DARK, no flip test", "--boxes gt"),
         _figure(score_run(data, mirrored, "gt", flip_test=True), "AP", "ground-truth boxes, DARK, flip test", "--boxes gt --flip-test"),
-        _figure(
-            score_run(data, detected, "gt", flip_test=False),
-            "AP",
-            f"boxes of {detector} in float32, DARK, no flip test",
-            "--boxes detector",
-        ),
+        _figure(score_run(data, detected, "gt", flip_test=False), "AP", f"boxes of {detector}, DARK, no flip test", "--boxes detector"),
     )
     return Scored(figures, summarise(data, given, run))
-
-
-def score_int8(store: Path, name: str, data: Annotations) -> Figure:
-    """Person AP of a detector's INT8 file.
-
-    Raises:
-        PosewireError: this machine would not serve it, or a picture fails.
-    """
-    source = Source(settings_of(store, "detector", name, detector_precision="int8"), poses=False)
-    [rows] = predict(data, ["detector"], source, f"{name}, INT8")
-    return _person(data.box_ap(rows), "AP", "int8")
 
 
 def predict(data: Annotations, kinds: Sequence[Boxes], source: Source, what: str) -> list[list[Row]]:
@@ -104,14 +81,7 @@ def predict(data: Annotations, kinds: Sequence[Boxes], source: Source, what: str
 
 
 def _figure(run: Run, name: str, how: str, options: str) -> Figure:
-    precision = "POSEWIRE_DETECTOR_PRECISION=float32 " if "float32" in how else ""
-    return Figure(f"keypoint {name}, {how}", run.keypoints[name], f"{precision}{_COMMAND} {options}")
-
-
-def _person(boxes: Mapping[str, float], name: str, precision: str) -> Figure:
-    return Figure(
-        f"person {name} (boxes), {precision}", boxes[name], f"POSEWIRE_DETECTOR_PRECISION={precision} {_COMMAND} --boxes detector"
-    )
+    return Figure(f"keypoint {name}, {how}", run.keypoints[name], f"{_COMMAND} {options}")
 
 
 def _detector(settings: Settings) -> str:

@@ -8,7 +8,6 @@ from model_store.release.artefacts import prove
 from model_store.release.card import card
 from model_store.release.entry import baseline, with_model
 from model_store.release.places import put, workplace
-from model_store.release.precision import quantized
 from model_store.release.request import Request, entry
 from model_store.release.scoring import Scored, predict, score, settings_of
 from model_store.release.staging import Prepared, compiled, manifest_of
@@ -41,9 +40,8 @@ def release(request: Request, say: Say) -> None:
         parity = list(prove(prepared.request.network, prepared.weights.onnx, prepared.weights.kernels))
         for line in parity:
             say(line)
-        prepared, precision = quantized(prepared, work, say)
         comparison = _judge(prepared.scored, before, rival, request.force, say)
-        told = card(prepared.request, prepared.scored, comparison=comparison, precision=precision, parity=[*parity, *notes])
+        told = card(prepared.request, prepared.scored, comparison=comparison, parity=[*parity, *notes])
         files = _files(prepared, text, told)
         put(request.store, files)
     say(f"{request.name} is in {request.store}: {', '.join(files)}")

@@ -1,7 +1,7 @@
-"""Crops of people, and pictures, to calibrate a model on: the same ones every time."""
+"""Crops of people to calibrate a pose model on: the same ones every time, cut as when serving."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def choose(
     """
     crops: list[UInt8Array] = []
     used = 0
-    for path in _shuffled(paths):
+    for path in random.Random(0).sample(sorted(paths), len(paths)):  # noqa: S311 - no secret
         if len(crops) == count:
             break
         frame = read(path, limits)
@@ -72,21 +72,6 @@ def choose(
     if len(crops) < FEWEST:
         raise PosewireError(f"only {len(crops)} people on {len(paths)} pictures; calibration needs {FEWEST} or more: give more pictures")
     return CalibrationSet(crops, used)
-
-
-def pictures(paths: Sequence[Path], count: int, limits: Limits) -> Iterator[Frame]:
-    """`count` pictures in an order that is shuffled but always the same; fewer where there are fewer.
-
-    Raises:
-        PosewireError: one cannot be decoded, or there are fewer than `FEWEST`.
-    """
-    if len(paths) < FEWEST:
-        raise PosewireError(f"only {len(paths)} pictures; calibration needs {FEWEST} or more: give more pictures")
-    return (read(path, limits) for path in _shuffled(paths)[:count])
-
-
-def _shuffled(paths: Sequence[Path]) -> list[Path]:
-    return random.Random(0).sample(sorted(paths), len(paths))  # noqa: S311 - no secret
 
 
 def read(path: Path, limits: Limits) -> Frame:

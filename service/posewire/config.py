@@ -45,14 +45,6 @@ class ModelRuntime(StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
-class Precision(StrEnum):
-    """What the detector calculates in."""
-
-    AUTO = "auto"
-    INT8 = "int8"
-    FLOAT32 = "float32"
-
-
 class Settings(BaseSettings):
     """What an operator may choose. The descriptions are the README's settings table."""
 
@@ -93,15 +85,6 @@ class Settings(BaseSettings):
     pose_runtime: ModelRuntime = Field(
         ModelRuntime.AUTO,
         description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
-    )
-    detector_runtime: ModelRuntime = Field(
-        ModelRuntime.AUTO,
-        description="auto, kernels or onnxruntime. auto takes Posewire's own kernels, which run the detector in INT8, on a CPU with "
-        "AVX-512 VNNI where they are built, else ONNX Runtime.",
-    )
-    detector_precision: Precision = Field(
-        Precision.AUTO,
-        description="auto, int8 or float32. auto takes INT8, where the detector has files for it, on a CPU with VNNI, else float32.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
     flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")

@@ -214,7 +214,7 @@ class ModelOut(BaseModel):
     task: str
     title: str
     provider: str = Field(description="What it really runs on: ONNX Runtime's name of it, or Posewire's kernels.")
-    file: str = Field(description="Of the model's files in the store the one that runs here: float32, INT8 or for Posewire's kernels.")
+    file: str = Field(description="Of the model's files in the store the one that runs here: the ONNX one, or that for Posewire's kernels.")
     sha256: str = Field(description="Of that file.")
     licence: str
     input_height: int

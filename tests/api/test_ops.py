@@ -99,7 +99,7 @@ async def test_the_models_are_those_of_the_manifest(api: Api) -> None:
     providers = {model.spec.name: model.provider for model in api.engine.models}
     for model in answer["models"]:
         entry = entries[model["name"]]
-        stored = {part["file"]: part["sha256"] for part in (entry, entry.get("int8"), entry.get("kernels")) if part}
+        stored = {part["file"]: part["sha256"] for part in (entry, entry.get("kernels")) if part}
         assert model["sha256"] == stored[model["file"]]
         for key in ("title", "licence", "task"):
             assert model[key] == entry[key]

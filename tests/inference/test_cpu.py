@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from posewire.inference.cpu import cpu_limit, multiplies_bytes_exactly
+from posewire.inference.cpu import cpu_limit
 
 
 def tree(root: Path, cgroup: str | None, **files: str) -> Path:
@@ -146,17 +146,3 @@ def test_without_affinity_the_machine_s_cores_are_taken(tmp_path: Path, monkeypa
 
 def test_the_real_machine_has_a_sound_answer() -> None:
     assert 1 <= cpu_limit() <= (os.cpu_count() or 1)
-
-
-CPUINFO = "processor\t: 0\nvendor_id\t: X\nflags\t\t: fpu sse2 avx2 {}\nbugs\t\t: avx512_vnni\n\nprocessor\t: 1\n"
-
-
-@pytest.mark.parametrize(("flags", "exact"), [("avx512f avx512_vnni", True), ("avx_vnni", True), ("avx512f", False), ("xavx_vnnix", False)])
-def test_vnni_is_read_from_the_flags(tmp_path: Path, flags: str, exact: bool) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text(CPUINFO.format(flags))
-    assert multiplies_bytes_exactly(tmp_path) is exact
-
-
-def test_a_system_that_does_not_tell_has_no_vnni(tmp_path: Path) -> None:
-    assert multiplies_bytes_exactly(tmp_path) is False

@@ -147,7 +147,7 @@ def test_the_service_refuses_to_start_without_the_gpu_that_was_asked_for(device:
 
 @without_cuda
 def test_the_service_starts_on_the_cpu_by_itself() -> None:
-    engine = load_engine(load_settings({}, threads=2, detector_runtime="onnxruntime"), Metrics())
+    engine = load_engine(load_settings({}, threads=2), Metrics())
     assert engine.plan.device is Device.CPU
     assert engine.plan.workers == 2
     assert CUDA in engine.plan.reason

@@ -27,8 +27,7 @@ def levels() -> list[str]:
     if not FILE.is_file():
         return []
     best = load_kernels().level
-    known = ["avx2", "avx512", "vnni"]
-    return known[: known.index(best) + 1] if best in known else [best]
+    return ["avx2", "avx512"] if best == "avx512" else [best]
 
 
 def pictures(count: int, height: int, width: int) -> UInt8Array:

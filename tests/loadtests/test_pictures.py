@@ -44,7 +44,7 @@ def test_the_bare_pipeline_finds_the_person() -> None:
 
 def test_faults_come_through_the_engines_own_door_and_only_when_armed(tmp_path: Path) -> None:
     runtime = pickle.loads(pickle.dumps(FaultyRuntime(1.0, tmp_path / "armed")))  # as the service's processes get it
-    engine = load_engine(load_settings({}, device="cpu", detector_runtime="onnxruntime"), Metrics(), runtime)
+    engine = load_engine(load_settings({}, device="cpu"), Metrics(), runtime)
     blank = decode(pictures.single(), max_bytes=10**7, max_pixels=10**7)
     prepared = engine.detector.prepare(blank)
     assert len(engine.detector.infer([prepared.pixels])) == 1

@@ -8,17 +8,11 @@ import onnx
 import pytest
 
 from posewire.errors import ModelError
-from posewire.inference.detector import Detector
-from posewire.inference.device import cpu_plan
-from posewire.inference.feed import ModelFeed
-from posewire.inference.session import OnnxSession
 from posewire.models.litehrnet.graph import compile_graph
 from posewire.models.litehrnet.spec import get_variant
-from posewire.models.quantizing import Coverage, quantize, quantize_detector
-from posewire.models.store import ModelStore
-from posewire.types import FloatArray, Frame
+from posewire.models.quantizing import Coverage, quantize
+from posewire.types import FloatArray
 from tests.models.test_graph import HEIGHT, WIDTH, pictures, random_state, run
-from tests.pictures import astronaut
 
 
 def tiny_model() -> bytes:
@@ -82,32 +76,3 @@ def test_a_model_without_convolutions_is_refused() -> None:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     with pytest.raises(ModelError, match="no convolution"):
         quantize(model.SerializeToString(), iter([np.zeros(shape, np.float32)]), Coverage.ALL)
-
-
-def test_a_detector_keeps_both_ends_in_float32() -> None:
-    store = ModelStore()
-    spec = store.manifest.default("detector")
-    detector = Detector(spec, OnnxSession(store.verified_bytes(spec), spec.name, cpu_plan(1, "a test")))
-    frame, feed = Frame(astronaut()), ModelFeed(spec.input)
-    shown = detector.prepare(frame)
-    content = quantize_detector(store.verified_bytes(spec), iter([feed([shown.pixels])]))
-    graph = onnx.load_from_string(content).graph
-    makers = {output: node.op_type for node in graph.node for output in node.output}
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    plain = [shapes[node.input[1]][:2] for node in graph.node if node.op_type == "Conv" and node.input[1] in shapes]
-    assert sorted(plain) == [(5, 64), (5, 64), (5, 64), (16, 3)], "of the outputs and of the picture"
-    others = [makers[node.input[1]] for node in graph.node if node.op_type == "Conv" and node.input[1] not in shapes]
-    assert len(others) > 50
-    assert set(others) == {"DequantizeLinear"}
-    quantized = Detector(spec, OnnxSession(content, spec.name, cpu_plan(1, "a test")))
-    (found,) = quantized.infer([shown.pixels])
-    (expected,) = detector.infer([shown.pixels])
-    assert np.corrcoef(found[:, 4], expected[:, 4])[0, 1] > 0.98
-
-
-def test_a_detector_that_is_int8_already_is_refused() -> None:
-    store = ModelStore()
-    spec = store.manifest.default("detector")
-    assert spec.int8 is not None
-    with pytest.raises(ModelError, match="INT8 already"):
-        quantize_detector(store.verified_bytes(spec, spec.int8), iter([]))

@@ -15,7 +15,6 @@ from model_store.release import places
 from model_store.release.steps import release
 from posewire.errors import ModelError, PosewireError
 from posewire.evaluation.reliability import Curve
-from posewire.inference.cpu import multiplies_bytes_exactly
 from posewire.models.litehrnet.checkpoint import read_checkpoint
 from posewire.models.store import ModelStore
 from tests.pictures import ASTRONAUT
@@ -45,9 +44,7 @@ def test_a_first_model_is_taken_and_serves(make_request: MakeRequest, work: Path
     assert card.startswith("# tiny\n")
     assert "It knows $nothing." in card
     assert "Nothing shipped" in card
-    assert all(
-        line in card for line in ("float32. INT8 was not tried", "made up: 1 persons on 2 pictures", "none: random weights", "Take it.")
-    )
+    assert all(line in card for line in ("made up: 1 persons on 2 pictures", "none: random weights", "Take it."))
     state = read_checkpoint(request.store / request.files["checkpoint"])
     assert state.keys() == read_checkpoint(work / "random.safetensors").keys()
     done = posewire("predict", ASTRONAUT, "--json", model_store=str(request.store), pose="tiny", max_batch="1")
@@ -126,16 +123,14 @@ def test_one_release_at_a_time(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-def test_scores_and_int8_are_calibrated_on_pictures_of_the_training(make_request: MakeRequest) -> None:
+def test_scores_are_calibrated_on_pictures_of_the_training(make_request: MakeRequest) -> None:
     said: list[str] = []
     request = make_request(other=True)
     release(request, said.append)
     told = "\n".join(said)
     assert "scores as sigmoid(" in told
     assert "fitted on 16 people of the training" in told
-    assert "INT8" in told
     card = (request.store / request.files["card"]).read_text()
-    assert "INT8 (1x1 convolutions) takes" in card
     assert "Scores as sigmoid(" in card
     ModelStore(request.store).verify(ModelStore(request.store).manifest.get("tiny"))
 
@@ -146,29 +141,9 @@ def test_the_detector_is_released_too(make_request: MakeRequest, whole_store: Pa
     release(request, quiet)
     store = ModelStore(whole_store)
     spec = store.manifest.default("detector")
-    assert (spec.name, [a.metric for a in spec.accuracy]) == ("people-320", ["person AP (boxes), float32", "person AP50 (boxes), float32"])
-    assert spec.int8 is None, "there were no pictures to calibrate it on"
+    assert (spec.name, [a.metric for a in spec.accuracy]) == ("people-320", ["person AP (boxes)", "person AP50 (boxes)"])
     assert hashlib.sha256(store.verified_bytes(spec)).hexdigest() == spec.sha256
     assert store.manifest.default("pose").name == "litehrnet18-128x96"
-
-
-@pytest.mark.skipif(not multiplies_bytes_exactly(), reason="this processor has no VNNI")
-def test_a_detector_in_int8_ships_beside_the_float32_one_or_the_card_says_why_not(make_request: MakeRequest, whole_store: Path) -> None:
-    checkpoint = ModelStore().root / "checkpoints/detector.pt"
-    request = make_request(
-        store=whole_store, name="people-320", checkpoint=checkpoint, variant="persondet", size=(320, 320), default=True, other=True
-    )
-    said: list[str] = []
-    release(request, said.append)
-    store = ModelStore(whole_store)
-    spec = store.manifest.get("people-320", "detector")
-    told = next(line for line in said if line.startswith("INT8"))
-    assert told in (whole_store / spec.card).read_text()
-    store.verify(spec)
-    shipped = spec.int8 is not None
-    assert shipped == ("person AP (boxes), int8" in [a.metric for a in spec.accuracy]) == (whole_store / request.files["int8"]).exists()
-    assert shipped == (spec.kernels is not None) == (whole_store / request.files["kernels"]).exists()
-    assert store.verified_bytes(spec) == request.network.onnx(), "the float32 one is served elsewhere"
 
 
 def test_calibrated_scores_are_the_curve_of_the_scores(make_request: MakeRequest) -> None:

@@ -15,8 +15,7 @@ import onnxruntime
 from posewire.commands.progress import progress
 from posewire.config import Settings
 from posewire.errors import ModelError
-from posewire.kernels import detection, folded, network, quantized
-from posewire.kernels.program import Program
+from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
 from posewire.models.litehrnet.options import MEAN, STD
 from posewire.models.store import open_store
@@ -156,7 +155,8 @@ def _one_by_one(path: Path, threads: int) -> Run:
 
 
 def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
-    session = KernelSession(_program(path, shape[1], shape[2]))
+    weights = folded.read(path.read_bytes(), path.name)
+    session = KernelSession(network.plan(weights, shape[1], shape[2], MEAN, STD))
     pictures = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
 
     def run(batch: FloatArray) -> None:
@@ -164,13 +164,6 @@ def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
             session.run(pictures)
 
     return run
-
-
-def _program(path: Path, height: int, width: int) -> Program:
-    content = path.read_bytes()
-    if quantized.is_quantized(content):
-        return detection.plan(quantized.read(content, path.name), height, width, MEAN, STD)
-    return network.plan(folded.read(content, path.name), height, width, MEAN, STD)
 
 
 def _item_shape_of(model: Path, against: Path | None) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""How many cores this process may really use, and what they can do.
+"""How many cores this process may really use.
 
 ONNX Runtime sizes its thread pools by the machine and ignores a container's CPU quota (microsoft/onnxruntime #29510):
 on a large node it starts a thread for each core and the kernel throttles them all.
@@ -7,9 +7,6 @@ on a large node it starts a thread for each core and the kernel throttles them a
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-# As Linux names them in /proc/cpuinfo.
-_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 # Where a container sees its own group when /proc names none, or one that lies outside its mounts.
 _MOUNT_ROOTS = (("", "/"), ("cpu", "/"), ("cpu,cpuacct", "/"))
@@ -27,20 +24,6 @@ def cpu_limit(root: Path = Path("/"), affinity: int | None = None) -> int:
     """
     cores = _affinity() if affinity is None else affinity
     return max(1, min([cores, *_quotas(root)]))
-
-
-def multiplies_bytes_exactly(root: Path = Path("/")) -> bool:
-    """Whether the processor has instructions (VNNI) that add products of 8-bit numbers without saturating on the way.
-
-    ONNX Runtime runs INT8 on x86 without them too, but sums of two products beyond 16 bits are cut
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When and why do I need to try U8U8?").
-
-    Args:
-        root: of the file system with /proc; where it has none, the answer is no.
-    """
-    lines = (_read(root / "proc/cpuinfo") or "").splitlines()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return not _VNNI.isdisjoint(flags.split())
 
 
 def _affinity() -> int:

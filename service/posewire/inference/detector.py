@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posewire.inference.feed import ModelFeed, for_kernels
+from posewire.inference.feed import ModelFeed
 from posewire.inference.session import OnnxSession
-from posewire.kernels.session import KernelSession
-from posewire.models.specs import DetectorSpec, WeightsFile
+from posewire.models.specs import DetectorSpec
 from posewire.types import Detections, FloatArray, Frame, UInt8Array
 from posewire.vision.geometry import clip_boxes, letterbox, non_maximum_suppression
 
@@ -69,21 +68,13 @@ LAYOUTS: dict[str, Callable[[FloatArray, DetectorSpec], tuple[FloatArray, FloatA
 
 
 class Detector:
-    """Finds people. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread.
+    """Finds people. `prepare` and `finish` are for one picture, `infer` for a batch; all are safe on any thread."""
 
-    Args:
-        spec: of the model.
-        session: of one of its files.
-        weights: which of the ONNX files; None: the float32 one, or on the kernels their own.
-    """
-
-    def __init__(self, spec: DetectorSpec, session: OnnxSession | KernelSession, weights: WeightsFile | None = None) -> None:
+    def __init__(self, spec: DetectorSpec, session: OnnxSession) -> None:
         self.spec = spec
         self.session = session
-        on_kernels = isinstance(session, KernelSession)
-        self.weights: WeightsFile = weights or (spec.kernels if on_kernels else None) or spec
         self._layout = LAYOUTS[spec.output.layout]
-        self._input = ModelFeed(for_kernels(spec.input) if on_kernels else spec.input)
+        self._input = ModelFeed(spec.input)
 
     def prepare(self, frame: Frame) -> Letterboxed:
         """Scale the picture into the model's input."""

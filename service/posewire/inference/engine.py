@@ -76,7 +76,10 @@ class Engine:
         self.plan = plan
         self.settings = settings
         self.metrics = metrics
-        self.models = tuple(LoadedModel(m.spec, m.weights, m.session.provider) for m in (detector, pose))
+        self.models = (
+            LoadedModel(detector.spec, detector.spec, detector.session.provider),
+            LoadedModel(pose.spec, pose.weights, pose.session.provider),
+        )
         self._warm = False
         self._solitude = Solitude()
         self._share = OwnShare()

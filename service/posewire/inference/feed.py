@@ -31,8 +31,8 @@ class ModelFeed:
 
 
 def for_kernels(described: ModelInput) -> ModelInput:
-    """What Posewire's kernels take in the place of an ONNX file: they normalise, and change the order of the colours, themselves."""
-    return described.model_copy(update={"format": "uint8-nhwc", "colour": "RGB"})
+    """What Posewire's kernels take in the place of an ONNX file: they normalise themselves."""
+    return described.model_copy(update={"format": "uint8-nhwc"})
 
 
 def require_fit(spec: PoseSpec | DetectorSpec, session: OnnxSession) -> None:

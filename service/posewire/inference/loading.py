@@ -11,11 +11,11 @@ from posewire.inference.detector import Detector
 from posewire.inference.device import DevicePlan, Runtime, choose_device
 from posewire.inference.feed import ModelFeed, require_fit
 from posewire.inference.pose import PoseEstimator
-from posewire.inference.runtime import detector_kernels, detector_weights, pose_kernels
+from posewire.inference.runtime import pose_kernels
 from posewire.inference.session import OnnxSession
 from posewire.inference.stages import Stages
-from posewire.models.specs import DetectorSpec, ModelSpec
-from posewire.models.store import ModelStore, open_store
+from posewire.models.specs import ModelSpec
+from posewire.models.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
 
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
-        DeviceError: Posewire's kernels or INT8 were asked for and do not fit.
+        DeviceError: Posewire's kernels were asked for and cannot run the pose model.
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
     store, runtime = open_store(settings), runtime or onnxruntime
@@ -62,19 +62,13 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
     pose_model = store.verified_bytes(pose_spec)
     session = pose_kernels(pose_spec, store, plan, settings) or _opened(pose_model, pose_spec, plan, runtime)
     pose = PoseEstimator(pose_spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
-    detector = _detector(detector_spec, store, plan, settings, runtime)
+    detector = Detector(detector_spec, _opened(store.verified_bytes(detector_spec), detector_spec, plan, runtime))
     return Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
 
 
-def _detector(spec: DetectorSpec, store: ModelStore, plan: DevicePlan, settings: Settings, runtime: Runtime) -> Detector:
-    if session := detector_kernels(spec, store, plan, settings):
-        return Detector(spec, session)
-    weights = detector_weights(spec, plan, settings)
-    return Detector(spec, _opened(store.verified_bytes(spec, weights), spec, plan, runtime), weights)
-
-
 def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:
-    session = OnnxSession(model, spec.name, plan, runtime)
+    sizes = {"height": spec.input.height, "width": spec.input.width}
+    session = OnnxSession(model, spec.name, plan, runtime, sizes=sizes)
     require_fit(spec, session)
     return session
 

@@ -1,5 +1,6 @@
 """A model in ONNX Runtime, with a session for each batch size where that is faster."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,18 @@ class OnnxSession:
         name: of the model, for errors.
         plan: the device.
         runtime: ONNX Runtime.
+        sizes: of the input's open dimensions but the batch, by their names in the file; what depends on them is computed once, at load.
 
     Raises:
         ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one such input and output, or it takes batches of
             a fixed size other than 1.
     """
 
-    def __init__(self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime) -> None:
+    def __init__(
+        self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime, *, sizes: Mapping[str, int] | None = None
+    ) -> None:
         self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
+        self._sizes = sizes or {}
         session = self._session(1, plan.intra_op_threads)
         self._alone: Any = None
         inputs = session.get_inputs()
@@ -57,6 +62,8 @@ class OnnxSession:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        for dimension, length in self._sizes.items():
+            options.add_free_dimension_override_by_name(dimension, length)
         if self._plan.fixed_sizes:
             options.add_free_dimension_override_by_name(_BATCH, size)
         try:

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 
 from posewire.errors import ModelError
-from posewire.kernels.files import read_file
 from posewire.models.litehrnet.layers import Conv, Norm
 from posewire.models.litehrnet.norms import scale_and_shift
-from posewire.models.litehrnet.safetensors import write_safetensors
+from posewire.models.litehrnet.safetensors import read_metadata, read_safetensors, write_safetensors
 from posewire.models.litehrnet.spec import VARIANTS, Variant, get_variant, layers
+from posewire.models.litehrnet.tensors import MalformedError, Tensor, values
 from posewire.types import FloatArray
 
 _FORMAT: Final = "posewire-kernels-1"
@@ -69,7 +69,13 @@ def read(data: bytes, name: str) -> Folded:
     Raises:
         ModelError: the bytes are damaged, of another format, or not all the weights of the variant that they name.
     """
-    told, state = read_file(data, name)
+    try:
+        contents = read_safetensors(data)
+        told = read_metadata(data)
+        tree = contents.tree if isinstance(contents.tree, dict) else {}
+        state = {key: values(tensor, contents, len(data)) for key, tensor in tree.items() if isinstance(tensor, Tensor)}
+    except MalformedError as fault:
+        raise ModelError(f"{name}: the weights for the kernels cannot be read: {fault}") from None
     if told.get("format") != _FORMAT or told.get("variant") not in VARIANTS or not told.get("keypoints", "").isdecimal():
         raise ModelError(f"{name}: not weights for the kernels; make them with `posewire models compile … --out FILE.safetensors`")
     variant = get_variant(told["variant"], int(told["keypoints"]))

@@ -18,7 +18,7 @@ FILE: Final = Path(__file__).with_name("_kernels.dll" if sys.platform == "win32"
 class Kernels:
     """Kernels that this processor can run."""
 
-    level: str  # avx2, avx512, vnni; any: of an architecture with one build
+    level: str  # avx2, avx512; any: of an architecture with one build
     # posewire_run_LEVEL and posewire_shrink_LEVEL of run.cpp; other Python threads go on while they run
     run: Callable[..., None]
     shrink: Callable[..., None]
@@ -47,7 +47,7 @@ def load_kernels(file: Path = FILE, level: str | None = None) -> Kernels:
         raise ModelError("Posewire's kernels need a processor with AVX2")
     level = level or best
     run = getattr(library, f"posewire_run_{level}")
-    run.argtypes = [ctypes.c_void_p, ctypes.c_int32, *[ctypes.c_void_p] * 5, ctypes.c_int32]
+    run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     shrink = getattr(library, f"posewire_shrink_{level}")
     size = [ctypes.c_int32, ctypes.c_int32]
     shrink.argtypes = [ctypes.c_void_p, ctypes.c_int64, *size, ctypes.c_void_p, ctypes.c_int64, *size, ctypes.c_void_p]

@@ -27,12 +27,6 @@ class Kind(IntEnum):
     PLANES = 8
     REPEAT = 9
     FILL = 10
-    BYTE_ENTRY = 11
-    CONVOLVE = 12
-    COPY = 13
-    MAXIMA = 14
-    BORDER = 15
-    BOXES = 16
 
 
 class Flag(IntFlag):
@@ -54,12 +48,6 @@ class Program:
     height: int  # of the picture, pixels
     width: int  # of the picture, pixels
     shape: tuple[int, ...]  # of the output
-    level: str | None = None  # of the kernels that can run it; None: all
-
-    @property
-    def shared(self) -> bool:
-        """Whether several threads can work on its operations."""
-        return Kind.CONVOLVE in self.operations[:, 0]
 
 
 class ProgramBuilder:
@@ -76,12 +64,11 @@ class ProgramBuilder:
         return self._memory.buffer(size)
 
     def constant(self, values: npt.ArrayLike) -> int:
-        """Where constants lie: floats, or int8 (a multiple of 4 of them) and int32 as their bits."""
+        """Where constants lie: floats, or int32 as their bits."""
         array = np.asarray(values)
-        whole = array.dtype in (np.int8, np.int32)
-        flat = np.ascontiguousarray(array).ravel().view(np.float32) if whole else array.astype(np.float32).ravel()
+        flat = np.ascontiguousarray(array).view(np.float32) if array.dtype == np.int32 else array.astype(np.float32)
         padded = np.zeros(-(-flat.size // LINE) * LINE, np.float32)
-        padded[: flat.size] = flat
+        padded[: flat.size] = flat.ravel()
         self._constants.append(padded)
         self._size += len(padded)
         return self._size - len(padded)
@@ -94,10 +81,10 @@ class ProgramBuilder:
                 self._memory.use(number, len(self._operations))
         self._operations.append(operation)
 
-    def program(self, height: int, width: int, shape: tuple[int, ...], level: str | None = None) -> Program:
+    def program(self, height: int, width: int, shape: tuple[int, ...]) -> Program:
         """All of it; as `Program` has it."""
         starts, size = self._memory.laid_out()
         operations = np.zeros((len(self._operations), _NUMBERS), np.int32)
         for row, operation in zip(operations, self._operations, strict=True):
             row[: len(operation)] = [starts[n.buffer] + n.offset if isinstance(n, Place) else n for n in operation]
-        return Program(operations, np.concatenate(self._constants), size, height, width, shape, level)
+        return Program(operations, np.concatenate(self._constants), size, height, width, shape)

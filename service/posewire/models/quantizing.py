@@ -5,7 +5,7 @@ kernels for signed ones are slower on x86), weights of 8 signed bits, one scale 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,12 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from posewire.errors import ModelError
 from posewire.types import FloatArray, UInt8Array
 
-_CONVOLUTIONS = ["Conv", "Relu"]
-_DETECTORS = ["Add", "Concat", "MaxPool", "Resize"]
 _EVERYWHERE = ["AveragePool", "Concat", "GlobalAveragePool", "MaxPool", "Mul", "Add", "Reshape", "Resize", "Slice", "Split", "Transpose"]
-
-
-_MAP = 4  # dimensions
 
 
 class Coverage(StrEnum):
@@ -51,46 +46,21 @@ def quantize(model: bytes, inputs: Iterator[FloatArray | UInt8Array], coverage: 
         ModelError: it is INT8 already, has nothing that could be quantized, or ONNX Runtime cannot; says which.
         OSError: the disk is full.
     """
-    operators = [*_CONVOLUTIONS, *(_EVERYWHERE if coverage is Coverage.ALL else [])]
-    return _quantize(model, inputs, operators, lambda graph: _skipped(graph, coverage))
-
-
-def quantize_detector(model: bytes, inputs: Iterator[FloatArray | UInt8Array]) -> bytes:
-    """A detector of convolutions as INT8, as `quantize` does it: all between the first convolution and those of the outputs.
-
-    The first one is slower in INT8, with three channels, and what it sees is the picture; the last ones are few, and their results are
-    places. Both in INT8 cost 0.2 points of AP, neither 0.02 (docs/precision.md).
-
-    Args:
-        model: the bytes of the ONNX file, float32.
-        inputs: for calibration, one item each, as when serving.
-
-    Raises:
-        ModelError: as `quantize`.
-        OSError: the disk is full.
-    """
-    return _quantize(model, inputs, [*_CONVOLUTIONS, *_DETECTORS], _ends)
-
-
-def _quantize(
-    model: bytes, inputs: Iterator[FloatArray | UInt8Array], operators: list[str], skipped: Callable[[onnx.ModelProto], list[str]]
-) -> bytes:
-    """Quantize the nodes of some operators, but for those that `skipped` names."""
     with tempfile.TemporaryDirectory(prefix="posewire-quantize-") as folder:
         done = Path(folder) / "int8.onnx"
         try:
             graph = _simplified(model, Path(folder) / "float32.onnx")
-            excluded = skipped(graph)
+            skipped = _skipped(graph, coverage)
             quantize_static(
                 graph,
                 done,
                 _Reader(graph.graph.input[0].name, inputs),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=operators,
+                op_types_to_quantize=["Conv", "Relu", *(_EVERYWHERE if coverage is Coverage.ALL else [])],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=excluded,
+                nodes_to_exclude=skipped,
             )
         except (OSError, ModelError):
             raise
@@ -127,18 +97,6 @@ def _skipped(model: onnx.ModelProto, coverage: Coverage) -> list[str]:
     if not chosen:
         raise ModelError("the model has no convolution that could be quantized")
     return [node.name for node in convolutions if node.name not in chosen]
-
-
-def _ends(model: onnx.ModelProto) -> list[str]:
-    """Names of what stays float32 in a detector: the first convolution, those without a rectifier, and all that works on no map."""
-    graph = model.graph
-    rectified = {name for node in graph.node if node.op_type == "Relu" for name in node.input}
-    maps = {value.name for value in graph.value_info if len(value.type.tensor_type.shape.dim) == _MAP}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    ends = [node.name for number, node in enumerate(convolutions) if number == 0 or node.output[0] not in rectified]
-    if len(ends) == len(convolutions):
-        raise ModelError("the model has no convolution that could be quantized")
-    return ends + [node.name for node in graph.node if node.op_type in _DETECTORS and node.output[0] not in maps]
 
 
 def _is_pointwise(node: onnx.NodeProto, weights: dict[str, tuple[int, ...]], sizes: dict[str, tuple[int, ...]]) -> bool:

@@ -150,6 +150,11 @@ class _Stored(WeightsFile):
 
     card: RelativePath  # the model card, relative to the manifest
 
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """All that there are of its weights."""
+        return (self,)
+
 
 class PoseSpec(_Stored, PoseModel):
     """A pose model that can be served."""
@@ -164,14 +169,6 @@ class PoseSpec(_Stored, PoseModel):
 
 class DetectorSpec(_Stored, DetectorModel):
     """A person detector that can be served."""
-
-    int8: WeightsFile | None = None  # ONNX in INT8, for CPUs on which that is exact and faster; none: float32 everywhere
-    kernels: WeightsFile | None = None  # safetensors in INT8 for Posewire's own kernels; none: it runs on ONNX Runtime only
-
-    @property
-    def files(self) -> tuple[WeightsFile, ...]:
-        """All that there are of its weights."""
-        return (self, *(file for file in (self.int8, self.kernels) if file))
 
 
 ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="task")]

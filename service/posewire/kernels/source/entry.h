@@ -33,32 +33,23 @@ void entry_tile(const float* const* line, const float* w, const float* bias, flo
         for (int v = 0; v < NV; v++) store(out + p * 32 + WIDEST * v, positive(acc[p][v]));
 }
 
-// Calls f(the three rows that a row of the output sees, its number) for rows `first` to `last` of the output of a 3x3 convolution of
-// stride 2; around the picture is `border`. `lines` has room for three rows.
-template <typename F>
-inline void entry_rows(const uint8_t* picture, int first, int last, int columns, const float* border, float* lines, F f) {
-    int size = 3 * (columns + 2);
-    float* line[3] = {lines, lines + size, lines + 2 * size};
-    if (first) entry_row(picture + (2 * first - 1) * columns * 3, columns, border, line[2]);
-    else
-        for (int i = 0; i < size; i++) line[2][i] = border[i % 3];
-    for (int y = first; y < last; y++) {
-        float* above = line[2];
-        line[2] = line[0], line[0] = above;
-        entry_row(picture + 2 * y * columns * 3, columns, border, line[1]);
-        entry_row(picture + (2 * y + 1) * columns * 3, columns, border, line[2]);
-        f(line, y);
-    }
-}
-
 void entry(const uint8_t* picture, int rows, int columns, const float* border, const float* w, const float* bias, float* out, float* lines) {
     constexpr int PX = WIDEST == 16 ? 8 : 2;
-    entry_rows(picture, 0, rows / 2, columns, border, lines, [&](const float* const* line, int) {
+    int size = 3 * (columns + 2);
+    float* line[3] = {lines, lines + size, lines + 2 * size};
+    for (int i = 0; i < size; i++) line[0][i] = border[i % 3];
+    for (int y = 0; y < rows; y += 2) {
+        if (y) {
+            float* last = line[2];
+            line[2] = line[0], line[0] = last;
+        }
+        entry_row(picture + y * columns * 3, columns, border, line[1]);
+        entry_row(picture + (y + 1) * columns * 3, columns, border, line[2]);
         for (int x = 0; x < columns / 2; x += PX, out += 32 * PX) {
             const float* at[3] = {line[0] + 6 * x, line[1] + 6 * x, line[2] + 6 * x};
             entry_tile<PX>(at, w, bias, out);
         }
-    });
+    }
 }
 
 // (pixels, ld) to (channels, pixels).

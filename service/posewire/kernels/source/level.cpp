@@ -24,9 +24,7 @@ extern "C" __attribute__((visibility("default"))) const char* posewire_level() {
     const unsigned bmi1 = 1u << 3, avx2 = 1u << 5, bmi2 = 1u << 8;
     if (!has(extended, bmi1 | avx2 | bmi2) || (saved_registers() & 0x6) != 0x6) return "";
     const unsigned f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31;
-    if (!has(extended, f | dq | cd | bw | vl) || (saved_registers() & 0xe6) != 0xe6) return "avx2";
-    const unsigned vnni = 1u << 11;
-    return has(c, vnni) ? "vnni" : "avx512";
+    return has(extended, f | dq | cd | bw | vl) && (saved_registers() & 0xe6) == 0xe6 ? "avx512" : "avx2";
 }
 #else
 extern "C" __attribute__((visibility("default"))) const char* posewire_level() { return "any"; }

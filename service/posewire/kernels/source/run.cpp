@@ -1,50 +1,35 @@
-// The networks' layers on one core: a list of operations, run over one block of memory. Lite-HRNet's are in float32; a detector's are
-// of 8 bits, for processors with VNNI (bytes.h).
+// Lite-HRNet's layers on one core, in float32: a list of operations, run over one block of memory.
 //
 // Feature maps are (height, width, channels), so that a block can work on a part of the channels where they lie: nothing is
 // split, concatenated or shuffled. Python decides where everything lies and in which order. Compiled once for each level of
 // processor; LEVEL is the name that the function ends in.
 
-#include "bytes.h"
 #include "entry.h"
 #include "shrink.h"
 #include "sums.h"
-#include "team.h"
 #include "weighting.h"
 
 namespace {
 
-enum Kind : int32_t { ENTRY, POINTWISE, DEPTHWISE, WEIGH, POOL, GATE, GATHER, ENLARGE, PLANES, REPEAT, FILL, BYTE_ENTRY, CONVOLVE, COPY, MAXIMA, BORDER, BOXES };
+enum Kind : int32_t { ENTRY, POINTWISE, DEPTHWISE, WEIGH, POOL, GATE, GATHER, ENLARGE, PLANES, REPEAT, FILL };
 
 // An operation: its kind and numbers; places are in floats, -1 for none, in the memory or in the constants as each says.
 struct Operation {
     int32_t kind, a[19];
 };
 
-// Parts that an operation is cut into for several threads; of those that are not, one thread does all.
-constexpr int PARTS = 4;
-
-int parts_of(const Operation& op) { return op.kind == BYTE_ENTRY || op.kind == CONVOLVE || op.kind == BOXES ? PARTS : 1; }
-
 }  // namespace
 
 #define JOINED(a, b) a##b
 #define NAMED(a, b) JOINED(a, b)
 
-// Args: `constants` and `memory` aligned to 64 bytes; `picture` (height, width, 3), RGB; `out`: heatmaps (keypoints, height / 4, width / 4)
-// or a detector's rows (cells, 5); `team` is null, or shared by the threads that run this
-// together, all but one of which are helpers.
+// Args: `constants` and `memory` aligned to 64 bytes; `picture` (height, width, 3), RGB; `heatmaps` (keypoints, height / 4, width / 4).
 extern "C" __attribute__((visibility("default"))) void NAMED(posewire_run_, LEVEL)(const Operation* operations, int32_t count, const float* constants, float* memory,
-                                            const uint8_t* picture, float* out, Team* team, int32_t helper) {
+                                            const uint8_t* picture, float* heatmaps) {
     auto mem = [&](int32_t at) { return at < 0 ? nullptr : memory + at; };
     auto con = [&](int32_t at) { return at < 0 ? nullptr : constants + at; };
-#if defined(__AVX512VNNI__)
-    auto bytes = [&](int32_t at) { return reinterpret_cast<uint8_t*>(mem(at)); };
-#endif
-    auto perform = [&](int number, int part, int parts) {
-        const Operation* op = operations + number;
+    for (const Operation* op = operations; op < operations + count; op++) {
         const int32_t* a = op->a;
-        [[maybe_unused]] auto first = [&](int rows, int i) { return rows * i / parts; };
         switch (op->kind) {
             case ENTRY: entry(picture, a[0], a[1], con(a[2]), con(a[3]), con(a[4]), mem(a[5]), mem(a[6])); break;
             case POINTWISE:
@@ -73,34 +58,9 @@ extern "C" __attribute__((visibility("default"))) void NAMED(posewire_run_, LEVE
             case FILL:
                 for (int i = 0; i < a[1]; i++) mem(a[0])[i] = 1.f;
                 break;
-            case PLANES: planes(mem(a[0]), a[1], a[2], a[3], out); break;
-#if defined(__AVX512VNNI__)
-            case BYTE_ENTRY: {
-                const int rows = a[0] / 2;
-                float* lines = mem(a[8]) + part * 9 * (a[1] + 2);
-                entry_bytes(picture, first(rows, part), first(rows, part + 1), a[1], con(a[2]), con(a[3]), con(a[4]), *con(a[5]), bytes(a[6]), a[7], lines);
-                break;
-            }
-            case CONVOLVE: {
-                const float* endings = con(a[11]);
-                const Ending ending{con(a[10]), bytes(a[12]), a[13], endings[0], endings[1], endings[2]};
-                const auto weights = reinterpret_cast<const int8_t*>(con(a[8]));
-                convolve(bytes(a[0]), a[1], first(a[2], part), first(a[2], part + 1), a[3], a[4], a[5], a[6], a[7], weights,
-                         reinterpret_cast<const int32_t*>(con(a[9])), ending, bytes(a[14]), a[15]);
-                break;
-            }
-            case COPY: copy_bytes(bytes(a[0]), a[1], a[2], a[3], a[4], a[5], *con(a[6]), bytes(a[7]), a[8]); break;
-            case MAXIMA: maxima(bytes(a[0]), a[1], a[2], a[3], a[4], bytes(a[5]), a[6]); break;
-            case BORDER: clear_border(bytes(a[0]), a[1], a[2], a[3]); break;
-            case BOXES:
-                boxes(bytes(a[0]), a[1], first(a[2], part), first(a[2], part + 1), a[3], a[4], con(a[5]), con(a[6]), a[7], out + a[8]);
-                break;
-#endif
+            case PLANES: planes(mem(a[0]), a[1], a[2], a[3], heatmaps); break;
         }
-    };
-    if (team) return together(team, helper != 0, count, [&](int number) { return parts_of(operations[number]); },
-                              [&](int number, int part) { perform(number, part, parts_of(operations[number])); });
-    for (int number = 0; number < count; number++) perform(number, 0, 1);
+    }
 }
 
 // A picture (height, width, 3) scaled down to (rows, columns, 3), as shrink.h says; strides are in bytes.

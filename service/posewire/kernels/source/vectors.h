@@ -45,9 +45,6 @@ template <typename F> inline void spans(int channels, F f) {
 }
 
 template <typename V> struct Integers;
-template <> struct Integers<Vec4> {
-    typedef int32_t type __attribute__((vector_size(16)));
-};
 template <> struct Integers<Vec8> {
     typedef int32_t type __attribute__((vector_size(32)));
 };
@@ -79,11 +76,6 @@ template <typename V> V exponential(V x) {
 
 // The logistic function.
 template <typename V> V sigmoid(V x) { return 1.f / (1.f + exponential(-x)); }
-
-// A number that a template can be made for.
-template <int N> struct Number {
-    static constexpr int value = N;
-};
 
 // What becomes of an output.
 enum Flag : int32_t { ACCUMULATE = 1, RELU = 2, SIGMOID = 4 };

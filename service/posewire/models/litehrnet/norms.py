@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from posewire.types import FloatArray
 
-_EPSILON: Final = 1e-5  # of torch's batch norm, as in training
+EPSILON: Final = 1e-5  # of torch's batch norm, as in training
 
 Vector = npt.NDArray[np.float64]
 
@@ -16,5 +16,5 @@ Vector = npt.NDArray[np.float64]
 def scale_and_shift(state: Mapping[str, FloatArray], key: str) -> tuple[Vector, Vector]:
     """What the batch norm `key` of a checkpoint does: x to scale x + shift, (C,) float64 each."""
     gamma, beta, mean, variance = (state[f"{key}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))
-    scale = gamma / np.sqrt(variance + _EPSILON)
+    scale = gamma / np.sqrt(variance + EPSILON)
     return scale, beta - mean * scale

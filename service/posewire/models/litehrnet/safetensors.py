@@ -5,27 +5,23 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from posewire.models.litehrnet.tensors import DTYPES, Array, Contents, MalformedError, Storage, Tensor, quoted
+from posewire.models.litehrnet.tensors import DTYPES, Contents, MalformedError, Storage, Tensor, quoted
+from posewire.types import FloatArray
 
 _MOST_HEADER_BYTES: Final = 4 << 20  # ten times the largest Lite-HRNet's
 _MOST_DIMENSIONS: Final = 32
 
 
-def write_safetensors(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """The file of arrays of the dtypes in `DTYPES`, the same bytes for the same arrays."""
+def write_safetensors(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
+    """The file of float32 arrays, the same bytes for the same arrays."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name, array in arrays.items():
-        dtype = next(known for known, kind in DTYPES.items() if kind == array.dtype)
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return (
-        len(text).to_bytes(8, "little")
-        + text
-        + b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays.values())
-    )
+    return len(text).to_bytes(8, "little") + text + b"".join(array.astype("<f4").tobytes() for array in arrays.values())
 
 
 def read_safetensors(data: bytes) -> Contents:

@@ -1,0 +1,1 @@
+"""RTMDet-nano for people: its layers, its ONNX graph, and the published file of it."""
