@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from model_store.training import networks, toml
+from model_store.training import toml
 from model_store.training.augment_scene import Shown, mosaic, place
 from model_store.training.colour import recolour
 from model_store.training.command_line import run
@@ -44,7 +44,7 @@ from model_store.training.meetings import Meetings, normalised_error, own_share
 from model_store.training.moments import begin_with_moments
 from model_store.training.progress import Stretch
 from model_store.training.recipe import DetectorRecipe
-from model_store.training.rtmdet import MEAN, STD, last_norm, meeting_places, published_name
+from model_store.training.rtmdet import MEAN, STD, build, last_norm, meeting_places, published_name
 from model_store.training.sampling import chances, without_research
 from model_store.training.teachers import Taught, Teacher
 from model_store.training.teachers.opening import open_detector_teacher
@@ -144,7 +144,7 @@ class DetectorTraining:
         self.source = DetectorSource(recipe, training, chances(training.source, training.sources, wanted))
         self.stretches = [Stretch(stage.samples, stage.size, stage.size) for stage in recipe.stages]
         torch.manual_seed(recipe.seed)
-        self.network = networks.build_detector(recipe.network, recipe.activation)
+        self.network = build(recipe.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         self.teacher: Teacher | None = None
         self.meetings: Meetings | None = None

@@ -1,4 +1,4 @@
-"""The networks by name: those of poses, and the person detector."""
+"""The pose networks by name."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,6 @@ from torch import nn
 from model_store.training import litehrnet
 from model_store.training.mobilenet import MobileNetV2
 from model_store.training.pyramid import PyramidPoseNetwork
-from model_store.training.recipe import Activations
-from model_store.training.rtmdet import RtmDet
 from model_store.training.shufflenet import ShuffleNetV2
 from posewire.errors import ModelError
 from posewire.models.litehrnet.spec import VARIANTS, get_variant
@@ -21,7 +19,6 @@ _PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
     "mobilenetv2-ccw": lambda keypoints: PyramidPoseNetwork(MobileNetV2(weighted=True), keypoints),
 }
 NAMES = (*VARIANTS, *_PYRAMIDS)
-DETECTOR_NAMES = ("rtmdet-nano",)
 
 
 def build(name: str, keypoints: int = 17) -> nn.Module:
@@ -37,14 +34,3 @@ def build(name: str, keypoints: int = 17) -> nn.Module:
     if name in _PYRAMIDS:
         return _PYRAMIDS[name](keypoints)
     raise ModelError(f"{name!r} is not a pose network; known: {', '.join(NAMES)}")
-
-
-def build_detector(name: str, activation: Activations = "mixed") -> RtmDet:
-    """A network with random weights: (N, 3, H, W) float32 BGR, normalised, to three maps, as `rtmdet.RtmDet` tells.
-
-    Raises:
-        ModelError: there is no such network; the message names those that there are.
-    """
-    if name not in DETECTOR_NAMES:
-        raise ModelError(f"{name!r} is not a person detector; known: {', '.join(DETECTOR_NAMES)}")
-    return RtmDet(activation)

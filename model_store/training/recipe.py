@@ -8,9 +8,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from model_store.training import toml
 from model_store.training.data.records import JOINTS, KEYPOINTS
 
-# Of RTMDet. `silu`: everywhere, as published. `mixed`: SiLU where maps meet a teacher's, ReLU within, which runs faster (it fuses into
-# the convolution). `mixed-silu-stem`: the same, with SiLU in the stem, whose maps are then met too.
-Activations: TypeAlias = Literal["silu", "mixed", "mixed-silu-stem"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -83,8 +80,8 @@ class Distillation(toml.Table):
 class DetectorDistillation(Distillation):
     """The student meets the teacher's maps and its answer."""
 
+    network: str = "rtmdet-nano"  # the teacher's
     meetings: Literal["modules", "blocks"] = "blocks"
-    activation: Activations = "silu"  # the teacher's
 
 
 class PoseDistillation(Distillation):
@@ -146,8 +143,7 @@ class DetectorAugmentation(toml.Table):
 class DetectorRecipe(Recipe):
     """RTMDet-nano for people."""
 
-    network: str = "rtmdet-nano"
-    activation: Activations = "mixed"
+    network: str = "rtmdet-nano-lean"
     stages: tuple[DetectorStage, ...] = Field(min_length=1)
     augmentation: DetectorAugmentation = DetectorAugmentation()
     stretched: tuple[str, ...] = ()  # sets whose pictures were made square

@@ -16,12 +16,12 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from model_store.training.blocks import Activation, ConvNorm
-from model_store.training.detection.boxes import STRIDES
-from model_store.training.recipe import Activations
+from posewire.models.rtmdet import spec
+from posewire.models.rtmdet.spec import STRIDES, DetectorVariant, get_detector_variant
+from posewire.models.rtmdet.spec import Activation as ActivationName
 
 # Of channels 0..255, BGR.
-MEAN = (103.53, 116.28, 123.675)
-STD = (57.375, 57.12, 58.395)
+MEAN, STD = spec.MEAN[::-1], spec.STD[::-1]
 
 STEM = (8, 8, 16)  # channels
 WIDTHS = (32, 64, 128, 256)  # channels of the stages, at strides 4, 8, 16, 32
@@ -29,6 +29,18 @@ BLOCKS = (1, 2, 2, 1)  # of the stages
 FEATURES = 64  # channels that the heads see
 PRIOR = -4.6  # logit of a score of 0.01: nearly every point is background
 REACH = 2.0  # strides from a point to each side of a box, at first
+
+
+_ACTIVATIONS: dict[ActivationName, Activation] = {"relu": F.relu, "silu": F.silu}
+
+
+def build(name: str) -> "RtmDet":
+    """A network with random weights, by the name of its variant.
+
+    Raises:
+        ModelError: there is no such variant; the message names those that there are.
+    """
+    return RtmDet(get_detector_variant(name))
 
 
 class Separable(nn.Module):
@@ -72,12 +84,14 @@ class ChannelAttention(nn.Module):
 class CspLayer(nn.Module):
     """Half of the channels pass blocks, half pass by: (N, inputs, H, W) to (N, outputs, H, W)."""
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, *, added: bool, attention: bool, within: Activation) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, blocks: int, *, added: bool, attention: bool, within: Activation, boundary: Activation
+    ) -> None:
         super().__init__()
         half = outputs // 2
         self.main_conv = ConvNorm(inputs, half, activation=within)
         self.short_conv = ConvNorm(inputs, half, activation=within)
-        self.final_conv = ConvNorm(outputs, outputs, activation=F.silu)
+        self.final_conv = ConvNorm(outputs, outputs, activation=boundary)
         self.blocks = nn.Sequential(*(NextBlock(half, added=added, within=within) for _ in range(blocks)))
         self.attention = ChannelAttention(outputs) if attention else None
 
@@ -91,10 +105,10 @@ class CspLayer(nn.Module):
 class PyramidPooling(nn.Module):
     """(N, C, H, W) to the same, from windows of 1, 5, 9 and 13 places."""
 
-    def __init__(self, channels: int, *, within: Activation) -> None:
+    def __init__(self, channels: int, *, within: Activation, boundary: Activation) -> None:
         super().__init__()
         self.conv1 = ConvNorm(channels, channels // 2, activation=within)
-        self.conv2 = ConvNorm(channels * 2, channels, activation=F.silu)
+        self.conv2 = ConvNorm(channels * 2, channels, activation=boundary)
 
     def forward(self, x: Tensor) -> Tensor:
         scales = [self.conv1(x)]
@@ -107,7 +121,7 @@ class PyramidPooling(nn.Module):
 class Backbone(nn.Module):
     """CSPNeXt: (N, 3, H, W) to its maps at strides 8, 16 and 32, of 64, 128 and 256 channels."""
 
-    def __init__(self, *, stem: Activation, within: Activation) -> None:
+    def __init__(self, *, stem: Activation, within: Activation, boundary: Activation) -> None:
         super().__init__()
         a, b, c = STEM
         self.stem = nn.Sequential(
@@ -115,9 +129,9 @@ class Backbone(nn.Module):
         )
         for number, (inputs, outputs, blocks) in enumerate(zip((c, *WIDTHS), WIDTHS, BLOCKS, strict=False), 1):
             last = number == len(WIDTHS)
-            down = Separable(inputs, outputs, 3, stride=2, within=within, last=F.silu)
-            pooling = [PyramidPooling(outputs, within=within)] if last else []
-            layer = CspLayer(outputs, outputs, blocks, added=not last, attention=True, within=within)
+            down = Separable(inputs, outputs, 3, stride=2, within=within, last=boundary)
+            pooling = [PyramidPooling(outputs, within=within, boundary=boundary)] if last else []
+            layer = CspLayer(outputs, outputs, blocks, added=not last, attention=True, within=within, boundary=boundary)
             self.add_module(f"stage{number}", nn.Sequential(down, *pooling, layer))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -132,18 +146,18 @@ class Backbone(nn.Module):
 class Neck(nn.Module):
     """PAFPN: maps at strides 8, 16 and 32 to maps of `FEATURES` channels there."""
 
-    def __init__(self, *, within: Activation) -> None:
+    def __init__(self, *, within: Activation, boundary: Activation) -> None:
         super().__init__()
         fine, middle, coarse = WIDTHS[1:]
 
         def layer(inputs: int, outputs: int) -> CspLayer:
-            return CspLayer(inputs, outputs, 1, added=False, attention=False, within=within)
+            return CspLayer(inputs, outputs, 1, added=False, attention=False, within=within, boundary=boundary)
 
-        self.reduce_layers = nn.ModuleList([ConvNorm(coarse, middle, activation=F.silu), ConvNorm(middle, fine, activation=F.silu)])
+        self.reduce_layers = nn.ModuleList([ConvNorm(coarse, middle, activation=boundary), ConvNorm(middle, fine, activation=boundary)])
         self.top_down_blocks = nn.ModuleList([layer(2 * middle, middle), layer(2 * fine, fine)])
         self.downsamples = nn.ModuleList([Separable(c, c, 3, stride=2, within=within, last=within) for c in (fine, middle)])
         self.bottom_up_blocks = nn.ModuleList([layer(2 * fine, middle), layer(2 * middle, coarse)])
-        self.out_convs = nn.ModuleList([Separable(c, FEATURES, 3, within=within, last=F.silu) for c in (fine, middle, coarse)])
+        self.out_convs = nn.ModuleList([Separable(c, FEATURES, 3, within=within, last=boundary) for c in (fine, middle, coarse)])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         fine, middle, coarse = maps
@@ -182,16 +196,15 @@ class RtmDet(nn.Module):
     the person's box, in strides. `detection.boxes.decode` makes boxes of them.
 
     Args:
-        activation: as `recipe.Activations` tells.
+        variant: its activations. They are not in a state dict: who loads one says which variant it is.
     """
 
-    def __init__(self, activation: Activations = "mixed") -> None:
+    def __init__(self, variant: DetectorVariant) -> None:
         super().__init__()
-        within = F.silu if activation == "silu" else F.relu
-        stem = F.relu if activation == "mixed" else F.silu
-        self.activation = activation
-        self.backbone = Backbone(stem=stem, within=within)
-        self.neck = Neck(within=within)
+        within, boundary = _ACTIVATIONS[variant.inner], _ACTIVATIONS[variant.boundary]
+        self.variant = variant
+        self.backbone = Backbone(stem=_ACTIVATIONS[variant.stem], within=within, boundary=boundary)
+        self.neck = Neck(within=within, boundary=boundary)
         self.bbox_head = Head(within=within)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -203,12 +216,12 @@ def meeting_places(network: RtmDet, after: Literal["modules", "blocks"]) -> list
     """Names of the modules whose maps can be another network's of the same shape.
 
     `modules`: stages, the neck's layers on the way down and up, and its outputs. `blocks`: also the stages' downsampling and pooling, the
-    neck's reductions, and the stem if its maps come by way of SiLU.
+    neck's reductions, and the stem if its maps end as the others do.
     """
     if after == "modules":
         stages = [f"backbone.stage{number}" for number in range(1, len(WIDTHS) + 1)]
     else:
-        stages = ["backbone.stem"] if network.activation != "mixed" else []
+        stages = ["backbone.stem"] if network.variant.stem == network.variant.boundary else []
         stages += [
             f"backbone.stage{number}.{part}"
             for number in range(1, len(WIDTHS) + 1)
@@ -220,7 +233,7 @@ def meeting_places(network: RtmDet, after: Literal["modules", "blocks"]) -> list
 
 
 def last_norm(block: nn.Module) -> nn.BatchNorm2d:
-    """The batch norm that a block's maps come from, by way of SiLU.
+    """The batch norm that a block's maps come from, by way of an activation.
 
     Raises:
         TypeError: this is no block whose maps can be met.

@@ -21,7 +21,7 @@ from tests.training.test_pose import curves
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no detector is trained")
 detector: Any = importlib.import_module("model_store.training.detector")
-networks: Any = importlib.import_module("model_store.training.networks")
+rtmdet: Any = importlib.import_module("model_store.training.rtmdet")
 trainers: Any = importlib.import_module("model_store.training.trainer")
 checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
 scenes: Any = importlib.import_module("model_store.training.data.scenes")
@@ -109,7 +109,7 @@ def make(sticks: Path) -> Any:
 
 
 def test_it_trains_stops_and_goes_on(sticks: Path, tmp_path: Path) -> None:
-    started = networks.build_detector("rtmdet-nano")
+    started = rtmdet.build("rtmdet-nano-lean")
     torch.save({"ema": started.state_dict()}, tmp_path / "start.pt")
     work = tmp_path / "work"
     options = ["--recipe", sticks / "recipe.toml", "--work", work, "--data", sticks / "data", "--nice", "0", "--minutes", "0"]
@@ -123,7 +123,7 @@ def test_it_trains_stops_and_goes_on(sticks: Path, tmp_path: Path) -> None:
     assert [(row["seen"], row["height"]) for row in rows] == [(16, 96), (32, 96), (48, 96), (64, 64)]
     assert rows[2]["loss"] < rows[0]["loss"]
     assert all(0 <= row["ap"] <= row["ap50"] <= 1 for row in rows)
-    network = networks.build_detector("rtmdet-nano")
+    network = rtmdet.build("rtmdet-nano-lean")
     network.load_state_dict(checkpoints.load(checkpoints.newest(work / "checkpoints"))["ema"])
 
 
@@ -145,7 +145,7 @@ def test_a_batch_is_blue_first_and_normalised(sticks: Path) -> None:
 def test_an_unknown_detector_is_refused(sticks: Path) -> None:
     recipe = toml.load(sticks / "recipe.toml", recipes.DetectorRecipe).model_copy(update={"network": "rtmdet-tiny"})
     data = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
-    with pytest.raises(ModelError, match="known: rtmdet-nano"):
+    with pytest.raises(ModelError, match="known: rtmdet-nano, rtmdet-nano-lean"):
         detector.DetectorTraining(recipe, *data)
 
 

@@ -113,7 +113,7 @@ def test_the_next_block_gets_the_teachers_maps() -> None:
 def test_a_student_that_is_its_teacher_has_no_error() -> None:
     made, taught = meet(Two(), ["first", "second"], teacher=Two())
     met = made.run(Two(), PICTURES, taught, 0.5, 3)
-    assert max(float(error) for error in met.errors.values()) < 1e-10
+    assert max(error.item() for error in met.errors.values()) < 1e-10
 
 
 def test_adapters_let_other_maps_meet_and_are_learnt_too() -> None:

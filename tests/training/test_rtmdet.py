@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from posewire.errors import ModelError
+from posewire.models.rtmdet.spec import DETECTOR_VARIANTS, DetectorVariant, parameters
+
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 rtmdet: Any = importlib.import_module("model_store.training.rtmdet")
-networks: Any = importlib.import_module("model_store.training.networks")
 checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
 
 F = torch.nn.functional
@@ -31,8 +33,19 @@ def early_name(name: str) -> str:
     return name.replace("depthwise_conv.", "0.").replace("pointwise_conv.", "1.").replace(".conv.", ".0.").replace(".bn.", ".1.")
 
 
+def test_names_and_shapes_are_those_of_the_compiler() -> None:
+    state = rtmdet.build("rtmdet-nano").state_dict()
+    found = {name: tuple(value.shape) for name, value in state.items() if not name.endswith(".num_batches_tracked")}
+    assert found == parameters(DETECTOR_VARIANTS["rtmdet-nano"])
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(ModelError, match="known: rtmdet-nano, rtmdet-nano-lean"):
+        rtmdet.build("rtmdet-tiny")
+
+
 def test_names_are_those_of_mmdet() -> None:
-    keys = set(rtmdet.RtmDet().state_dict())
+    keys = set(rtmdet.build("rtmdet-nano-lean").state_dict())
     assert {
         "backbone.stem.0.conv.weight",
         "backbone.stem.2.bn.running_var",
@@ -53,18 +66,18 @@ def test_names_are_those_of_mmdet() -> None:
     } <= keys
     assert not [key for key in keys if "attention" in key and "neck" in key]
     # As mmdet counts them, of one class: 0.99 million.
-    assert sum(p.numel() for p in rtmdet.RtmDet().parameters()) == 994_423
+    assert sum(p.numel() for p in rtmdet.build("rtmdet-nano-lean").parameters()) == 994_423
 
 
 def test_the_kernels_of_a_block_are_three_and_then_five() -> None:
-    block = rtmdet.RtmDet().backbone.get_submodule("stage1.1.blocks.0")
+    block = rtmdet.build("rtmdet-nano-lean").backbone.get_submodule("stage1.1.blocks.0")
     assert block.conv1.depthwise_conv.conv.kernel_size == (3, 3)
     assert block.conv2.depthwise_conv.conv.kernel_size == (5, 5)
 
 
-@pytest.mark.parametrize("activation", ["silu", "mixed", "mixed-silu-stem"])
-def test_an_untrained_network_finds_nobody(activation: str) -> None:
-    network = networks.build_detector("rtmdet-nano", activation).eval()
+@pytest.mark.parametrize("name", DETECTOR_VARIANTS)
+def test_an_untrained_network_finds_nobody(name: str) -> None:
+    network = rtmdet.build(name).eval()
     with torch.inference_mode():
         maps = network(torch.rand(2, 3, 64, 96))
     assert [tuple(each.shape) for each in maps] == [(2, 5, 8, 12), (2, 5, 4, 6), (2, 5, 2, 3)]
@@ -73,10 +86,15 @@ def test_an_untrained_network_finds_nobody(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "stem", "within"), [("silu", F.silu, F.silu), ("mixed", F.relu, F.relu), ("mixed-silu-stem", F.silu, F.relu)]
+    ("variant", "stem", "within"),
+    [
+        (DETECTOR_VARIANTS["rtmdet-nano"], F.silu, F.silu),
+        (DETECTOR_VARIANTS["rtmdet-nano-lean"], F.relu, F.relu),
+        (DetectorVariant("x", stem="silu"), F.silu, F.relu),
+    ],
 )
-def test_maps_that_are_met_come_by_way_of_silu(activation: str, stem: Any, within: Any) -> None:
-    network = rtmdet.RtmDet(activation)
+def test_maps_that_are_met_come_by_way_of_silu(variant: DetectorVariant, stem: Any, within: Any) -> None:
+    network = rtmdet.RtmDet(variant)
     assert {layer.activation for layer in network.backbone.stem} == {stem}
     assert network.backbone.get_submodule("stage1.0").depthwise_conv.activation is within
     places = rtmdet.meeting_places(network, "blocks")
@@ -94,7 +112,7 @@ def test_maps_that_are_met_come_by_way_of_silu(activation: str, stem: Any, withi
 
 
 def test_modules_are_met_after_stages_and_after_the_neck() -> None:
-    network = rtmdet.RtmDet()
+    network = rtmdet.build("rtmdet-nano-lean")
     places = rtmdet.meeting_places(network, "modules")
     assert places[:4] == [f"backbone.stage{n}" for n in (1, 2, 3, 4)]
     assert len(places) == 4 + 4 + 3
@@ -108,7 +126,7 @@ def test_what_is_no_block_has_no_last_norm() -> None:
 
 def test_an_early_checkpoint_is_a_beginning(tmp_path: Any) -> None:
     torch.manual_seed(1)
-    saved, loaded = rtmdet.RtmDet(), rtmdet.RtmDet()
+    saved, loaded = rtmdet.build("rtmdet-nano-lean"), rtmdet.build("rtmdet-nano-lean")
     early = {early_name(name): value for name, value in saved.state_dict().items()}
     assert {
         "stem.0.0.weight",
@@ -126,5 +144,5 @@ def test_an_early_checkpoint_is_a_beginning(tmp_path: Any) -> None:
 
 
 def test_names_of_today_stay() -> None:
-    names = list(rtmdet.RtmDet().state_dict())
+    names = list(rtmdet.build("rtmdet-nano-lean").state_dict())
     assert [rtmdet.published_name(name) for name in names] == names

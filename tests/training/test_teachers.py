@@ -1,6 +1,7 @@
 """Teachers: files that are run, and modules that are rebuilt of them."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,12 +57,12 @@ def test_a_file_for_another_size_or_of_another_kind_is_refused(tmp_path: Path) -
         files.FileTeacher(tmp_path / "none.onnx", ["y"], {})
     with pytest.raises(PosewireError, match=r"t\.onnx cannot be read"):
         files.FileTeacher(tiny(tmp_path / "t.onnx"), ["y"], {"a": ["nowhere"]})
-    with pytest.raises(PosewireError, match=r"t\.onnx is not RTMDet-nano"):
+    with pytest.raises(PosewireError, match=r"t\.onnx"):
         rtmdet.rebuild(tiny(tmp_path / "t.onnx"))
-    with pytest.raises(PosewireError, match=r"t\.onnx is not RTMDet-nano"):
+    with pytest.raises(PosewireError, match=r"t\.onnx is not rtmdet-nano: it has no /model/neck/out_convs"):
         rtmdet.run_file(tiny(tmp_path / "t.onnx"), ["neck.out_convs.0"])
     (tmp_path / "u.onnx").write_bytes(b"no model")
-    with pytest.raises(PosewireError, match=r"u\.onnx is not ONNX"):
+    with pytest.raises(PosewireError, match=r"u\.onnx: not an ONNX file"):
         rtmdet.rebuild(tmp_path / "u.onnx")
     with pytest.raises(PosewireError, match=r"none\.onnx cannot be read: No such file"):
         rtmdet.rebuild(tmp_path / "none.onnx")
@@ -73,52 +74,39 @@ def test_an_openvino_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def exported(path: Path, network: Any) -> Path:
-    """RTMDet-nano as deployed files have it: norms folded in, layers named by the modules that they came from, distances in pixels."""
+    """RTMDet-nano as deployed files have it: norms folded in, layers named by the modules that they came from."""
     names = {module: name for name, module in network.named_modules()}
     nodes, values = [], []
-
-    def node(module: Any, norm: Any) -> None:
-        name = names[module]
+    for module, name in names.items():
+        if not isinstance(module, torch.nn.Conv2d):
+            continue
         weight, bias = module.weight, module.bias
-        if norm is not None:
+        if bias is None:
+            norm = network.get_submodule(f"{name.removesuffix('.conv')}.bn")
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()
             weight, bias = weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
         layer = name.removeprefix("bbox_head.")
         for scope in ("stem", "stage1", "stage2", "stage3", "stage4", "blocks"):
             layer = layer.replace(f"{scope}.", f"{scope}/{scope}.")
-        pieces = layer.split("/")
-        path_of = "/".join([*(p.replace(".", "/") if k < len(pieces) - 1 else numbered(p) for k, p in enumerate(pieces))])
-        values.extend(numpy_helper.from_array(v.detach().numpy(), f"{name}.{part}") for v, part in ((weight, "w"), (bias, "b")))
-        nodes.append(helper.make_node("Conv", [name, f"{name}.w", f"{name}.b"], [f"{name}.out"], name=f"/model/{path_of}/Conv"))
-
-    for module in list(names):
-        if isinstance(module, torch.nn.Conv2d):
-            norm = network.get_submodule(f"{names[module].removesuffix('.conv')}.bn") if module.bias is None else None
-            node(module, norm)
+        layer = re.sub(r"\.(?=\D)", "/", layer)  # numbers stay with what is before them
+        values += [numpy_helper.from_array(v.detach().numpy(), f"{name}.{part}") for v, part in ((weight, "w"), (bias, "b"))]
+        nodes.append(helper.make_node("Conv", [name, f"{name}.w", f"{name}.b"], [f"{name}.out"], name=f"/model/{layer}/Conv"))
     onnx.save(helper.make_model(helper.make_graph(nodes, "folded", [], [], values)), path)
     return path
 
 
-def numbered(path: str) -> str:
-    """`0.conv1.fc` to `0/conv1/fc`, `cls_convs.0.1.conv` to `cls_convs.0.1/conv`: numbers stay with what is before them."""
-    pieces: list[str] = []
-    for piece in path.split("."):
-        if piece.isdigit() and pieces:
-            pieces[-1] += f".{piece}"
-        else:
-            pieces.append(piece)
-    return "/".join(pieces)
-
-
 def test_folded_weights_are_the_network_that_they_came_from(tmp_path: Path) -> None:
     torch.manual_seed(3)
-    network = student.RtmDet("silu")
+    network = student.build("rtmdet-nano")
     for norm in network.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
-            torch.nn.init.uniform_(norm.running_mean, -0.2, 0.2)
-            torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(norm.bias, -0.2, 0.2)
+            for values, low, high in (
+                (norm.running_var, 0.5, 2),
+                (norm.running_mean, -0.2, 0.2),
+                (norm.weight, 0.5, 1.5),
+                (norm.bias, -0.2, 0.2),
+            ):
+                torch.nn.init.uniform_(values, low, high)
     rebuilt = rtmdet.rebuild(exported(tmp_path / "folded.onnx", network))
     pictures = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
@@ -154,7 +142,7 @@ def test_tinypose_as_a_module_is_the_file(height: int, width: int) -> None:
 
 def test_rtmdet_as_a_module_is_the_file() -> None:
     file = shared("teachers/rtmdet-nano-person.onnx")
-    places = student.meeting_places(student.RtmDet("silu"), "blocks")
+    places = student.meeting_places(student.build("rtmdet-nano"), "blocks")
     how = recipes.DetectorDistillation()
     module, as_file = (opening.open_detector_teacher(how.model_copy(update={"runs": runs}), file, places) for runs in ("module", "file"))
     pictures = torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(0))
@@ -164,7 +152,7 @@ def test_rtmdet_as_a_module_is_the_file() -> None:
 
 def test_a_published_file_becomes_a_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = student.RtmDet("silu").eval()
+    network = student.build("rtmdet-nano").eval()
     exported(tmp_path / "folded.onnx", network)
     command = [sys.executable, "-m", "model_store.training.teachers", str(tmp_path / "folded.onnx"), "--out", str(tmp_path / "t.pt")]
     subprocess.run(command, check=True)
@@ -183,7 +171,7 @@ def test_a_published_file_becomes_a_checkpoint(tmp_path: Path) -> None:
 def test_the_first_scripts_checkpoints_are_beginnings(name: str) -> None:
     checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
     file = shared(f"weights/{name}")
-    network = networks.build_detector("rtmdet-nano") if name.startswith("detector") else networks.build("wider-naive-litehrnet-18")
+    network = student.build("rtmdet-nano-lean") if name.startswith("detector") else networks.build("wider-naive-litehrnet-18")
     before = [value.clone() for value in network.state_dict().values()]
     checkpoints.load_weights(file, network, student.published_name)
     assert any(not torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-STRIDES = (8, 16, 32)  # input pixels a cell
+from posewire.models.rtmdet.spec import STRIDES
+
 _SMALL = 1e-6  # square pixels, against division by zero
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from model_store.training import checkpoints, networks
 from model_store.training.recipe import DetectorDistillation, PoseDistillation
-from model_store.training.rtmdet import RtmDet, published_name
+from model_store.training.rtmdet import build, published_name
 from model_store.training.teachers import Teacher, rtmdet, tinypose
 from model_store.training.teachers.modules import ModuleTeacher
 from posewire.errors import PosewireError
@@ -18,8 +18,7 @@ def open_pose_teacher(how: PoseDistillation, file: Path, places: Sequence[str]) 
         PosewireError: the file cannot be read, is another network, or cannot be run as it is.
     """
     if file.suffix == ".xml":
-        if how.network != tinypose.NETWORK:
-            raise PosewireError(f"the teacher {file} is {tinypose.NETWORK}, the recipe asks for {how.network}")
+        _refuse_another(file, tinypose.NETWORK, how.network)
         return tinypose.run_file(file, places) if how.runs == "file" else ModuleTeacher(tinypose.rebuild(file), places)
     _refuse_to_run(how.runs, file)
     network = networks.build(how.network)
@@ -34,11 +33,17 @@ def open_detector_teacher(how: DetectorDistillation, file: Path, places: Sequenc
         PosewireError: as `open_pose_teacher`.
     """
     if file.suffix == ".onnx":
+        _refuse_another(file, rtmdet.NETWORK, how.network)
         return rtmdet.run_file(file, places) if how.runs == "file" else ModuleTeacher(rtmdet.rebuild(file), places)
     _refuse_to_run(how.runs, file)
-    network = RtmDet(how.activation)
+    network = build(how.network)
     checkpoints.load_weights(file, network, published_name)
     return ModuleTeacher(network, places)
+
+
+def _refuse_another(file: Path, network: str, wanted: str) -> None:
+    if network != wanted:
+        raise PosewireError(f"the teacher {file} is {network}, the recipe asks for {wanted}")
 
 
 def _refuse_to_run(runs: str, file: Path) -> None:

@@ -1,18 +1,19 @@
 """RTMDet-nano for people (OpenMMLab) as a teacher: an ONNX export, whose layers' names tell where in `rtmdet.RtmDet` they belong."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from onnx import numpy_helper
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from model_store.training.detection.boxes import STRIDES
-from model_store.training.rtmdet import RtmDet, last_norm
+from model_store.training.rtmdet import RtmDet, build, last_norm
 from model_store.training.teachers.files import FileTeacher
-from model_store.training.teachers.folded import put_folded
 from posewire.errors import PosewireError
+from posewire.models.rtmdet.published import published_weights
+from posewire.models.rtmdet.spec import STRIDES, get_detector_variant
+
+NETWORK = "rtmdet-nano"
 
 
 def rebuild(file: Path) -> RtmDet:
@@ -21,21 +22,9 @@ def rebuild(file: Path) -> RtmDet:
     Raises:
         PosewireError: the file cannot be read, or is another network.
     """
-    graph = _read(file).graph
-    arrays = {each.name: each for each in graph.initializer}
-    network = RtmDet("silu")
-    convolutions = {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
-    nodes = _convolutions(graph)
-    if set(nodes) != convolutions:
-        odd = sorted(set(nodes) ^ convolutions)[0]
-        raise PosewireError(f"the teacher {file} is not RTMDet-nano: {odd} is in one of them only")
-    for name, node in nodes.items():
-        _, weight, bias = node.input
-        norm = None if network.get_submodule(name).bias is not None else f"{name.removesuffix('.conv')}.bn"
-        try:
-            put_folded(network, name, norm, numpy_helper.to_array(arrays[weight]), numpy_helper.to_array(arrays[bias]))
-        except (ValueError, KeyError) as error:
-            raise PosewireError(f"the teacher {file} is not RTMDet-nano: {name}: {error}") from None
+    weights = published_weights(_read(file), get_detector_variant(NETWORK), str(file))
+    network = build(NETWORK)
+    network.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, strict=False)  # but for counts of batches
     network.eval()
     return network
 
@@ -46,17 +35,34 @@ def run_file(file: Path, places: Sequence[str]) -> FileTeacher:
     Raises:
         PosewireError: as `FileTeacher`, or the file is another network.
     """
-    model = _read(file)
-    nodes = _convolutions(model.graph)
-    network = RtmDet("silu")
+    graph = onnx.load_from_string(_read(file)).graph
+    made = {output for node in graph.node for output in node.output}
+    network = build(NETWORK)
     names = {module: name for name, module in network.named_modules()}
-    try:
-        norms = {place: names[last_norm(network.get_submodule(place))] for place in places}
-        layers = {place: nodes[f"{norm.removesuffix('.bn')}.conv"].name for place, norm in norms.items()}
-    except (KeyError, AttributeError) as error:
-        raise PosewireError(f"the teacher {file} is not RTMDet-nano: it has no {error}") from None
-    maps = {place: [f"{layer.removesuffix('/conv/Conv')}/activate/Mul_output_0"] for place, layer in layers.items()}
-    return FileTeacher(file, [output.name for output in model.graph.output], maps, _as_network)
+    maps = {}
+    for place in places:
+        layer = names[last_norm(network.get_submodule(place))].removesuffix(".bn")
+        maps[place] = [f"/model/{_scope(layer)}/activate/Mul_output_0"]
+    lacking = [name for [name] in maps.values() if name not in made]
+    if lacking:
+        raise PosewireError(f"the teacher {file} is not {NETWORK}: it has no {lacking[0]}")
+    return FileTeacher(file, [output.name for output in graph.output], maps, _as_network)
+
+
+def _scope(layer: str) -> str:
+    """A module's name as an exporter writes it: `backbone.stage1.0.pointwise_conv` to `backbone/stage1/stage1.0/pointwise_conv`.
+
+    Modules in a list keep their number beside the list's name; a sequence is a scope of its own.
+    """
+    pieces: list[str] = []
+    for piece in layer.split("."):
+        if not piece.isdigit():
+            pieces.append(piece)
+        elif pieces[-1].startswith(("stem", "stage", "blocks")):
+            pieces.append(f"{pieces[-1]}.{piece}")
+        else:
+            pieces[-1] += f".{piece}"
+    return "/".join(pieces)
 
 
 def _as_network(answer: list[Tensor]) -> list[Tensor]:
@@ -67,21 +73,8 @@ def _as_network(answer: list[Tensor]) -> list[Tensor]:
     return maps
 
 
-def _convolutions(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """Nodes by the names of the network's modules."""
-    return {_module(node.name): node for node in graph.node if node.op_type == "Conv"}
-
-
-def _module(node: str) -> str:
-    """`/model/backbone/stage1/stage1.0/depthwise_conv/conv/Conv` to `backbone.stage1.0.depthwise_conv.conv`."""
-    path = re.sub(r"(\w+)/\1\.", r"\1.", node.removeprefix("/model/").removesuffix("/Conv")).replace("/", ".")
-    return f"bbox_head.{path}" if path.startswith(("cls_convs.", "reg_convs.", "rtm_")) else path
-
-
-def _read(file: Path) -> onnx.ModelProto:
+def _read(file: Path) -> bytes:
     try:
-        return onnx.load(file)
+        return file.read_bytes()
     except OSError as error:
         raise PosewireError(f"the teacher {file} cannot be read: {error.strerror}") from None
-    except Exception as error:  # protobuf has a class of its own
-        raise PosewireError(f"the teacher {file} is not ONNX: {type(error).__name__}") from None
