@@ -173,7 +173,7 @@ def test_heatmaps_of_a_mirrored_crop_come_back_a_quarter_to_the_right() -> None:
     mirrored = swap_sides(np.stack([95 - places[..., 0], places[..., 1]], -1))
     back = pose.unmirrored(torch.from_numpy(encode(mirrored, 32, 24, 1.15)))
     # A heatmap pixel is four of the crop.
-    np.testing.assert_allclose(back.numpy(), encode(places + np.float32([1, 0]), 32, 24, 1.15), atol=1e-5)
+    np.testing.assert_allclose(back.numpy(), encode(places + np.array([1, 0], np.float32), 32, 24, 1.15), atol=1e-5)
 
 
 def test_another_architecture_learns_by_way_of_adapters(sticks: Path, tmp_path: Path) -> None:

@@ -14,32 +14,7 @@ moments: Any = importlib.import_module("model_store.training.moments")
 recipes: Any = importlib.import_module("model_store.training.recipe")
 
 nn = torch.nn
-
-
-class Two(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Two convolutions, the first of which gives two maps."""
-
-    def __init__(self, channels: int = 4, seed: int = 0) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.first = Pair(channels)
-        self.second = nn.Conv2d(2 * channels, 2, 1)
-
-    def forward(self, x: Any) -> Any:
-        return self.second(torch.cat(self.first(x), 1))
-
-
-class Pair(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A map and its mirror image."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, channels, 3, padding=1)
-
-    def forward(self, x: Any) -> list[Any]:
-        return [self.conv(x), self.conv(x).flip(-1)]
-
-
+Two: Any = importlib.import_module("tests.training.tiny").Two
 PICTURES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 

@@ -32,9 +32,12 @@ def tiny(path: Path, batch: int | str = 1, size: int | str = 8) -> Path:
     shape = [batch, 3, size, size]
     nodes = [helper.make_node("Mul", ["x", "two"], ["doubled"]), helper.make_node("Add", ["doubled", "one"], ["y"])]
     values = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("two", 2), ("one", 1))]
-    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name in ("x", "y")]
+    source, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y"))
     onnx.save(
-        helper.make_model(helper.make_graph(nodes, "tiny", *ends, values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path
+        helper.make_model(
+            helper.make_graph(nodes, "tiny", [source], [result], values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+        ),
+        path,
     )
     return path
 
