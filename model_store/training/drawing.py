@@ -66,16 +66,15 @@ class Drawing(Generic[T]):
         """
         if self._pool is None:
             return _draw(self._source, stretch, self._size, self._seed, step)
-        for ahead in range(step, step + _AHEAD * self._workers + 1):
-            if (ahead, stretch) not in self._coming:
-                self._coming[ahead, stretch] = self._pool.submit(_draw_here, stretch, self._size, self._seed, ahead)
-        wanted = self._coming[step, stretch]
-        # What was drawn ahead for a stretch that has ended is not asked for any more.
-        self._coming = {key: future for key, future in self._coming.items() if key[0] > step and key[1] == stretch}
         try:
-            drawn: T = pickle.loads(wanted.result())  # noqa: S301 - a process of our own wrote it
+            for ahead in range(step, step + _AHEAD * self._workers + 1):
+                if (ahead, stretch) not in self._coming:
+                    self._coming[ahead, stretch] = self._pool.submit(_draw_here, stretch, self._size, self._seed, ahead)
+            drawn: T = pickle.loads(self._coming[step, stretch].result())  # noqa: S301 - a process of our own wrote it
         except BrokenProcessPool:
             raise PosewireError("a process that draws batches has died: is there too little memory? The same command goes on") from None
+        # What was drawn ahead for a stretch that has ended is not asked for any more.
+        self._coming = {key: future for key, future in self._coming.items() if key[0] > step and key[1] == stretch}
         return drawn
 
 

@@ -94,7 +94,6 @@ class Meetings(nn.Module):
         self._numbers = {name: number for number, name in enumerate(names)}
         convolutions = [nn.Conv2d(a.shape[1], b.shape[1], 1) if adapters else nn.Identity() for a, b in pairs]
         self.adapters = nn.ModuleList(convolutions).to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
-        self.answers = len(taught.answer)
         for number, wanted in enumerate([*(b for _, b in pairs), *taught.answer]):
             self.register_buffer(f"variance{number}", torch.ones(1, wanted.shape[1], 1, 1))
 
@@ -146,8 +145,7 @@ class Meetings(nn.Module):
 
 def _compare(place: str, own: Maps, wanted: Maps, adapters: bool) -> None:
     ours, theirs = ([tuple(each.shape[1:]) for each in maps] for maps in (own, wanted))
-    same = (
-        [a[1:] == b[1:] for a, b in zip(ours, theirs, strict=False)] if adapters else [a == b for a, b in zip(ours, theirs, strict=False)]
-    )
-    if len(ours) != len(theirs) or not all(same):
+    # Adapters change channels, and no sizes.
+    compared = slice(1, None) if adapters else slice(None)
+    if [shape[compared] for shape in ours] != [shape[compared] for shape in theirs]:
         raise PosewireError(f"after {place} the student has maps of {ours}, the teacher of {theirs}: they cannot meet there")

@@ -140,6 +140,7 @@ class PoseTraining:
                 raise PosewireError(f"{recipe.network} has no maps that a teacher's can be compared with")
             self.teacher = open_pose_teacher(recipe.distillation, teacher, places)
             size = recipe.stages[0].height, recipe.stages[0].width
+            torch.manual_seed(recipe.seed)  # of the adapters
             self.meetings = Meetings(self.network, self.teacher, places, *size, adapters=recipe.distillation.adapters)
 
     @property

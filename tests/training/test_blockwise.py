@@ -116,12 +116,10 @@ def table(file: Path) -> list[dict[str, float]]:
 
 
 def test_a_pose_network_learns_its_teachers_maps_stops_and_goes_on(sticks: Path, tmp_path: Path) -> None:
-    first = run("pose", sticks, tmp_path / "stopped", "--minutes", 0)
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("4 of 24 samples: ")
-    made = [pose_training(sticks) for _ in range(2)]
-    assert trainers.Trainer(made[0], made[0].recipe, tmp_path / "stopped").run()
-    assert trainers.Trainer(made[1], made[1].recipe, tmp_path / "whole").run()
+    made = [pose_training(sticks) for _ in range(3)]
+    assert not trainers.Trainer(made[0], made[0].recipe, tmp_path / "stopped").run(minutes=0)
+    assert trainers.Trainer(made[1], made[1].recipe, tmp_path / "stopped").run()
+    assert trainers.Trainer(made[2], made[2].recipe, tmp_path / "whole").run()
     stopped, whole = (checkpoints.load(checkpoints.newest(tmp_path / name / "checkpoints")) for name in ("stopped", "whole"))
     for part in ("m", "ema", "auxiliary"):
         assert all(torch.equal(stopped[part][name], value) for name, value in whole[part].items())
@@ -133,6 +131,12 @@ def test_a_pose_network_learns_its_teachers_maps_stops_and_goes_on(sticks: Path,
     assert {"ap", "ap50"} <= set(table(tmp_path / "whole" / "curves.csv")[0])
     # The network alone is what ships.
     networks.build("wider-naive-litehrnet-18").load_state_dict(whole["ema"])
+
+
+def test_the_command_takes_a_teacher(sticks: Path, tmp_path: Path) -> None:
+    done = run("pose", sticks, tmp_path, "--minutes", 0)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 of 24 samples: ")
 
 
 def test_the_loss_is_its_parts_by_their_weights(sticks: Path) -> None:
@@ -179,10 +183,9 @@ def test_heatmaps_of_a_mirrored_crop_come_back_a_quarter_to_the_right() -> None:
 def test_another_architecture_learns_by_way_of_adapters(sticks: Path, tmp_path: Path) -> None:
     text = "adapters = true\nown = [1.0, 1.0]\nfrom_logits = true\n"
     training = pose_training(sticks, text, network="litehrnet-18")
-    before = training.network.final_layer.weight.clone()
     torch.nn.init.ones_(training.network.final_layer.weight)
     trainer = trainers.Trainer(training, training.recipe, tmp_path, started=True)
-    assert torch.equal(training.network.final_layer.weight, before)
+    assert 0 < training.network.final_layer.weight.abs().max() < 0.01
     adapters = [p.clone() for p in training.meetings.parameters()]
     trainer.run(minutes=0)
     assert all(not torch.equal(a, b) for a, b in zip(adapters, training.meetings.parameters(), strict=True))

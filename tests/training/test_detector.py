@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,18 @@ def test_a_batch_is_blue_first_and_normalised(sticks: Path) -> None:
     assert seen.tolist() == pytest.approx([-103.53 / 57.375, -116.28 / 57.12, (255 - 123.675) / 58.395])
     with pytest.raises(PosewireError, match="24 held-out pictures"):
         detector.DetectorTraining(made.recipe, made.source.scenes, made.source.scenes)
+
+
+def test_pictures_for_research_or_that_nobody_has_labelled_are_not_for_everyone(sticks: Path) -> None:
+    recipe = toml.load(sticks / "recipe.toml", recipes.DetectorRecipe)
+    pictures, held_out = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    with pytest.raises(PosewireError, match="all sources that are there the weight 0: stanford40"):
+        detector.DetectorTraining(recipe, replace(pictures, sources=["stanford40"]), held_out, no_research=True)
+    unlabelled = replace(pictures, unlabelled=["sticks"])
+    with pytest.raises(PosewireError, match="sticks: nobody has said who is in these pictures"):
+        detector.DetectorTraining(recipe, unlabelled, held_out)
+    taught = recipe.model_copy(update={"distillation": recipes.DetectorDistillation()})
+    assert detector.DetectorTraining(taught, unlabelled, held_out).source.chances.sum() == pytest.approx(1)
 
 
 def test_an_unknown_detector_is_refused(sticks: Path) -> None:

@@ -5,6 +5,7 @@ import importlib
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,15 @@ def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
     run = subprocess.run(options, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == f"{tmp_path}/recipe.toml: learn: there is no such key\n"
+
+
+def test_people_for_research_are_left_out_if_asked(sticks: Path) -> None:
+    recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
+    people, held_out = (crops.open_crops(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    research = replace(people, sources=["lspet"])
+    assert pose.PoseTraining(recipe, research, held_out).source.chances.sum() == pytest.approx(1)
+    with pytest.raises(PosewireError, match="all sources that are there the weight 0: lspet"):
+        pose.PoseTraining(recipe, research, held_out, no_research=True)
 
 
 def test_a_recipe_that_fits_nothing_is_refused(sticks: Path) -> None:

@@ -65,7 +65,7 @@ KNOWN = (
     ),
     KnownSet(
         "sports100",
-        "13,000 pictures of 100 sports, 224x224; deleted from the repository's latest state, they are in its history",
+        "about 13,500 pictures of 100 sports, 224x224; deleted from the repository's latest state, they are in its history",
         "stated as CC0; the pictures are from the web",
         advice="git clone https://github.com/alexchagan/sports-images-classifier (with its history), folder sports-classifier-data",
     ),

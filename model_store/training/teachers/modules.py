@@ -37,7 +37,8 @@ class ModuleTeacher:
             maps[place] = [x.float() for x in found]
             return found
 
-        self.network.to(pictures.device)
+        if next(self.network.parameters()).device != pictures.device:
+            self.network.to(pictures.device)
         # In float32 whatever the student computes in: its maps are what is to be learnt.
         with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False), visited(self.network, self.places, note):
             answer = self.network(pictures)
