@@ -83,8 +83,6 @@ def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[
     if request.other is None:
         return plain, []
     scores, right = _outcomes(plain, request, request.other)
-    if len(np.unique(right)) < 2:
-        raise ModelError("no curve can be fitted: on the pictures of the training all scores are of right answers, or all of wrong ones")
     curve = fit(scores, right)
     fitted = compiled(replace(request, calibration=curve), work)
     ece = plain.scored.reliability.ece, fitted.scored.reliability.ece
