@@ -9,9 +9,12 @@ import onnxruntime
 import openvino
 from ai_edge_litert.interpreter import Interpreter
 
+from posewire.inference.detector import Detector
+from posewire.inference.device import cpu_plan
+from posewire.inference.session import OnnxSession
 from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
-from posewire.models.specs import PoseSpec
+from posewire.models.specs import DetectorSpec, PoseSpec
 from posewire.types import FloatArray
 
 # A tensor in, the outputs that were asked for.
@@ -35,6 +38,12 @@ def kernels(spec: PoseSpec, weights: bytes) -> Run:
         network.plan(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
     )
     return lambda pixels: [session.run(pixels)]
+
+
+def detector(spec: DetectorSpec, model: bytes) -> Detector:
+    """A person detector in ONNX Runtime, as Posewire runs it on one thread of a CPU."""
+    sizes = {"height": spec.input.height, "width": spec.input.width}
+    return Detector(spec, OnnxSession(model, spec.name, cpu_plan(1, "compared on one thread"), sizes=sizes))
 
 
 def open_vino(path: Path, precision: str, outputs: Sequence[int] | None = None) -> Run:
