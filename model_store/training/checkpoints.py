@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,13 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(path: Path, network: Any) -> None:
+def load_weights(path: Path, network: Any, name_of: Callable[[str], str] = str) -> None:
     """Put the weights of a checkpoint into a network: `ema` if it has it, else `m`, else all of it.
 
     Args:
         path: of a training, or of a release, whose `checkpoints/NAME.safetensors` holds the weights alone.
         network: whose names they have.
+        name_of: makes the network's name of a name in the file.
 
     Raises:
         PosewireError: as `load`, or the weights are another network's.
@@ -99,6 +101,7 @@ def load_weights(path: Path, network: Any) -> None:
         content = load(path)
         state = content.get("ema") or content.get("m") or content
     try:
+        state = {name_of(name): value for name, value in state.items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (RuntimeError, TypeError) as error:
         raise PosewireError(f"{path} does not hold this network's weights: {str(error).splitlines()[-1].strip()}") from None

@@ -1,6 +1,6 @@
 """A torch network into the ONNX file that the service can serve: any batch, one size.
 
-Lite-HRNet has a compiler of its own, `posewire models compile`, whose graph is faster; this is for the other networks.
+Lite-HRNet and RTMDet have compilers of their own, `posewire models compile`, whose graphs are faster; this is for the other networks.
 `posewire.files.write_atomically(path, model.SerializeToString())` puts a model into place.
 """
 
@@ -27,26 +27,9 @@ class Heatmaps(nn.Module):
         return torch.sigmoid(self.network(picture))
 
 
-class BoxesAndScores(nn.Module):
-    """(N, 3, H, W) pixels 0..255 to (N, cells, 5): a box in pixels of the input and a score 0..1, of a detector."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, picture: Tensor) -> Tensor:
-        answers = self.network(picture / 255)
-        return torch.cat([answers[..., 1:], torch.sigmoid(answers[..., :1])], -1)
-
-
 def export_pose(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
     """As the manifest's `layout = "heatmaps"`: `input`, float32-nchw, normalised, to `heatmaps`, 0..1."""
     return _export(Heatmaps(network), height, width, "input", "heatmaps")
-
-
-def export_detector(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
-    """As the manifest's `layout = "boxes_scores"`: `images`, float32-nchw, BGR 0..255, to `boxes_scores`."""
-    return _export(BoxesAndScores(network), height, width, "images", "boxes_scores")
 
 
 def _export(network: nn.Module, height: int, width: int, source: str, result: str) -> onnx.ModelProto:

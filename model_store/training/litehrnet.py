@@ -9,6 +9,7 @@ finest first: branch b is (N, C_b, H / (4 * 2**b), W / (4 * 2**b)).
 # ruff: noqa: D102
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
@@ -55,6 +56,15 @@ class Backbone(nn.Module):
             xs = self.get_submodule(f"stage{stage}")(xs)
         finest: Tensor = self.head_layer(xs)
         return finest
+
+
+def meeting_places(network: nn.Module, after: Literal["modules", "blocks"]) -> list[str]:
+    """Names of the modules whose maps can be another network's of the same shape: every fused module, and every block of them.
+
+    Blocks of conditional channel weighting have no maps of their own to compare; a network of another family has no places.
+    """
+    kinds = (FusedModule,) if after == "modules" else (FusedModule, ShuffleUnit)
+    return [name for name, module in network.named_modules() if isinstance(module, kinds)]
 
 
 class Stem(nn.Module):

@@ -27,7 +27,16 @@ def pose_loss(logits: Tensor, heatmaps: Tensor, weights: Tensor, binary: float) 
     return ((where + binary * what) * weights).sum() / (weights.sum() + 1e-6)
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor, binary: float) -> Tensor:
-    """The same towards a teacher's heatmaps (N, K, h, w), each weighted by its peak: where the teacher is unsure it is not followed."""
-    teacher = teacher.clamp(0, 1)
-    return pose_loss(logits, teacher, teacher.flatten(2).amax(-1), binary)
+def heatmap_error(answer: Tensor, heatmaps: Tensor, weights: Tensor) -> Tensor:
+    """The mean squared error of linear heatmaps.
+
+    Args:
+        answer: (N, K, h, w) of the network.
+        heatmaps: (N, K, h, w), 0..1.
+        weights: (N, K), how much each counts.
+
+    Returns:
+        A scalar: the mean over keypoints, by their weights; 0 if none weighs anything.
+    """
+    each = ((answer.float() - heatmaps) ** 2).mean((2, 3))
+    return (each * weights).sum() / (weights.sum() + 1e-6)

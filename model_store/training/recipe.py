@@ -1,9 +1,9 @@
 """Recipes: all that decides what a training makes, apart from the data and the machine. TOML, checked before the start."""
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from model_store.training import toml
 from model_store.training.data.records import JOINTS, KEYPOINTS
@@ -12,21 +12,23 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class Optimiser(toml.Table):
-    """AdamW and its rate: up over `warmup` steps, then constant, or down to `floor` along half a cosine by the last sample."""
+    """AdamW and its rate: up over `warmup` steps, then constant, or from the end of `flat` down to `floor` along half a cosine."""
 
     rate: PositiveFloat = 1.5e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: PositiveInt = 200  # steps
+    flat: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the training before a cosine begins
     floor: NonNegativeFloat = 1e-5
     weight_decay: NonNegativeFloat = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
-    clip: PositiveFloat = 20.0  # norm of the gradient
+    clip: NonNegativeFloat = 20.0  # norm of the gradient; 0: it is not clipped
 
 
 class Recipe(toml.Table):
     """What both trainings share."""
 
     batch: PositiveInt = 64
+    minutes: PositiveFloat | None = None  # of training, in the place of the stages' samples, which then are their shares of it
     seed: NonNegativeInt = 0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the average of the weights, a step
     log_every: PositiveInt = 16_000  # samples between two rows of the curves
@@ -64,10 +66,37 @@ class PoseStage(toml.Table):
 
 
 class Distillation(toml.Table):
-    """Learn from another network's heatmaps too, where they are sure."""
+    """Block by block from a teacher, as `distillation` does it."""
 
-    teacher: Path  # ONNX of `posewire models compile`, at the stage's size; relative to the recipe
-    weight: PositiveFloat = 0.5  # of its loss, against 1 for the annotation's
+    teacher: Path | None = None  # file, relative to the recipe; the option --teacher wins
+    runs: Literal["module", "file"] = "module"  # the teacher as a torch module of the file's weights, or the file itself
+    meetings: Literal["modules", "blocks"] = "modules"  # the student meets the teacher's maps after every one of these
+    own: tuple[Share, Share] = (0.0, 1.0)  # how often a block gets its predecessor's own maps, not the teacher's: at first, in the end
+    ramp: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the training in which one becomes the other
+    final: NonNegativeFloat = 1.0  # weight of the answer, against 1 for each map
+    label: NonNegativeFloat = 0.0  # weight of the annotations
+
+
+class DetectorDistillation(Distillation):
+    """The student meets the teacher's maps and its answer."""
+
+    network: str = "rtmdet-nano"  # the teacher's
+    meetings: Literal["modules", "blocks"] = "blocks"
+
+
+class PoseDistillation(Distillation):
+    """Heatmaps are linear then, as the teacher's: no sigmoid makes them."""
+
+    network: str = "wider-naive-litehrnet-18"  # the teacher's
+    adapters: bool = False  # 1x1 convolutions before a meeting: for a student whose maps cannot be the teacher's
+    flip: NonNegativeFloat = 0.0  # weight of the mean of the teacher's heatmaps of the crop and of its mirror image
+    from_logits: bool = False  # the checkpoint of --start gave logits: the last layer begins anew
+
+    @model_validator(mode="after")
+    def _goes_end_to_end(self) -> Self:
+        if self.adapters and self.own != (1.0, 1.0):
+            raise ValueError("with adapters, no block can take the teacher's maps: own must be [1.0, 1.0]")
+        return self
 
 
 class PoseRecipe(Recipe):
@@ -78,7 +107,7 @@ class PoseRecipe(Recipe):
     augmentation: PoseAugmentation = PoseAugmentation()
     binary: NonNegativeFloat = 0.25  # weight of the binary cross-entropy, against 1 for the spatial
     joint_weights: tuple[NonNegativeFloat, ...] = (1.0,) * KEYPOINTS
-    distillation: Distillation | None = None
+    distillation: PoseDistillation | None = None
 
     @field_validator("joint_weights")
     @classmethod
@@ -112,8 +141,10 @@ class DetectorAugmentation(toml.Table):
 
 
 class DetectorRecipe(Recipe):
-    """The small person detector."""
+    """RTMDet-nano for people."""
 
+    network: str = "rtmdet-nano-lean"
     stages: tuple[DetectorStage, ...] = Field(min_length=1)
     augmentation: DetectorAugmentation = DetectorAugmentation()
     stretched: tuple[str, ...] = ()  # sets whose pictures were made square
+    distillation: DetectorDistillation | None = None

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from model_store.training.data.known import is_for_research
 from posewire.errors import PosewireError
+
+
+def without_research(wanted: Mapping[str, float], sources: Sequence[str]) -> dict[str, float]:
+    """How often sets are drawn from, with 0 for those that are for research only."""
+    return {**wanted, **{name: 0.0 for name in sources if is_for_research(name)}}
 
 
 def chances(

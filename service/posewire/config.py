@@ -112,7 +112,9 @@ class Settings(BaseSettings):
     max_people: Annotated[int, Field(ge=1, le=1000)] = Field(
         50, description="People of one picture: the cap, and the default of max_people."
     )
-    min_detection_score: Annotated[float, Field(ge=0, le=1)] = Field(0.4, description="Default of min_detection_score.")
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.25, description="Default of min_detection_score: the least chance, 0..1, that there is a person in a box."
+    )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         64, description="Pictures in the service at a time; above that, 503 with Retry-After."
     )

@@ -120,9 +120,9 @@ def test_outcomes_and_failures_are_counted() -> None:
 
 def test_what_runs_is_told() -> None:
     metrics = Metrics(version="1.2.3")
-    metrics.set_model("detector", "persondet-320", "ab" * 32, "CUDAExecutionProvider")
+    metrics.set_model("detector", "person-nano-320", "ab" * 32, "CUDAExecutionProvider")
     metrics.set_ready(True)
-    labels = {"task": "detector", "name": "persondet-320", "sha256": "abababababab", "provider": "CUDAExecutionProvider"}
+    labels = {"task": "detector", "name": "person-nano-320", "sha256": "abababababab", "provider": "CUDAExecutionProvider"}
     assert value(metrics, "posewire_model_info", **labels) == 1
     assert value(metrics, "posewire_build_info", version="1.2.3") == 1
     assert value(metrics, "posewire_ready") == 1

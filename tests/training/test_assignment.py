@@ -9,20 +9,20 @@ torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 boxes: Any = importlib.import_module("model_store.training.detection.boxes")
 assignment: Any = importlib.import_module("model_store.training.detection.assignment")
 loss: Any = importlib.import_module("model_store.training.detection.loss")
-network: Any = importlib.import_module("model_store.training.detection.network")
+rtmdet: Any = importlib.import_module("model_store.training.rtmdet")
 
 GRID = boxes.cells(96, 96)  # 12 x 12, 6 x 6 and 3 x 3 cells
 NOBODY = torch.zeros(0, 4)
 
 
 def cell(x: float, y: float, stride: int) -> int:
-    """The cell whose centre is there."""
-    [[found]] = (torch.tensor([x, y, stride]) == GRID).all(1).nonzero().tolist()
+    """The cell whose middle is there; its point is its corner."""
+    [[found]] = (torch.tensor([x - stride / 2, y - stride / 2, stride]) == GRID).all(1).nonzero().tolist()
     return int(found)
 
 
 def answers() -> Any:
-    """(cells, 5): every cell answers a box of 2 x 2 pixels about its centre, with a logit of -4."""
+    """(cells, 5): every cell answers a box of 2 x 2 pixels about its point, with a logit of -4."""
     small = torch.cat([GRID[:, :2] - 1, GRID[:, :2] + 1], 1)
     return torch.cat([torch.full((len(GRID), 1), -4.0), small], 1)
 
@@ -127,14 +127,14 @@ def test_a_perfect_box_costs_nothing_and_another_is_pulled_towards_the_person() 
 
 def test_the_network_learns_a_toy_batch() -> None:
     torch.manual_seed(0)
-    detector = network.build()
-    pictures = torch.full((2, 3, 96, 96), 0.2)
-    pictures[0, :, 20:76, 20:60] = 0.9
+    detector = rtmdet.build("rtmdet-nano-lean")
+    pictures = torch.full((2, 3, 96, 96), -1.0)
+    pictures[0, :, 20:76, 20:60] = 2.0
     people = [torch.tensor([[20.0, 20.0, 60.0, 76.0]]), NOBODY]
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-2)
     losses = []
     for _ in range(16):
-        found = loss.detector_loss(detector(pictures), people, GRID)
+        found = loss.detector_loss(boxes.decode(detector(pictures), GRID), people, GRID)
         optimizer.zero_grad()
         found.total.backward()
         optimizer.step()

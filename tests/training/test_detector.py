@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from model_store.training.data import cutting
 from model_store.training.data.scenes import PAD
 from model_store.training.data.sets import load_sets
 from model_store.training.recipe import DetectorAugmentation
-from posewire.errors import PosewireError
+from posewire.errors import ModelError, PosewireError
 from tests.training.data.stick import stick_sets
-from tests.training.test_pose import SHIPPED, curves
+from tests.training.test_pose import curves
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no detector is trained")
 detector: Any = importlib.import_module("model_store.training.detector")
+rtmdet: Any = importlib.import_module("model_store.training.rtmdet")
 trainers: Any = importlib.import_module("model_store.training.trainer")
 checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
 scenes: Any = importlib.import_module("model_store.training.data.scenes")
@@ -108,34 +110,56 @@ def make(sticks: Path) -> Any:
 
 
 def test_it_trains_stops_and_goes_on(sticks: Path, tmp_path: Path) -> None:
-    options = ["--recipe", sticks / "recipe.toml", "--work", tmp_path, "--data", sticks / "data", "--nice", "0", "--minutes", "0"]
-    start = ["--start", SHIPPED / "checkpoints" / "detector.pt"]
-    command = [sys.executable, "-m", "model_store.training.detector", *map(str, [*options, *start])]
+    started = rtmdet.build("rtmdet-nano-lean")
+    torch.save({"ema": started.state_dict()}, tmp_path / "start.pt")
+    work = tmp_path / "work"
+    options = ["--recipe", sticks / "recipe.toml", "--work", work, "--data", sticks / "data", "--nice", "0", "--minutes", "0"]
+    command = [sys.executable, "-m", "model_store.training.detector", *map(str, [*options, "--start", tmp_path / "start.pt"])]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("4 of 64 samples: ")
     made = make(sticks)
-    assert trainers.Trainer(made, made.recipe, tmp_path).run()
-    rows = curves(tmp_path)
+    assert trainers.Trainer(made, made.recipe, work).run()
+    rows = curves(work)
     assert [(row["seen"], row["height"]) for row in rows] == [(16, 96), (32, 96), (48, 96), (64, 64)]
     assert rows[2]["loss"] < rows[0]["loss"]
     assert all(0 <= row["ap"] <= row["ap50"] <= 1 for row in rows)
-    network = detector.build()
-    network.load_state_dict(checkpoints.load(checkpoints.newest(tmp_path / "checkpoints"))["ema"])
+    network = rtmdet.build("rtmdet-nano-lean")
+    network.load_state_dict(checkpoints.load(checkpoints.newest(work / "checkpoints"))["ema"])
 
 
-def test_a_batch_is_blue_first_and_pictures_that_were_square_get_an_aspect(sticks: Path) -> None:
+def test_a_batch_is_blue_first_and_normalised(sticks: Path) -> None:
     made = make(sticks)
-    batch = made.batch(0, 8, np.random.default_rng(1))
+    batch = made.source.batch(0, 8, np.random.default_rng(1))
     assert batch.pictures.shape == (8, 3, 96, 96)
     assert len(batch.people) == 8
     assert all(people.shape[1] == 4 for people in batch.people)
-    assert 0 <= batch.pictures.min() <= batch.pictures.max() <= 1
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
-    assert detector.to_input([red])[0, :, 0, 0].tolist() == [0, 0, 1]
+    assert detector.stacked([red])[0, :, 0, 0].tolist() == [0, 0, 255]
+    seen = detector.normalised(detector.stacked([red]))[0, :, 0, 0]
+    assert seen.tolist() == pytest.approx([-103.53 / 57.375, -116.28 / 57.12, (255 - 123.675) / 58.395])
     with pytest.raises(PosewireError, match="24 held-out pictures"):
-        detector.DetectorTraining(made.recipe, made.data, made.data)
+        detector.DetectorTraining(made.recipe, made.source.scenes, made.source.scenes)
+
+
+def test_pictures_for_research_or_that_nobody_has_labelled_are_not_for_everyone(sticks: Path) -> None:
+    recipe = toml.load(sticks / "recipe.toml", recipes.DetectorRecipe)
+    pictures, held_out = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    with pytest.raises(PosewireError, match="all sources that are there the weight 0: stanford40"):
+        detector.DetectorTraining(recipe, replace(pictures, sources=["stanford40"]), held_out, no_research=True)
+    unlabelled = replace(pictures, unlabelled=["sticks"])
+    with pytest.raises(PosewireError, match="sticks: nobody has said who is in these pictures"):
+        detector.DetectorTraining(recipe, unlabelled, held_out)
+    taught = recipe.model_copy(update={"distillation": recipes.DetectorDistillation()})
+    assert detector.DetectorTraining(taught, unlabelled, held_out).source.chances.sum() == pytest.approx(1)
+
+
+def test_an_unknown_detector_is_refused(sticks: Path) -> None:
+    recipe = toml.load(sticks / "recipe.toml", recipes.DetectorRecipe).model_copy(update={"network": "rtmdet-tiny"})
+    data = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    with pytest.raises(ModelError, match="known: rtmdet-nano, rtmdet-nano-lean"):
+        detector.DetectorTraining(recipe, *data)
 
 
 def test_answers_are_boxes_best_first_one_a_person() -> None:

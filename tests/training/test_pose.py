@@ -5,6 +5,7 @@ import importlib
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from model_store.training.data import cutting
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
 from posewire.models.litehrnet.safetensors import write_safetensors
-from posewire.models.store import default_root
 from tests.training.data.stick import stick_sets
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no pose network is trained")
@@ -100,16 +100,16 @@ def training(sticks: Path, change: str = "", stage: str = "") -> Any:
     recipe = sticks / "changed.toml"
     recipe.write_text(change + (stage or RECIPE))
     data = (crops.open_crops(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
-    return pose.PoseTraining(toml.load(recipe, recipes.PoseRecipe), *data, sticks)
+    return pose.PoseTraining(toml.load(recipe, recipes.PoseRecipe), *data)
 
 
 def test_a_batch_is_pictures_with_their_heatmaps(sticks: Path) -> None:
     made = training(sticks)
-    batch = made.batch(0, 8, np.random.default_rng(1))
+    batch = made.source.batch(0, 8, np.random.default_rng(1))
     assert batch.pictures.shape == (8, 3, 64, 32)
+    assert batch.pictures.dtype == torch.uint8
     assert batch.heatmaps.shape == (8, 17, 16, 8)
-    assert batch.teacher is None
-    again, other = (made.batch(0, 8, np.random.default_rng(seed)) for seed in (1, 2))
+    again, other = (made.source.batch(0, 8, np.random.default_rng(seed)) for seed in (1, 2))
     assert torch.equal(batch.pictures, again.pictures)
     assert torch.equal(batch.heatmaps, again.heatmaps)
     assert not torch.equal(batch.pictures, other.pictures)
@@ -122,17 +122,15 @@ def test_a_stage_may_have_an_augmentation_of_its_own(sticks: Path) -> None:
     grey = "[stages.augmentation]\ngrey = 1\ntint_levels = 0\n"
     second = "[[stages]]\nheight = 64\nwidth = 64"
     made = training(sticks, stage=RECIPE.replace(second, grey + second))
-    own, usual = (made.batch(stage, 8, np.random.default_rng(1)).pictures for stage in (0, 1))
-    levels = [batch * torch.tensor([58.395, 57.12, 57.375])[:, None, None] for batch in (own, usual)]
-    offsets = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
-    spread = [(level + offsets).amax(1) - (level + offsets).amin(1) for level in levels]
-    assert spread[0].max() < 0.01
+    own, usual = (made.source.batch(stage, 8, np.random.default_rng(1)).pictures for stage in (0, 1))
+    spread = [batch.amax(1).int() - batch.amin(1).int() for batch in (own, usual)]
+    assert spread[0].max() == 0
     assert spread[1].max() > 10
 
 
 def test_joints_count_as_the_recipe_says(sticks: Path) -> None:
     weights = [0.0] + [1.0] * 15 + [3.0]
-    found = training(sticks, f"joint_weights = {weights}\n").batch(0, 8, np.random.default_rng(1)).weights
+    found = training(sticks, f"joint_weights = {weights}\n").source.batch(0, 8, np.random.default_rng(1)).weights
     assert found[:, 0].max() == 0
     assert found[:, 16].max() == 3
 
@@ -160,28 +158,21 @@ def test_a_released_checkpoint_is_a_beginning(sticks: Path, tmp_path: Path) -> N
         checkpoints.load_weights(tmp_path / "less.safetensors", made.network)
 
 
-def test_a_teacher_of_heatmaps_is_followed(sticks: Path) -> None:
-    stage = "[[stages]]\nheight = 128\nwidth = 96\nsigma = 1.15\nsamples = 8\n"
-    teacher = default_root() / "weights" / "litehrnet18-128x96.onnx"
-    made = training(sticks, stage=f'{stage}[distillation]\nteacher = "{teacher}"\nweight = 0.5\n')
-    batch = made.batch(0, 2, np.random.default_rng(1))
-    assert batch.teacher.shape == batch.heatmaps.shape
-    loss = made.loss(made.network, batch)
-    alone = training(sticks, stage=stage)
-    alone.network.load_state_dict(made.network.state_dict())
-    assert loss > alone.loss(alone.network, batch) > 0
-    loss.backward()
-    with pytest.raises(PosewireError, match="takes pictures of 128x96, the stage has 64x32"):
-        training(sticks, stage=f'{RECIPE}[distillation]\nteacher = "{teacher}"\n').batch(0, 2, np.random.default_rng(1))
-    with pytest.raises(PosewireError, match=r"the teacher .*none\.onnx cannot be read"):
-        training(sticks, stage=f'{RECIPE}[distillation]\nteacher = "none.onnx"\n')
+def test_pictures_are_normalised_as_the_service_does(sticks: Path) -> None:
+    made = training(sticks)
+    batch = made.source.batch(0, 2, np.random.default_rng(1))
+    lesson = made.prepare(batch, torch.device("cpu"))
+    assert lesson.taught is None
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    wanted = (batch.pictures.permute(0, 2, 3, 1).numpy() - mean) / std
+    np.testing.assert_allclose(lesson.pictures.permute(0, 2, 3, 1).numpy(), wanted, atol=1e-5)
 
 
 def test_leaks_end_the_run_before_it_begins(sticks: Path) -> None:
     data = crops.open_crops(sticks / "data" / cutting.TRAIN)
     recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
     with pytest.raises(PosewireError, match=r"^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
-        pose.PoseTraining(recipe, data, data, sticks)
+        pose.PoseTraining(recipe, data, data)
 
 
 def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
@@ -190,6 +181,15 @@ def test_a_fault_is_told_in_one_line(sticks: Path, tmp_path: Path) -> None:
     run = subprocess.run(options, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == f"{tmp_path}/recipe.toml: learn: there is no such key\n"
+
+
+def test_people_for_research_are_left_out_if_asked(sticks: Path) -> None:
+    recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
+    people, held_out = (crops.open_crops(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    research = replace(people, sources=["lspet"])
+    assert pose.PoseTraining(recipe, research, held_out).source.chances.sum() == pytest.approx(1)
+    with pytest.raises(PosewireError, match="all sources that are there the weight 0: lspet"):
+        pose.PoseTraining(recipe, research, held_out, no_research=True)
 
 
 def test_a_recipe_that_fits_nothing_is_refused(sticks: Path) -> None:

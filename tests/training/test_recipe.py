@@ -11,7 +11,7 @@ SHIPPED = Path(recipes.__file__).with_name("recipes")
 STAGE = "[[stages]]\nheight = 64\nwidth = 64\nsigma = 1.0\nsamples = 100\n"
 
 
-@pytest.mark.parametrize("name", ["litehrnet18", "litehrnet18-anneal"])
+@pytest.mark.parametrize("name", ["litehrnet18", "litehrnet18-anneal", "litehrnet18-distilled", "pose-128x96", "pose-256x192"])
 def test_shipped_pose_recipes_are_valid(name: str) -> None:
     recipe = toml.load(SHIPPED / f"{name}.toml", recipes.PoseRecipe)
     assert recipe.network in VARIANTS
@@ -21,6 +21,21 @@ def test_shipped_pose_recipes_are_valid(name: str) -> None:
 
 def test_the_shipped_detector_recipe_is_valid_and_ends_without_mosaics() -> None:
     assert toml.load(SHIPPED / "detector.toml", recipes.DetectorRecipe).stages[-1].mosaic == 0
+
+
+def test_the_shipped_blockwise_detector_learns_from_its_teacher_alone() -> None:
+    recipe = toml.load(SHIPPED / "detector-blockwise.toml", recipes.DetectorRecipe)
+    assert recipe.distillation is not None
+    assert recipe.distillation.label == 0
+    assert recipe.distillation.own == (0, 1)
+
+
+def test_adapters_go_with_own_maps_only(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(f"{STAGE}[distillation]\nadapters = true\n")
+    with pytest.raises(PosewireError, match=r"distillation: value error, with adapters.*own must be \[1\.0, 1\.0\]"):
+        toml.load(tmp_path / "r.toml", recipes.PoseRecipe)
+    (tmp_path / "r.toml").write_text(f"{STAGE}[distillation]\nadapters = true\nown = [1.0, 1.0]\n")
+    assert toml.load(tmp_path / "r.toml", recipes.PoseRecipe).distillation is not None
 
 
 @pytest.mark.parametrize(

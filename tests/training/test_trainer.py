@@ -29,9 +29,14 @@ def curves(work: Path) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
-def make(work: Path, recipe: Any = toy.RECIPE) -> Any:
+def make(work: Path, recipe: Any = toy.RECIPE, **how: Any) -> Any:
     work.mkdir(exist_ok=True)
-    return trainers.Trainer(toy.Toy(), recipe, work)
+    return trainers.Trainer(toy.Toy(), recipe, work, **how)
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two checkpoints hold the same tensors."""
+    return all(torch.equal(ours[part][key], theirs[part][key]) for part in ("ema", "m", "auxiliary") for key in theirs[part])
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +79,8 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(tmp_path: Path, u
     assert process.returncode == 0
     assert curves(tmp_path) == curves(undisturbed)
     ours, theirs = (checkpoints.load(checkpoints.newest(work / "checkpoints")) for work in (tmp_path, undisturbed))
-    for part in ("ema", "m"):
-        assert all(torch.equal(ours[part][key], theirs[part][key]) for key in theirs[part])
+    assert same(ours, theirs)
+    assert (tmp_path / "errors.csv").read_text() == (undisturbed / "errors.csv").read_text()
 
 
 def test_asked_to_stop_it_saves_and_goes_on_later(tmp_path: Path, undisturbed: Path) -> None:
@@ -91,6 +96,54 @@ def test_asked_to_stop_it_saves_and_goes_on_later(tmp_path: Path, undisturbed: P
     assert again.seen == seen
     assert again.run()
     assert [row["seen"] for row in curves(tmp_path)] == [row["seen"] for row in curves(undisturbed)]
+
+
+def test_what_is_trained_along_and_the_parts_of_the_loss_are_kept(undisturbed: Path) -> None:
+    content = checkpoints.load(checkpoints.newest(undisturbed / "checkpoints"))
+    assert content["auxiliary"]["scale.weight"].item() == pytest.approx(3, abs=0.5)
+    with (undisturbed / "errors.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert [row["seen"] for row in rows] == list(range(8, toy.SAMPLES + 1, 8))
+    # Of the two steps of a row: when each began, so many samples had been seen.
+    assert [row["share"] for row in rows] == pytest.approx([(row["seen"] - 6) / toy.SAMPLES for row in rows])
+    assert rows[-1]["scale"] < 0.3 < rows[0]["scale"]
+
+
+def test_a_training_begins_once(tmp_path: Path) -> None:
+    for started in (True, False):
+        first = make(tmp_path / str(started), started=started)
+        assert first.training.begun == [started]
+        first.run(minutes=0)
+        assert make(tmp_path / str(started)).training.begun == []
+
+
+def test_processes_draw_the_same_batches(tmp_path: Path, undisturbed: Path) -> None:
+    assert make(tmp_path, machine=trainers.Machine(workers=2)).run()
+    ours, theirs = (checkpoints.load(checkpoints.newest(work / "checkpoints")) for work in (tmp_path, undisturbed))
+    assert same(ours, theirs)
+
+
+def test_the_network_may_compute_in_bfloat16(tmp_path: Path, undisturbed: Path) -> None:
+    assert make(tmp_path, machine=trainers.Machine(bf16=True)).run()
+    ours, theirs = (checkpoints.load(checkpoints.newest(work / "checkpoints"))["ema"]["weight"] for work in (tmp_path, undisturbed))
+    assert ours.dtype == torch.float32
+    assert not torch.equal(ours, theirs)
+    torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
+
+
+def test_a_leg_may_be_of_minutes(tmp_path: Path) -> None:
+    trainer = make(tmp_path, toy.RECIPE.model_copy(update={"minutes": 0.01}))
+    trainer.run(minutes=0)
+    assert trainer.tell().startswith("0.0 of 0.01 minutes, 4 samples: ")
+    again = make(tmp_path, toy.RECIPE.model_copy(update={"minutes": 0.01}))
+    assert again.seconds == trainer.seconds > 0
+    assert again.run()
+    assert again.share_done >= 1
+    assert again.tell().startswith("done: ")
+    # The second stage of two thirds of the samples has two thirds of the time.
+    assert curves(tmp_path)[0]["height"] == "1.0"
+    assert curves(tmp_path)[-1]["height"] == "2.0"
+    assert float(curves(tmp_path)[-1]["rate"]) < 0.01 * toy.RECIPE.optimiser.rate + 1e-5
 
 
 def test_minutes_are_a_budget_of_one_run(tmp_path: Path) -> None:
@@ -148,6 +201,23 @@ def test_the_rate_goes_up_and_then_by_its_schedule(schedule: str) -> None:
     assert trainers.rate_at(how, 9, 0.0) == pytest.approx(1)
     assert trainers.rate_at(how, 50, 0.5) == pytest.approx(0.55 if schedule == "cosine" else 1)
     assert trainers.rate_at(how, 99, 1.0) == pytest.approx(0.1 if schedule == "cosine" else 1)
+
+
+def test_a_rate_may_stay_before_it_falls() -> None:
+    how = recipes.Optimiser(rate=1.0, floor=0.01, warmup=1, flat=0.4)
+    assert [trainers.rate_at(how, 9, share) for share in (0.0, 0.4)] == [1, 1]
+    assert trainers.rate_at(how, 9, 0.7) == pytest.approx(0.505)
+    assert trainers.rate_at(how, 9, 1.0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-6])
+def test_gradients_are_clipped_if_the_recipe_says_so(tmp_path: Path, clip: float) -> None:
+    # SGD would show it better, but AdamW's first step is the same for gradients of any size above its epsilon, 1e-8.
+    optimiser = toy.RECIPE.optimiser.model_copy(update={"clip": clip, "warmup": 1, "weight_decay": 0.0})
+    trainer = make(tmp_path, toy.RECIPE.model_copy(update={"optimiser": optimiser}))
+    trainer.run(minutes=0)
+    gradients = [state["exp_avg"].abs().max().item() for state in trainer.optimiser.state.values()]
+    assert (max(gradients) <= 1e-7) == (clip > 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\3\4"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model_store.training.progress import Stretch
 from model_store.training.recipe import Optimiser, Recipe
-from model_store.training.trainer import Trainer
+from model_store.training.trainer import Loss, Trainer
 
 RECIPE = Recipe(batch=4, log_every=8, ema=0.9, optimiser=Optimiser(rate=0.05, warmup=5))
 SAMPLES = 600
@@ -24,16 +24,29 @@ class Toy:
         self.network = nn.Linear(8, 1)
         self.stretches = [Stretch(SAMPLES // 3, 1, 1), Stretch(SAMPLES - SAMPLES // 3, 2, 1)]
         self.spoil_from: float = float("inf")  # samples
+        self.auxiliary = nn.ModuleDict({"scale": nn.Linear(1, 1, bias=False)})
+        self.begun: list[bool] = []
+
+    @property
+    def source(self) -> "Toy":
+        return self
+
+    def prepare(self, batch: Tensor, device: torch.device) -> Tensor:
+        return batch.to(device)
+
+    def begin(self, lesson: Tensor, started: bool) -> None:
+        self.begun.append(started)
 
     def batch(self, stretch: int, size: int, rng: np.random.Generator) -> Tensor:
         return torch.from_numpy(rng.normal(size=(size, 8)).astype(np.float32)) * (stretch + 1)
 
-    def loss(self, network: nn.Module, batch: Tensor) -> Tensor:
-        self.spoil_from -= len(batch)
-        wanted = batch.sum(1, keepdim=True) + 1
+    def loss(self, network: nn.Module, lesson: Tensor, share_done: float) -> Loss:
+        self.spoil_from -= len(lesson)
+        wanted = lesson.sum(1, keepdim=True) + 1
         spoilt = float("nan") if self.spoil_from < 0 else 1.0
-        loss: Tensor = (network(batch) - wanted).square().mean() * spoilt
-        return loss
+        error: Tensor = (network(lesson) - wanted).square().mean()
+        scale: Tensor = (self.auxiliary["scale"](torch.ones(1, 1)) - 3).square().mean()
+        return Loss((error + scale) * spoilt, {"scale": scale, "share": torch.tensor(share_done)})
 
     def validate(self, network: nn.Module, stretch: int) -> Mapping[str, float]:
         with torch.inference_mode():

@@ -35,7 +35,8 @@ class Task(StrEnum):
 def list_known() -> None:
     """List the known sets with their licences."""
     for item in known.KNOWN:
-        print(f"{item.name}\n  {item.holds}\n  licence: {item.licence}\n  from: {item.repository or item.advice}")
+        terms = f"{item.licence}{'; RESEARCH ONLY' if item.research else ''}"
+        print(f"{item.name}\n  {item.holds}\n  licence: {terms}\n  from: {item.repository or item.advice}")
 
 
 @app.command()
@@ -79,9 +80,10 @@ def cut(
         int | None, typer.Option(min=32, help=f"Pixels; {crops.DEFAULT_SIDE} for pose, {scenes.DEFAULT_SIDE} for the detector.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads.")] = os.cpu_count() or 1,
+    no_research: Annotated[bool, typer.Option("--no-research", help="Leave out sets that are for research only.")] = False,
 ) -> None:
     """Cut the sets for training, and refuse held-out pictures among them. Stopped, it goes on where it was."""
-    sets, root = load_sets(file), file.absolute().parent
+    sets, root = load_sets(file, no_research=no_research), file.absolute().parent
     with bars() as report:
         if task is Task.POSE:
             counts = cutting.cut_people(sets, root, out, side=side or crops.DEFAULT_SIDE, workers=workers, report=report)

@@ -2,20 +2,29 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model_store.training.data.records import KEYPOINTS, Person, Scene, picture_id
+from model_store.training.data.records import KEYPOINTS, Person, Picture, Scene, coco_number, picture_id
+from model_store.training.data.unstretch import NONE, Sizes, true_picture
 from posewire.errors import PosewireError
+from posewire.types import FloatArray
 
 _PERSON = 1
 
 
 def load_people(
-    annotations: Path, images: Path, *, source: str = "coco", least_keypoints: int = 3, least_height: float = 32
+    annotations: Path,
+    images: Path,
+    *,
+    source: str = "coco",
+    least_keypoints: int = 3,
+    least_height: float = 32,
+    sizes: Sizes = NONE,
 ) -> list[Person]:
     """People with keypoints. Pictures that are not in the folder are left out, crowds too.
 
@@ -25,34 +34,48 @@ def load_people(
         source: what to call the set.
         least_keypoints: annotated ones; a person with fewer teaches little.
         least_height: of the box, pixels.
+        sizes: true ones of pictures that may be stretched.
 
     Raises:
         PosewireError: the file is not COCO keypoints, or the folder has none of its pictures.
     """
     people = []
-    for path, rows in _pictures(annotations, images):
+    for found, rows in _pictures(annotations, images, sizes):
         for row in rows:
             joints = np.array(row.get("keypoints", ()), np.float32).reshape(-1, 3)
-            if len(joints) == KEYPOINTS and (joints[:, 2] > 0).sum() >= least_keypoints and row["bbox"][3] >= least_height:
+            box = np.array(row["bbox"], np.float32) * np.tile(found.scale, 2)
+            if len(joints) == KEYPOINTS and (joints[:, 2] > 0).sum() >= least_keypoints and box[3] >= least_height:
                 weights = (joints[:, 2] > 0).astype(np.float32)
-                box = np.array(row["bbox"], np.float32)
-                people.append(Person(path, box, joints[:, :2], weights, source, picture_id(path, source)))
+                people.append(Person(found.picture, box, joints[:, :2] * found.scale, weights, source, picture_id(found.path, source)))
     return people
 
 
-def load_scenes(annotations: Path, images: Path, *, source: str = "coco") -> list[Scene]:
+def load_scenes(annotations: Path, images: Path, *, source: str = "coco", sizes: Sizes = NONE) -> list[Scene]:
     """Pictures with the boxes of their people. Pictures that are not in the folder are left out, crowds too.
 
     Raises:
         PosewireError: as `load_people`.
     """
     return [
-        Scene(path, np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4), source, picture_id(path, source))
-        for path, rows in _pictures(annotations, images)
+        Scene(found.picture, _boxes(rows) * np.tile(found.scale, 2), source, picture_id(found.path, source))
+        for found, rows in _pictures(annotations, images, sizes)
     ]
 
 
-def _pictures(annotations: Path, images: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A picture that is there."""
+
+    path: Path
+    picture: Picture
+    scale: FloatArray  # (2,) float32: pixels of the picture by those of the annotation, x and y
+
+
+def _boxes(rows: Sequence[dict[str, Any]]) -> FloatArray:
+    return np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
+
+
+def _pictures(annotations: Path, images: Path, sizes: Sizes) -> Iterator[tuple[_Found, list[dict[str, Any]]]]:
     """Every picture that is there, and the annotations of its people."""
     try:
         content = json.loads(annotations.read_bytes())
@@ -60,12 +83,25 @@ def _pictures(annotations: Path, images: Path) -> Iterator[tuple[Path, list[dict
         for row in content["annotations"]:
             if row["category_id"] == _PERSON and not row["iscrowd"] and len(row["bbox"]) == 4:
                 rows[row["image_id"]].append(row)
-        named = [(images / picture["file_name"], rows[picture["id"]]) for picture in content["images"]]
+        named = [
+            (images / picture["file_name"], np.array([picture.get("width", 0), picture.get("height", 0)], np.float32), rows[picture["id"]])
+            for picture in content["images"]
+        ]
     except OSError as error:
         raise PosewireError(f"{annotations} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise PosewireError(f"{annotations} is not COCO's JSON of person keypoints: {type(error).__name__}: {error}") from None
-    there = [(path, people) for path, people in named if path.is_file()]
+    there = [(path, size, people) for path, size, people in named if path.is_file()]
     if named and not there:
         raise PosewireError(f"{images} has none of the {len(named)} pictures that {annotations} names")
-    yield from there
+    for path, size, people in there:
+        yield _found(path, size, sizes), people
+
+
+def _found(path: Path, annotated: FloatArray, sizes: Sizes) -> _Found:
+    """Annotations are drawn on the picture as COCO has it, whatever a copy is like."""
+    number = coco_number(path)
+    if number is None or number not in sizes:
+        return _Found(path, path, np.ones(2, np.float32))
+    picture, size, _ = true_picture(path, sizes)
+    return _Found(path, picture, size / (annotated if annotated.all() else size))

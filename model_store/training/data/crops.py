@@ -30,9 +30,14 @@ class Crops:
     sources: Sequence[str]  # the sets
     source: np.ndarray[tuple[int], np.dtype[np.int64]]  # (n,) indices into `sources`
     fingerprints: Fingerprints  # of the pictures, one each person
+    folder: Path
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def __reduce__(self) -> tuple[Callable[[Path], "Crops"], tuple[Path]]:
+        """As its folder: another process opens memory maps of its own."""
+        return open_crops, (self.folder,)
 
     @property
     def side(self) -> int:
@@ -75,12 +80,12 @@ def open_crops(folder: Path) -> Crops:
     a = read.arrays
     prints = Fingerprints(read.notes["ids"], np.asarray(a["hashes"]))
     in_memory = {key: np.asarray(a[key]) for key in ("keypoints_xy", "weights", "boxes_xywh", "source")}
-    return Crops(a["pictures"], sources=read.notes["sources"], fingerprints=prints, **in_memory)
+    return Crops(a["pictures"], sources=read.notes["sources"], fingerprints=prints, folder=folder, **in_memory)
 
 
 def name(picture: Picture) -> str:
     """Tells one picture from another."""
-    return str(picture) if isinstance(picture, Path) else perceptual_hash(picture).tobytes().hex()
+    return perceptual_hash(picture).tobytes().hex() if isinstance(picture, np.ndarray) else str(picture)
 
 
 def by_picture(people: Sequence[Person]) -> list[arrays.Task[Sequence[Person]]]:
@@ -90,7 +95,7 @@ def by_picture(people: Sequence[Person]) -> list[arrays.Task[Sequence[Person]]]:
 
 
 def _same(a: Picture, b: Picture) -> bool:
-    return a == b if isinstance(a, Path) and isinstance(b, Path) else a is b
+    return a is b if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else a == b
 
 
 def _affine(box_xywh: FloatArray, side: int) -> FloatArray:

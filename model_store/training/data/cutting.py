@@ -7,7 +7,7 @@ from typing import Protocol
 from model_store.training.data import crops, scenes
 from model_store.training.data.leaks import Fingerprints, refuse_leaks
 from model_store.training.data.records import Person, Scene
-from model_store.training.data.sets import Sets, once, people_of, scenes_of
+from model_store.training.data.sets import Sets, people_of, scenes_of, training_people, training_scenes
 from posewire.errors import PosewireError
 from posewire.files import make_folder
 
@@ -38,7 +38,7 @@ def cut_people(sets: Sets, root: Path, out: Path, *, side: int, workers: int, re
         PosewireError: a set cannot be read, or held-out pictures are in the training data; lists them.
     """
     held_out = [person for chosen in sets.held_out for person in people_of(chosen, root, held_out=True)]
-    training = once([person for chosen in sets.train for person in people_of(chosen, root)], sets.exclude)
+    training = training_people(sets, root)
     _refuse_by_number(training, held_out)
     make_folder(out)
     for name, people in ((HELD_OUT, held_out), (TRAIN, training)):
@@ -50,7 +50,7 @@ def cut_people(sets: Sets, root: Path, out: Path, *, side: int, workers: int, re
 def cut_scenes(sets: Sets, root: Path, out: Path, *, side: int, workers: int, report: Report) -> tuple[int, int]:
     """Make `out/train` and `out/held-out` for the detector: as `cut_people`, pictures instead of people."""
     held_out = [scene for chosen in sets.held_out for scene in scenes_of(chosen, root)]
-    training = once([scene for chosen in sets.train for scene in scenes_of(chosen, root)], sets.exclude)
+    training = training_scenes(sets, root)
     _refuse_by_number(training, held_out)
     make_folder(out)
     for name, pictures in ((HELD_OUT, held_out), (TRAIN, training)):

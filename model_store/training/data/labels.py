@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_store.training.data.records import KEYPOINTS, Person, picture_id
+from model_store.training.data.records import KEYPOINTS, Person, Picture, coco_number, picture_id
+from model_store.training.data.unstretch import NONE, Sizes, true_picture
 from posewire.errors import PosewireError
 from posewire.files import write_atomically
+from posewire.types import FloatArray
 from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -36,8 +38,13 @@ def save_people(people: Sequence[Person], file: Path, root: Path) -> None:
     write_atomically(file, data.getvalue())
 
 
-def load_people(file: Path, root: Path) -> list[Person]:
+def load_people(file: Path, root: Path, sizes: Sizes = NONE) -> list[Person]:
     """What `save_people` wrote. People whose pictures are not under `root` are left out; a `tag` (n,) does for `source`.
+
+    Args:
+        file: of people, whose coordinates are pixels of the files.
+        root: where its paths start.
+        sizes: true ones of pictures that may be stretched.
 
     Raises:
         PosewireError: the file is not such a file, or `root` has none of its pictures.
@@ -55,8 +62,18 @@ def load_people(file: Path, root: Path) -> list[Person]:
     there = {path: (root / path).is_file() for path in set(paths)}
     if paths and not any(there.values()):
         raise PosewireError(f"{root} has none of the {len(there)} pictures that {file} names")
+    shapes = {path: _shape(root / path, sizes) for path, is_there in there.items() if is_there}
     return [
-        Person(root / path, box, kp[:, :2], np.clip(kp[:, 2], 0, 1), source, picture_id(root / path, source))
+        Person(picture, box * np.tile(scale, 2), kp[:, :2] * scale, np.clip(kp[:, 2], 0, 1), source, picture_id(root / path, source))
         for path, box, kp, source in zip(paths, boxes, keypoints, sources, strict=True)
-        if there[path]
+        if path in shapes
+        for picture, scale in [shapes[path]]
     ]
+
+
+def _shape(path: Path, sizes: Sizes) -> tuple[Picture, FloatArray]:
+    """A picture in its own shape, and by how much its pixels are more than the file's, (2,)."""
+    if coco_number(path) not in sizes:
+        return path, np.ones(2, np.float32)
+    picture, size, stored = true_picture(path, sizes)
+    return picture, size / stored

@@ -12,8 +12,21 @@ from posewire.errors import PosewireError
 from posewire.models.keypoint_sets import KEYPOINT_SETS
 from posewire.types import FloatArray, UInt8Array
 
+
+@dataclass(frozen=True, slots=True)
+class Stretched:
+    """A file whose picture was stretched, and what it was before."""
+
+    path: Path
+    width: int  # pixels
+    height: int  # pixels
+
+    def __str__(self) -> str:
+        return f"{self.path}@{self.width}x{self.height}"
+
+
 # A file, or (H, W, 3) uint8 RGB.
-Picture: TypeAlias = Path | UInt8Array
+Picture: TypeAlias = Path | Stretched | UInt8Array
 
 JOINTS = KEYPOINT_SETS["coco17"]
 KEYPOINTS = len(JOINTS.names)
@@ -24,7 +37,7 @@ _COCO_NAME = re.compile(r"(?<!\d)\d{12}(?!\d)")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """One person of a picture. Coordinates are pixels of the picture as it is stored."""
+    """One person of a picture. Coordinates are pixels of what `read_picture` gives."""
 
     picture: Picture
     box_xywh: FloatArray  # (4,) float32
@@ -36,28 +49,38 @@ class Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One picture and everybody in it. Coordinates are pixels of the picture as it is stored."""
+    """One picture and everybody in it. Coordinates are pixels of what `read_picture` gives."""
 
     picture: Picture
     boxes_xywh: FloatArray  # (N, 4) float32
     source: str  # the set
     id: str  # of the picture, as `picture_id` gives it
+    labelled: bool = True  # False: nobody has said who is in it
+
+
+def coco_number(path: Path) -> str | None:
+    """The twelve digits in the name of a picture of COCO."""
+    digits = _COCO_NAME.search(path.name)
+    return digits.group() if digits else None
 
 
 def picture_id(path: Path, source: str) -> str:
     """`coco/` and twelve digits if the name has them, for they name the same picture in every set; else `source/stem`."""
-    digits = _COCO_NAME.search(path.name)
-    return f"coco/{digits.group()}" if digits else f"{source}/{path.stem}"
+    number = coco_number(path)
+    return f"coco/{number}" if number else f"{source}/{path.stem}"
 
 
 def read_picture(picture: Picture) -> UInt8Array:
-    """(H, W, 3) uint8 RGB, as stored: annotations are drawn on pixels that no EXIF orientation has turned.
+    """(H, W, 3) uint8 RGB: as stored (annotations are drawn on pixels that no EXIF orientation has turned), but not stretched.
 
     Raises:
         PosewireError: there is no such file, or it is not a picture.
     """
     if isinstance(picture, np.ndarray):
         return picture
+    if isinstance(picture, Stretched):
+        squeezed = read_picture(picture.path)
+        return np.asarray(cv2.resize(squeezed, (picture.width, picture.height), interpolation=cv2.INTER_CUBIC), np.uint8)
     pixels = cv2.imread(str(picture), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if picture.is_file() else None
     if pixels is None:
         raise PosewireError(f"{picture} is not a picture that can be read: put it back or take it out of the set")

@@ -28,9 +28,15 @@ class Scenes:
     sources: Sequence[str]  # the sets
     source: np.ndarray[tuple[int], np.dtype[np.int64]]  # (n,) indices into `sources`
     fingerprints: Fingerprints
+    folder: Path
+    unlabelled: Sequence[str] = ()  # sets of whose pictures nobody has said who is in them
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def __reduce__(self) -> tuple[Callable[[Path], "Scenes"], tuple[Path]]:
+        """As its folder: another process opens memory maps of its own."""
+        return open_scenes, (self.folder,)
 
 
 def cut(scenes: Sequence[Scene], folder: Path, *, side: int = DEFAULT_SIDE, workers: int = 2, advance: Callable[[], None]) -> None:
@@ -47,6 +53,7 @@ def cut(scenes: Sequence[Scene], folder: Path, *, side: int = DEFAULT_SIDE, work
         PosewireError: as `arrays.build`, or a picture cannot be read.
     """
     sources = sorted({scene.source for scene in scenes})
+    unlabelled = sorted({scene.source for scene in scenes if not scene.labelled})
     counts = [len(scene.boxes_xywh) for scene in scenes]
     made = {
         "pictures": ((side, side, 3), "uint8"),
@@ -63,7 +70,10 @@ def cut(scenes: Sequence[Scene], folder: Path, *, side: int = DEFAULT_SIDE, work
             "offsets": np.cumsum([0, *counts]),
             "source": np.array([sources.index(scene.source) for scene in scenes], np.int64),
         },
-        notes={"sources": sources, "ids": [scene.id for scene in scenes], "side": side},
+        notes={
+            **{"sources": sources, "ids": [scene.id for scene in scenes], "side": side},
+            **({"unlabelled": unlabelled} if unlabelled else {}),
+        },
         source=" ".join(name(scene.picture) for scene in scenes),
     )
     arrays.build(folder, plan, workers=workers, advance=advance)
@@ -80,7 +90,8 @@ def open_scenes(folder: Path) -> Scenes:
     spans = zip(a["offsets"], a["offsets"][1:], a["scale"], strict=False)
     boxes = [np.asarray(a["boxes"][start:stop] * scale, np.float32) for start, stop, scale in spans]
     prints = Fingerprints(read.notes["ids"], np.asarray(a["hashes"]))
-    return Scenes(a["pictures"], np.asarray(a["sizes_hw"]), boxes, read.notes["sources"], np.asarray(a["source"]), prints)
+    kinds = read.notes["sources"], np.asarray(a["source"])
+    return Scenes(a["pictures"], np.asarray(a["sizes_hw"]), boxes, *kinds, prints, folder, read.notes.get("unlabelled", ()))
 
 
 def _make_small(picture: Picture, side: int) -> dict[str, arrays.Array]:

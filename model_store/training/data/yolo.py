@@ -7,17 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from model_store.training.data.pictures import SUFFIXES
 from model_store.training.data.records import KEYPOINTS, Person, Scene, picture_id
+from model_store.training.data.unstretch import NONE, Sizes, true_picture
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
-
 
 def load_people(
-    images: Path, labels: Path, *, source: str, person_class: int = 0, least_keypoints: int = 3, least_height: float = 32
+    images: Path,
+    labels: Path,
+    *,
+    source: str,
+    person_class: int = 0,
+    least_keypoints: int = 3,
+    least_height: float = 32,
+    sizes: Sizes = NONE,
 ) -> list[Person]:
     """YOLO-pose: `class cx cy w h`, then x, y and visibility of the 17 keypoints.
 
@@ -28,13 +34,14 @@ def load_people(
         person_class: the class that is a person.
         least_keypoints: annotated ones; a person with fewer teaches little.
         least_height: of the box, pixels.
+        sizes: true ones of pictures that may be stretched.
 
     Raises:
         PosewireError: there are no labelled pictures, or a label is not such a line; names file and line.
     """
     people = []
     for path, text, rows in _labelled(images, labels):
-        size = _size(path)
+        picture, size, _ = true_picture(path, sizes)
         for number, row in rows:
             if len(row) != 5 + 3 * KEYPOINTS:
                 raise PosewireError(f"{text}, line {number}: {len(row)} numbers; a person of YOLO-pose has {5 + 3 * KEYPOINTS}")
@@ -43,11 +50,11 @@ def load_people(
             seen = joints[:, 2] > 0
             if row[0] == person_class and seen.sum() >= least_keypoints and box[3] >= least_height:
                 xy = joints[:, :2] * size
-                people.append(Person(path, box, xy, seen.astype(np.float32), source, picture_id(path, source)))
+                people.append(Person(picture, box, xy, seen.astype(np.float32), source, picture_id(path, source)))
     return people
 
 
-def load_scenes(images: Path, labels: Path, *, source: str, person_class: int = 0) -> list[Scene]:
+def load_scenes(images: Path, labels: Path, *, source: str, person_class: int = 0, sizes: Sizes = NONE) -> list[Scene]:
     """YOLO detection (`class cx cy w h`), segmentation (`class`, then a polygon) or pose: the boxes of one class.
 
     Raises:
@@ -55,15 +62,15 @@ def load_scenes(images: Path, labels: Path, *, source: str, person_class: int = 
     """
     scenes = []
     for path, text, rows in _labelled(images, labels):
-        size = _size(path)
+        picture, size, _ = true_picture(path, sizes)
         boxes = [_box(_extent(row, text, number), size) for number, row in rows if row[0] == person_class]
-        scenes.append(Scene(path, np.array(boxes, np.float32).reshape(-1, 4), source, picture_id(path, source)))
+        scenes.append(Scene(picture, np.array(boxes, np.float32).reshape(-1, 4), source, picture_id(path, source)))
     return scenes
 
 
 def _labelled(images: Path, labels: Path) -> Iterator[tuple[Path, Path, list[tuple[int, list[float]]]]]:
     """Picture, its label file and the numbered lines."""
-    pictures = sorted(path for path in images.glob("*") if path.suffix.lower() in _SUFFIXES)
+    pictures = sorted(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
     pairs = [(path, labels / f"{path.stem}.txt") for path in pictures]
     there = [(path, text) for path, text in pairs if text.is_file()]
     if not there:
@@ -95,12 +102,3 @@ def _box(centre_and_size: list[float], size: FloatArray) -> FloatArray:
     """Fractions cx cy w h to pixels x y w h, (4,) float32."""
     centre, extent = np.array(centre_and_size, np.float32).reshape(2, 2) * size
     return np.concatenate([centre - extent / 2, extent])
-
-
-def _size(path: Path) -> FloatArray:
-    """Width and height, pixels, (2,) float32; only the header is read."""
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.size, np.float32)
-    except OSError:
-        raise PosewireError(f"{path} is not a picture that can be read: put it back or take it out of the set") from None

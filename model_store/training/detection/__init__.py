@@ -1,1 +1,1 @@
-"""The small person detector: its network, how cells are assigned to people, and its loss."""
+"""The person detector's training from annotations: which points answer for whom, and the loss that follows."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model_store.training.detection.boxes import iou
 
-RADIUS = 2.5  # strides: cells within it of a person's centre are near
+RADIUS = 2.5  # strides: cells whose points are within it of a person's centre are near
 MOST = 10  # cells a person
 IOU_COST = 3.0  # of the logarithm of the overlap, against 1 for the score
 FAR_COST = 1e5  # added where a cell is only inside the box, or only near its centre: taken when nothing better is left
@@ -25,7 +25,7 @@ class Assignment:
 def assign(logits: Tensor, boxes: Tensor, people: Tensor, grid: Tensor) -> Assignment:
     """Match cells with people, each cell with at most one; costs are of the network's present answers, without gradient.
 
-    A cell may answer for a person whose box its centre is in, or whose centre it is near (`RADIUS`). A person gets as many
+    A cell may answer for a person whose box its point is in, or whose centre it is near (`RADIUS`). A person gets as many
     cells as its best `MOST` overlaps sum up to, at least one: the cheapest by score and overlap. A cell that several people
     claim goes to the one it costs least. A person near no cell, outside of the picture, gets none.
 
@@ -49,13 +49,13 @@ def assign(logits: Tensor, boxes: Tensor, people: Tensor, grid: Tensor) -> Assig
 
 
 def _inside(grid: Tensor, people: Tensor) -> Tensor:
-    """(cells, people): the cell's centre is in the person's box."""
-    centres = grid[:, None, :2]
-    return ((centres > people[None, :, :2]) & (centres < people[None, :, 2:])).all(-1)
+    """(cells, people): the cell's point is in the person's box."""
+    points = grid[:, None, :2]
+    return ((points > people[None, :, :2]) & (points < people[None, :, 2:])).all(-1)
 
 
 def _near(grid: Tensor, people: Tensor) -> Tensor:
-    """(cells, people): the cell's centre is within RADIUS strides of the person's, along both axes."""
+    """(cells, people): the cell's point is within RADIUS strides of the person's centre, along both axes."""
     middles = (people[:, :2] + people[:, 2:]) / 2
     return ((grid[:, None, :2] - middles[None]).abs() < RADIUS * grid[:, None, 2:]).all(-1)
 

@@ -1,21 +1,39 @@
 """Geometry of the detector: cells and overlaps. Boxes are (…, 4): x0, y0, x1, y1 in pixels of the input."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-STRIDES = (8, 16, 32)  # input pixels a cell
+from posewire.models.rtmdet.spec import STRIDES
+
 _SMALL = 1e-6  # square pixels, against division by zero
 
 
 def cells(height: int, width: int) -> Tensor:
-    """(cells, 3) float32: x and y of the centre of every cell in pixels, and its stride; finest stride first, row by row."""
+    """(cells, 3) float32: x and y of the point of every cell in pixels, and its stride; finest stride first, row by row.
+
+    As in RTMDet, the point of a cell is its corner: (x * stride, y * stride).
+    """
     grids = []
     for stride in STRIDES:
         rows, columns = torch.arange(height // stride), torch.arange(width // stride)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
-        centres = (torch.stack([x, y], -1).flatten(0, 1) + 0.5) * stride
-        grids.append(torch.cat([centres, torch.full((len(centres), 1), float(stride))], 1))
+        points = torch.stack([x, y], -1).flatten(0, 1) * float(stride)
+        grids.append(torch.cat([points, torch.full((len(points), 1), float(stride))], 1))
     return torch.cat(grids)
+
+
+def decode(maps: Sequence[Tensor], grid: Tensor) -> Tensor:
+    """Maps of the network to (N, cells, 5): a score's logit, and a box in pixels, which may leave the input.
+
+    Args:
+        maps: (N, 5, h, w) a stride, finest first: a logit, then the distances to left, top, right and bottom in strides.
+        grid: (cells, 3), as `cells` returns it.
+    """
+    raw = torch.cat([x.flatten(2) for x in maps], 2).transpose(1, 2)
+    points, strides = grid[:, :2], grid[:, 2:]
+    return torch.cat([raw[..., :1], points - raw[..., 1:3] * strides, points + raw[..., 3:] * strides], -1)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def detector_loss(answers: Tensor, people: Sequence[Tensor], grid: Tensor) -> De
     batch, divided by its matches (by 1 if there are none).
 
     Args:
-        answers: (N, cells, 5) of the network: a score's logit and a box.
+        answers: (N, cells, 5), as `boxes.decode` returns it: a score's logit and a box.
         people: of each picture (people, 4) boxes; an empty (0, 4) is a picture without people.
         grid: (cells, 3), as `boxes.cells` returns it.
     """
