@@ -25,6 +25,7 @@ WIDTH: Final = 1400  # pixels, of a sheet at most
 GAP: Final = 10  # pixels, around every cell
 LINE: Final = 26  # pixels, of a line of text
 
+_FORM = "TITLE=[STORE][:DETECTOR:POSE[:MIN_DETECTION_SCORE]]"
 _INK = (25, 25, 25)
 _JPEG_QUALITY = 80
 
@@ -50,7 +51,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JPEG file to write.", dir_okay=False)],
     models: Annotated[
         list[str] | None,
-        typer.Option(help="A column, as TITLE=[STORE][:DETECTOR:POSE]. No STORE: the models that ship. No names: the store's defaults."),
+        typer.Option(help=f"A column, as {_FORM}. No STORE: the models that ship. No names: the store's defaults."),
     ] = None,
     row_height: Annotated[int, typer.Option(min=50, help="Of an image on the sheet, pixels.")] = 360,
 ) -> None:
@@ -73,18 +74,18 @@ def main(
 
 
 def parse_column(text: str) -> Column:
-    """A column from TITLE=[STORE][:DETECTOR:POSE].
+    """A column from TITLE=[STORE][:DETECTOR:POSE[:MIN_DETECTION_SCORE]]; what is left out is the service's default.
 
     Raises:
-        ConfigError: the text has another form.
+        ConfigError: the text has another form, or the score is not one.
     """
     title, equals, rest = text.partition("=")
     store, *names = rest.split(":")
-    if not title or not equals or len(names) not in (0, 2):
-        raise ConfigError(f"{text}: a column is TITLE=[STORE][:DETECTOR:POSE]")
-    detector, pose = names or (None, None)
+    if not title or not equals or len(names) not in (0, 2, 3):
+        raise ConfigError(f"{text}: a column is {_FORM}")
+    detector, pose, score = (*names, None, None, None)[:3]
     environment = {key: value for key, value in os.environ.items() if key in ("HOME", "POSEWIRE_CACHE_DIR")}
-    return Column(title, load_settings(environment, model_store=store or None, detector=detector, pose=pose))
+    return Column(title, load_settings(environment, model_store=store or None, detector=detector, pose=pose, min_detection_score=score))
 
 
 def read_frame(name: str) -> Frame:
@@ -95,7 +96,7 @@ def read_frame(name: str) -> Frame:
     """
     path, _, number = name.rpartition("@")
     if not (path and number.isdecimal()):
-        settings = Settings()
+        settings = load_settings({})
         try:
             return decode(Path(name).read_bytes(), max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
         except (OSError, ServiceError) as error:
@@ -110,7 +111,7 @@ def read_frame(name: str) -> Frame:
 
 
 async def _cells(column: Column, frames: dict[str, Frame]) -> tuple[str, list[Cell]]:
-    """The heading of a column and its cells, with the thresholds that the service has by default."""
+    """The heading of a column and its cells, with the thresholds of the column."""
     engine = load_engine(column.settings, Metrics())
     await engine.start()
     try:

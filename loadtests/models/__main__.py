@@ -41,7 +41,7 @@ def main() -> int:
         return 1
     comparisons = [Comparison(title, score, list(_measure(found, options.rounds))) for title, (score, found) in tasks.items()]
     about = [
-        f"{where['when'][:10]}, commit {where['commit'][:12]}, {where['cores']} cores of {where['cpu']}, ONNX Runtime {where['onnxruntime']}; "
+        f"{where['when'][:10]}, commit {where['commit']}, {where['cores']} cores of {where['cpu']}, ONNX Runtime {where['onnxruntime']}; "
         f"one thread, one item at a time; {options.rounds} rounds, each of which runs all networks of a table once in a random order. "
         f"AP on {people.images} images with {len(people)} people. [How it is measured](../loadtests/models/README.md).",
     ]
@@ -60,9 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--movenet", type=Path, help="MoveNet Thunder, single pose: OpenVINO's .xml")
     parser.add_argument("--blazepose", type=Path, help="folder with MediaPipe's pose_landmark_{lite,full,heavy}.tflite")
     parser.add_argument("--yolox", type=Path, help="YOLOX-Nano: ONNX, as Megvii publishes it")
-    parser.add_argument(
-        "--store", type=Path, action="append", default=[], help="another model store, for models of before; may be repeated"
-    )
+    parser.add_argument("--store", type=Path, action="append", default=[], help="another model store; may be repeated")
     parser.add_argument("--out", type=Path, help=f"folder for {_NAME}.md and {_NAME}.png")
     parser.add_argument("--rounds", type=int, default=200)
     return parser.parse_args()

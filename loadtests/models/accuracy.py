@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtests.models.engines import Run
 from loadtests.models.networks import BlazePose, Network
-from posewire.config import Settings
+from posewire.config import load_settings
 from posewire.evaluation.annotations import Annotations, Row
 from posewire.inference.detector import Detector
 from posewire.types import FloatArray, Frame
@@ -53,7 +53,7 @@ class People:
 def _boxes(detector: Detector, image_id: int, frame: Frame) -> list[Row]:
     letterboxed = detector.prepare(frame)
     (raw,) = detector.infer([letterboxed.pixels])
-    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, Settings().max_people)
+    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, load_settings({}).max_people)
     boxes_xywh = xyxy_to_xywh(found.boxes_xyxy)
     return [{"image_id": image_id, "bbox": b.tolist(), "box_score": float(s)} for b, s in zip(boxes_xywh, found.scores, strict=True)]
 

@@ -9,6 +9,7 @@ from loadtests.models.accuracy import People
 from loadtests.models.engines import Run, cost, detector, kernels, lite_rt, onnx_runtime, open_vino
 from loadtests.models.networks import BlazePose, LiteHrNet, LiteHrNetPixels, MoveNet, Network
 from posewire.errors import PosewireError
+from posewire.models.keypoint_sets import KEYPOINT_SETS
 from posewire.models.specs import DetectorSpec, HeatmapOutput, ModelSpec, PoseSpec
 from posewire.models.store import ModelStore
 
@@ -55,7 +56,7 @@ def pose_networks(stores: list[ModelStore], peers: Peers, people: People) -> Ite
     make = partial(_pose, people)
     default = stores[0].manifest.default("pose")
     for store, spec in _models(stores):
-        if not isinstance(spec, PoseSpec) or spec.keypoints.name != "coco17" or not isinstance(spec.output, HeatmapOutput):
+        if not isinstance(spec, PoseSpec) or spec.keypoints is not KEYPOINT_SETS["coco17"] or not isinstance(spec.output, HeatmapOutput):
             continue
         path, side, ours, network = store.path(spec), _side(spec), not store.is_pulled(spec), LiteHrNet(spec)
         if spec.kernels:
