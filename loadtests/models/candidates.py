@@ -141,6 +141,7 @@ def _detector(people: People, spec: DetectorSpec, path: Path, model: bytes, ours
     opened = detector(spec, model)
     frame, _ = people.first()
     pixels = opened.prepare(frame).pixels
+    size = cost(path, sides=(spec.input.height, spec.input.width))
     return Candidate(
-        spec.name, "ONNX Runtime", _side(spec), cost(path), partial(opened.infer, [pixels]), partial(people.score_boxes, opened), ours
+        spec.name, "ONNX Runtime", _side(spec), size, partial(opened.infer, [pixels]), partial(people.score_boxes, opened), ours
     )

@@ -88,19 +88,32 @@ def lite_rt(path: Path, outputs: Sequence[int]) -> Run:
     return run
 
 
-def read(path: Path) -> Any:
-    """A model as OpenVINO reads it, at a batch of 1."""
+def read(path: Path, sides: Sequence[int] = ()) -> Any:
+    """A model as OpenVINO reads it, at a batch of 1.
+
+    Args:
+        path: ONNX, OpenVINO's IR or TensorFlow Lite.
+        sides: height and width, for a file that leaves them open.
+    """
     model = openvino.Core().read_model(path)
     shape = model.input(0).partial_shape
+    if not shape.is_dynamic:
+        return model
     if shape[0].is_dynamic:
         shape[0] = 1
-        model.reshape(shape)
+    still_open = [i for i in range(len(shape)) if shape[i].is_dynamic]
+    for i, side in zip(still_open, sides, strict=False):
+        shape[i] = side
+    model.reshape(shape)
     return model
 
 
-def cost(path: Path, outputs: Sequence[int] | None = None) -> tuple[float, float]:
-    """Millions of multiply-accumulates of one run (convolutions and matrix products), and of parameters."""
-    model = read(path)
+def cost(path: Path, outputs: Sequence[int] | None = None, sides: Sequence[int] = ()) -> tuple[float, float]:
+    """Millions of multiply-accumulates of one run (convolutions and matrix products), and of parameters.
+
+    `sides` is as `read`'s.
+    """
+    model = read(path, sides)
     if outputs is not None:
         model = openvino.Model([model.outputs[i] for i in outputs], model.get_parameters(), "some")
     macs, parameters = 0, 0
