@@ -70,7 +70,8 @@ def main(
     except PosewireError as error:
         print(f"loadtests.sheets: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"{out}: {len(frames)} images, {len(columns)} pairs of models, {len(data) / 1000:.0f} kB")
+    pairs = f"{len(columns)} {'pair' if len(columns) == 1 else 'pairs'} of models"
+    print(f"{out}: {len(frames)} images, {pairs}, {len(data) / 1000:.0f} kB")
 
 
 def parse_column(text: str) -> Column:
@@ -166,7 +167,7 @@ def _scale(pixels: UInt8Array, width: int, height: int) -> UInt8Array:
 def _write(sheet: UInt8Array, text: str, left: int, top: int, width: int) -> None:
     """A line of text that is not wider than its column."""
     (length, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)
-    scale = min(0.55, width / length)
+    scale = min(0.55, width / max(length, 1))
     cv2.putText(sheet, text, (left, top + LINE - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
 
 

@@ -24,7 +24,7 @@ sheet() {
     --models "before=$room/model_store:persondet-320:litehrnet18-128x96:0.4" --models "now=${NOW:-}"
 }
 
-sheet sheet-people --row-height 300 tests/data/astronaut.jpg "$opencv/data/messi5.jpg" "$opencv/data/basketball1.png" \
+sheet sheet-people --row-height 290 tests/data/astronaut.jpg "$opencv/data/messi5.jpg" "$opencv/data/basketball1.png" \
   "$skimage/camera.png" "$opencv/data/left01.jpg" "$opencv/text/scenetext01.jpg"
 sheet sheet-street --row-height 520 "$opencv/data/vtest.avi@50" "$opencv/data/vtest.avi@700"
 sheet sheet-nobody --row-height 220 "$skimage/coffee.png" "$skimage/chelsea.png" "$skimage/rocket.jpg" "$skimage/horse.png" \

@@ -90,8 +90,8 @@ def test_a_sheet_shows_people_where_they_are_and_nobody_elsewhere(tmp_path: Path
     assert drawn.sum() > 500
     top += 512 + LINE + GAP
     empty = np.abs(sheet[top : top + 512, GAP : GAP + 512].astype(int) - landscape(512, 512)).max(-1) > 80
-    assert empty.sum() == 0
-    assert "2 images, 1 pairs" in capsys.readouterr().out
+    assert empty.sum() < 50  # JPEG's noise
+    assert "2 images, 1 pair of models" in capsys.readouterr().out
 
 
 def test_a_missing_image_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
