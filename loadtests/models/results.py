@@ -70,21 +70,26 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
         path: of the image; the suffix says of which kind.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - only the plot needs it
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(7 * len(comparisons), 5), layout="constrained")
     panels = figure.subplots(1, len(comparisons), squeeze=False)[0]
     for axes, comparison in zip(panels, comparisons, strict=True):
-        for network in comparison.fastest():
+        for i, network in enumerate(sorted(comparison.fastest(), key=lambda one: one.ap)):
             timing, ap, colour = network.timing, network.ap, _OURS if network.ours else _OTHERS
             spread = [[timing.ms - timing.ms_low], [timing.ms_high - timing.ms]]
             axes.errorbar([timing.ms], [ap], xerr=spread, fmt="o", color=colour, capsize=3)
             label = f"{network.name}\n{network.runtime}"
-            axes.annotate(label, (timing.ms, ap), xytext=(6, 6), textcoords="offset points", fontsize=8, color=colour)
-        axes.set(title=comparison.title, xlabel="milliseconds, one item, one thread", ylabel=comparison.score, xscale="log", ylim=(0, None))
+            below = i % 2 == 0  # neighbours have their labels on different sides
+            offset, align = ((6, -6), "top") if below else ((6, 6), "bottom")
+            axes.annotate(label, (timing.ms, ap), xytext=offset, textcoords="offset points", va=align, fontsize=8, color=colour)
+        axes.set(title=comparison.title, xlabel="milliseconds, one item, one thread", ylabel=comparison.score, xscale="log")
         axes.margins(x=0.25, y=0.15)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=100)
 
 
