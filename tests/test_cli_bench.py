@@ -43,7 +43,7 @@ def test_the_kernels_run_beside_a_graph_at_its_size() -> None:
     ("arguments", "words"),
     [
         (["--model", "nobody"], ["nobody", "litehrnet18"]),
-        (["--against", str(DETECTOR)], ["nothing to compare", "320"]),
+        (["--against", str(DETECTOR)], ["nothing to compare", DETECTOR.name]),
         (["--against", str(Path(__file__))], [Path(__file__).name, "cannot be opened"]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from posewire.config import load_settings
 from posewire.inference.engine import load_engine
 from posewire.models.choice import choose, keep_choice
-from posewire.models.store import open_store
+from posewire.models.store import ModelStore, open_store
 from posewire.telemetry.metrics import Metrics
 from tests.evaluation.made import annotation, make_set
 from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE_NAME, make_store, other_pose, pair, whole
@@ -112,7 +112,8 @@ def test_every_command_that_chooses_models_takes_the_word(tmp_path: Path, settin
 
 def test_pairs_are_listed_and_shown(settings: dict[str, str]) -> None:
     listed = {model["name"]: model["pairs"] for model in json.loads(posewire("models", "list", "--json", **settings).stdout)}
-    assert listed == {POSE_NAME: ["plain", "far"], DETECTOR_NAME: ["plain", "other"], "other-pose": ["other"], "box": ["far"]}
+    paired = {POSE_NAME: ["plain", "far"], DETECTOR_NAME: ["plain", "other"], "other-pose": ["other"], "box": ["far"]}
+    assert listed == {spec.name: [] for spec in ModelStore().manifest.models} | paired
     table = posewire("models", "list", models="plain", **settings).stdout
     assert all(word in table for word in ("plain *", "other", "far", "box (can be pulled)", "for other tests", "* in use"))
     assert "plain, far" in posewire("models", "show", POSE_NAME, **settings).stdout

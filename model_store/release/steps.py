@@ -83,15 +83,17 @@ def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[
     if request.other is None:
         return plain, []
     scores, right = _outcomes(plain, request, request.other)
-    if len(np.unique(right)) < 2:
-        raise ModelError("no curve can be fitted: on the pictures of the training all scores are of right answers, or all of wrong ones")
     curve = fit(scores, right)
+    what = "keypoints" if request.network.task == "pose" else "boxes"
+    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {len(scores)} {what} of pictures of the training"
+    if curve.scale <= 0:
+        line = f"{how}: would turn their order round; not taken"
+        say(line)
+        return plain, [line]
     fitted = compiled(replace(request, calibration=curve), work)
     ece = plain.scored.reliability.ece, fitted.scored.reliability.ece
     ap = plain.scored.decisive, fitted.scored.decisive
     taken = ece[1] < ece[0] and round(ap[1], 3) >= round(ap[0], 3)
-    what = "keypoints" if request.network.task == "pose" else "boxes"
-    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {len(scores)} {what} of pictures of the training"
     line = f"{how}: ECE {ece[0]:.3f} to {ece[1]:.3f}, AP {ap[0]:.3f} to {ap[1]:.3f}; " + ("taken" if taken else "not taken")
     say(line)
     return (fitted if taken else plain), [line]

@@ -71,7 +71,9 @@ def kinds(pixels: UInt8Array) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", kinds(np.zeros((8, 8, 3), np.uint8)))
 async def test_every_colour_space_shows_the_same_person(api: Api, astronaut_pixels: UInt8Array, kind: str) -> None:
-    [expected] = people_of(await api.post(encode(astronaut_pixels, ".png")))
+    shown = Image.fromarray(astronaut_pixels)
+    shown = shown.convert("L").convert("RGB") if kind.startswith("grey") else shown  # to a network that is another picture
+    [expected] = people_of(await api.post(save(shown, "PNG")))
     [person] = people_of(await api.post(kinds(astronaut_pixels)[kind]))
     np.testing.assert_allclose(person["box"], expected["box"], atol=40)
     np.testing.assert_allclose(xy_of(person)[:7], xy_of(expected)[:7], atol=25)  # face and shoulders

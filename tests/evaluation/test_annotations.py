@@ -30,6 +30,16 @@ def test_a_false_person_costs_precision_unless_it_scores_less(tmp_path: Path) ->
     assert data.box_ap([answer(1, KEYPOINTS), surer])["AP"] == pytest.approx(0.5)
 
 
+def test_boxes_are_right_once_wherever_a_person_is_and_not_judged_on_crowds(tmp_path: Path) -> None:
+    crowd = annotation(2, 1, iscrowd=1, bbox=[400, 300, 100, 200], segmentation={"size": [512, 512], "counts": [0, 512 * 512]})
+    data = Annotations(make_set(tmp_path, [annotation(1, 1), crowd]), tmp_path / "images")
+    boxes: list[tuple[list[float], float]] = [(BOX, 0.9), ([22, 8, 380, 500], 0.8), ([0, 0, 20, 20], 0.7), ([410, 310, 80, 150], 0.6)]
+    scores, right = data.judged_boxes([answer(1, KEYPOINTS, score, box) for box, score in boxes])
+    assert scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    assert right.tolist() == [True, False, False]
+    assert [len(part) for part in data.judged_boxes([])] == [0, 0]
+
+
 def test_crowds_and_people_without_keypoints_are_not_asked_for(tmp_path: Path) -> None:
     bare = annotation(2, 1, keypoints=[0] * 51, num_keypoints=0)
     data = Annotations(make_set(tmp_path, [annotation(1, 1), bare, annotation(3, 1, iscrowd=1, segmentation={})]), tmp_path / "images")

@@ -43,8 +43,18 @@ def test_every_way_to_run_is_scored_and_one_is_told_in_detail(work: Path, tmp_pa
     assert [("boxes" in run) == (run["boxes_from"] == "detector") for run in told["runs"]] == [True] * 4
     assert told["joints"]["all"]["joints"] == 22
     assert told["joints"]["nose"]["right"] == 1, "the astronaut's nose is easy"
-    assert sum(b["joints"] for b in told["calibration"]["bins"]) == 22
+    assert sum(b["count"] for b in told["calibration"]["bins"]) == 22
     assert_stands_alone(page.read_text())
+
+
+def test_a_detector_s_scores_are_judged_too(work: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = posewire(*of(work / "set"), "--json", "--boxes", "detector", "--html", page)
+    assert (done.returncode, done.stderr) == (0, "")
+    bins = json.loads(done.stdout)["boxes_calibration"]["bins"]
+    assert sum(round(b["right"] * b["count"]) for b in bins) == 2, "both people are found, once each"
+    assert page.read_text().count("<svg") == 2
+    assert "boxes of score" in page.read_text()
 
 
 def assert_stands_alone(page: str) -> None:

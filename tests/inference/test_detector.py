@@ -2,17 +2,20 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from posewire.inference.detector import Detector, Letterboxed, boxes_scores_layout, yolox_layout
 from posewire.inference.device import cpu_plan
 from posewire.inference.session import OnnxSession
-from posewire.models.specs import DetectorOutput, DetectorSpec, ModelInput, Provenance
+from posewire.models.specs import Calibration, DetectorOutput, DetectorSpec, ModelInput, Provenance
 from posewire.models.store import ModelStore
 from posewire.types import Detections, FloatArray, Frame
+from posewire.vision.scores import ScoreCurve
 from posewire.vision.tensor import network_input
 from tests.pictures import COCO_MINI_VAL, astronaut, landscape
 
@@ -77,17 +80,29 @@ def test_a_network_s_input_is_in_its_own_order_of_colours(colour: str, first: fl
     assert out[1, :, 0, 0].tolist() == pytest.approx([-1 / 4, -2 / 5, -3 / 8])
 
 
-def test_the_session_gets_the_manifest_s_colours_mean_and_std(session: OnnxSession) -> None:
-    shipped = ModelStore().manifest.default("detector")
-    picture = Detector(shipped, session).prepare(Frame(astronaut())).pixels
-    turned = shipped.input.model_copy(update={"colour": "RGB" if shipped.input.colour == "BGR" else "BGR"})
-    other = Detector(shipped.model_copy(update={"input": turned}), session)
-    scaled = shipped.input.model_copy(update={"mean": (100.0, 0.0, 50.0), "std": (2.0, 1.0, 3.0)})
-    third = Detector(shipped.model_copy(update={"input": scaled}), session)
-    [straight] = Detector(shipped, session).infer([picture])
-    assert np.array_equal(other.infer([picture[..., ::-1]])[0], straight)
-    assert not np.array_equal(other.infer([picture])[0], straight)
-    assert not np.array_equal(third.infer([picture])[0], straight)
+def channel_means() -> OnnxSession:
+    """A network that gives the means of what it gets, channel by channel: (batch, 1, 3)."""
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 64, 64])
+    means = helper.make_tensor_value_info("means", TensorProto.FLOAT, ["batch", 1, 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["reduced"], axes=[2, 3], keepdims=0),
+        helper.make_node("Reshape", ["reduced", "shape"], ["means"]),
+    ]
+    graph = helper.make_graph(nodes, "means", [images], [means], [helper.make_tensor("shape", TensorProto.INT64, [3], [-1, 1, 3])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return OnnxSession(model.SerializeToString(), "means", PLAN)
+
+
+@pytest.mark.parametrize(("colour", "order"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
+def test_the_session_gets_the_manifest_s_colours_mean_and_std(colour: Literal["RGB", "BGR"], order: list[int]) -> None:
+    mean, std = (100.0, 0.0, 50.0), (2.0, 1.0, 3.0)
+    spec = made_up()
+    spec = spec.model_copy(update={"input": spec.input.model_copy(update={"colour": colour, "mean": mean, "std": std})})
+    detector = Detector(spec, channel_means())
+    pictures = [detector.prepare(Frame(pixels)).pixels for pixels in (astronaut(), landscape())]
+    for raw, pixels in zip(detector.infer(pictures), pictures, strict=True):
+        expected = (pixels.mean((0, 1))[order] - mean) / std
+        np.testing.assert_allclose(raw, expected[None], rtol=1e-4)
 
 
 def finish(
@@ -118,6 +133,18 @@ def test_the_best_are_kept_best_first(session: OnnxSession, min_score: float, mo
     assert found.boxes_xyxy.tolist() == [by_score[score] for score in scores]
     assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
     assert found.boxes_xyxy.shape == (len(scores), 4)
+
+
+def test_calibrated_scores_are_the_curve_s_and_so_is_the_threshold(session: OnnxSession) -> None:
+    curve = ScoreCurve(1.5, -0.5)
+    spec = made_up()
+    output = spec.output.model_copy(update={"calibration": Calibration(scale=curve.scale, shift=curve.shift)})
+    detector = Detector(spec.model_copy(update={"output": output}), session)
+    frame = Frame(np.zeros((64, 64, 3), np.uint8))
+    raw = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
+    for least, count in ((0, 4), (float(curve(raw[2:3])[0]) - 1e-3, 3), (float(curve(raw[2:3])[0]) + 1e-3, 2)):
+        found = detector.finish(array(APART), 1.0, frame, least, 50)
+        np.testing.assert_allclose(found.scores, curve(raw)[:count], rtol=1e-5)
 
 
 def test_of_boxes_that_overlap_the_better_stays(session: OnnxSession) -> None:

@@ -12,7 +12,7 @@ from posewire.inference.device import CPU_PROVIDER, CUDA_PROVIDER, cpu_plan, gpu
 from posewire.inference.session import OnnxSession
 from posewire.models.specs import ModelSpec
 from posewire.models.store import ModelStore
-from posewire.types import FloatArray
+from posewire.types import FloatArray, UInt8Array
 from tests.inference.machine import Machine
 
 STORE = ModelStore()
@@ -26,7 +26,9 @@ def session(spec: ModelSpec) -> OnnxSession:
     return OnnxSession(STORE.verified_bytes(spec), spec.name, PLAN)
 
 
-def inputs(spec: ModelSpec, count: int) -> FloatArray:
+def inputs(spec: ModelSpec, count: int) -> FloatArray | UInt8Array:
+    if spec.input.format == "uint8-nhwc":
+        return np.random.default_rng(count).integers(0, 256, (count, spec.input.height, spec.input.width, 3), np.uint8)
     return np.random.default_rng(count).normal(0, 1, (count, 3, spec.input.height, spec.input.width)).astype(np.float32)
 
 

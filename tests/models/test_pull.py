@@ -225,7 +225,7 @@ def test_of_two_files_the_first_is_kept_while_the_second_comes(tmp_path: Path, r
     pull("noise-ir", manifest, root)
     assert [path for path, _ in server.asked] == ["/model.xml", "/model.bin", "/model.bin"]
     assert server.headers["Range"] == f"bytes={HALF}-"
-    assert left(root) == ["cards/noise-ir.md", "manifest.toml", "weights/noise-ir.onnx"]
+    assert left(root) == ["cards/noise-ir.md", "manifest.toml", "weights/noise-ir.onnx", "weights/noise-ir.safetensors"]
     card = (root / "cards" / "noise-ir.md").read_text()
     assert all(word in card for word in ("an OpenVINO IR of wider-naive-litehrnet-18", f"{server.base}/model.bin"))
 

@@ -111,10 +111,10 @@ def test_a_killed_release_is_undone_by_the_next(whole_store: Path) -> None:
         "def dying(path, content):\n    os._exit(9) if path.name == 'manifest.toml' else write(path, content)\n"
         "places.write_atomically = dying\n"
         "with places.workplace(store):\n"
-        "    places.put(store, {'manifest.toml': b'newer', 'weights/new.onnx': b'new', 'manifest.toml': b'new'})\n"
+        "    places.put(store, {'cards/' + sys.argv[2] + '.md': b'new', 'weights/new.onnx': b'new', 'manifest.toml': b'new'})\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'service'}:{ROOT}"}
-    assert subprocess.run([sys.executable, "-c", script, whole_store], env=environment, check=False).returncode == 9
+    assert subprocess.run([sys.executable, "-c", script, whole_store, POSE], env=environment, check=False).returncode == 9
     assert (whole_store / "weights/new.onnx").exists()
     with places.workplace(whole_store):
         pass

@@ -3,8 +3,8 @@
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,13 +19,17 @@ from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
 from posewire.models.choice import choose
 from posewire.models.litehrnet.options import MEAN, STD
+from posewire.models.specs import ModelSpec
 from posewire.models.store import open_store
-from posewire.types import FloatArray
+from posewire.types import FloatArray, UInt8Array
 
 # What is timed: one batch through a session, whole or item by item.
-Run: TypeAlias = Callable[[FloatArray], None]
+Input: TypeAlias = FloatArray | UInt8Array
+Run: TypeAlias = Callable[[Input], None]
+Sizes: TypeAlias = Mapping[str, int]  # of open dimensions of an input, by their names in the file
 
 _WARM_UP = 3
+_COLOURS = 3
 _KERNELS = ".safetensors"  # the kernels' weights
 
 
@@ -43,7 +47,15 @@ class Row:
     high: float  # their third quartile
 
 
-def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file, and the size that it is run at where the file leaves that open."""
+
+    path: Path
+    sizes: Sizes = field(default_factory=dict)
+
+
+def bench(model: ModelFile, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, *, as_json: bool) -> int:
     """Time a model file against another and against itself, which shows the noise.
 
     The kernels' weights (FILE.safetensors) run on one thread at the size of the other file, whatever number of threads that has.
@@ -58,12 +70,12 @@ def bench(model: Path, against: Path | None, batches: Sequence[int], threads: Se
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
-        _print(rows, model)
+        _print(rows, model.path)
     return 0
 
 
 def measure(
-    model: Path, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, advance: Callable[[], None]
+    model: ModelFile, against: Path | None, batches: Sequence[int], threads: Sequence[int], rounds: int, advance: Callable[[], None]
 ) -> list[Row]:
     """The rows of `bench`: of every number of threads and batch, the comparison with `against` one by one is the last.
 
@@ -71,8 +83,8 @@ def measure(
         ModelError: as `bench`.
     """
     shape = _item_shape_of(model, against)
-    if against is not None and (other := item_shape(against)) != shape:
-        raise ModelError(f"{model.name} takes {shape}, {against.name} takes {other}: nothing to compare")
+    if against is not None and (other := item_shape(against, model.sizes)) != shape:
+        raise ModelError(f"{model.path.name} takes {shape}, {against.name} takes {other}: nothing to compare")
     rows: list[Row] = []
     for count in threads:
         candidates = _candidates(model, against, count, shape)
@@ -81,29 +93,39 @@ def measure(
     return rows
 
 
-def model_file(settings: Settings, name: str | None) -> Path:
+def model_file(settings: Settings, name: str | None) -> ModelFile:
     """The file of a model by its name, or of the pose model that the settings choose; a path of an ONNX file stands for itself.
+
+    A file that leaves its size open is run at the size of the model that has it.
 
     Raises:
         ModelError: it is neither.
     """
-    if name is not None and Path(name).is_file():
-        return Path(name)
     store = open_store(settings)
-    return store.path(store.manifest.get(name) if name else choose(settings, store.manifest).pose)
+    if name is not None and Path(name).is_file():
+        path = Path(name)
+        spec = next((spec for spec in store.manifest.models if store.path(spec).exists() and store.path(spec).samefile(path)), None)
+        return ModelFile(path, _sizes_of(spec) if spec else {})
+    spec = store.manifest.get(name) if name else choose(settings, store.manifest).pose
+    return ModelFile(store.path(spec), _sizes_of(spec))
 
 
-def _candidates(model: Path, against: Path | None, threads: int, shape: Sequence[int]) -> dict[str, Run]:
-    run = partial(_on_kernels, model, shape) if model.suffix == _KERNELS else partial(_one_by_one, model, threads)
+def _sizes_of(spec: ModelSpec) -> Sizes:
+    return {"height": spec.input.height, "width": spec.input.width}
+
+
+def _candidates(model: ModelFile, against: Path | None, threads: int, shape: Sequence[int]) -> dict[str, Run]:
+    on_kernels = model.path.suffix == _KERNELS
+    run = partial(_on_kernels, model.path, shape) if on_kernels else partial(_one_by_one, model.path, threads, model.sizes)
     candidates = {"model": run(), "itself (noise)": run()}
     if against is not None:
         if _open(against, threads).get_inputs()[0].shape[0] != 1:
-            candidates[f"{against.name}, whole batch"] = _whole(against, threads)
-        candidates[f"{against.name}, one by one"] = _one_by_one(against, threads)
+            candidates[f"{against.name}, whole batch"] = _whole(against, threads, model.sizes)
+        candidates[f"{against.name}, one by one"] = _one_by_one(against, threads, model.sizes)
     return candidates
 
 
-def _compare(candidates: dict[str, Run], batch: FloatArray, threads: int, rounds: int, advance: Callable[[], None]) -> list[Row]:
+def _compare(candidates: dict[str, Run], batch: Input, threads: int, rounds: int, advance: Callable[[], None]) -> list[Row]:
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         for _ in range(_WARM_UP):
@@ -137,18 +159,18 @@ def _open(path: Path, threads: int, **free: int) -> Any:
         raise ModelError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
 
 
-def _whole(path: Path, threads: int) -> Run:
-    session = _open(path, threads)
+def _whole(path: Path, threads: int, sizes: Sizes) -> Run:
+    session = _open(path, threads, **sizes)
     name = session.get_inputs()[0].name
     return lambda batch: session.run(None, {name: batch})
 
 
-def _one_by_one(path: Path, threads: int) -> Run:
+def _one_by_one(path: Path, threads: int, sizes: Sizes) -> Run:
     free = _open(path, threads).get_inputs()[0].shape[0]
-    session = _open(path, threads, **({free: 1} if isinstance(free, str) else {}))
+    session = _open(path, threads, **({free: 1} if isinstance(free, str) else {}), **sizes)
     name = session.get_inputs()[0].name
 
-    def run(batch: FloatArray) -> None:
+    def run(batch: Input) -> None:
         for i in range(len(batch)):
             session.run(None, {name: batch[i : i + 1]})
 
@@ -160,32 +182,34 @@ def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
     session = KernelSession(network.plan(weights, shape[1], shape[2], MEAN, STD))
     pictures = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
 
-    def run(batch: FloatArray) -> None:
+    def run(batch: Input) -> None:
         for _ in range(len(batch)):  # it takes pixels and normalises them; the time does not depend on them
             session.run(pictures)
 
     return run
 
 
-def _item_shape_of(model: Path, against: Path | None) -> tuple[int, ...]:
-    if model.suffix != _KERNELS:
-        return item_shape(model)
+def _item_shape_of(model: ModelFile, against: Path | None) -> tuple[int, ...]:
+    if model.path.suffix != _KERNELS:
+        return item_shape(model.path, model.sizes)
     if against is None:
-        raise ModelError(f"{model.name} is for pictures of any size: give the ONNX file to compare with, which has one")
+        raise ModelError(f"{model.path.name} is for pictures of any size: give the ONNX file to compare with, which has one")
     return item_shape(against)
 
 
-def _input(shape: tuple[int, ...], batch: int) -> FloatArray:
+def _input(shape: tuple[int, ...], batch: int) -> Input:
+    if shape[-1] == _COLOURS:  # pixels; the file takes them as they are
+        return np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
-def item_shape(path: Path) -> tuple[int, ...]:
-    """Shape of one item of a model's input.
+def item_shape(path: Path, sizes: Sizes | None = None) -> tuple[int, ...]:
+    """Shape of one item of a model's input; `sizes` are those of its open dimensions.
 
     Raises:
         ModelError: the file cannot be opened, or the shape is not fixed.
     """
-    shape = _open(path, 1).get_inputs()[0].shape[1:]
+    shape = _open(path, 1, **(sizes or {})).get_inputs()[0].shape[1:]
     if not all(isinstance(size, int) for size in shape):
         raise ModelError(f"{path} takes inputs of any size, {shape}; a fixed one is needed")
     return tuple(shape)

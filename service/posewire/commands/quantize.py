@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from posewire.calibration import CalibrationSet, Limits, annotated, choose, detected, read
-from posewire.commands.bench import Row, item_shape, measure, model_file
+from posewire.commands.bench import ModelFile, Row, item_shape, measure, model_file
 from posewire.commands.predict import find_pictures
 from posewire.commands.progress import progress
 from posewire.config import Settings
@@ -22,7 +22,7 @@ from posewire.inference.engine import load_engine
 from posewire.inference.feed import ModelFeed
 from posewire.inference.pose import PoseEstimator
 from posewire.inference.session import OnnxSession
-from posewire.models.recognise import recognise
+from posewire.models.recognise import recognise, require_pose
 from posewire.models.specs import PoseSpec
 from posewire.models.store import open_store
 from posewire.schemas import coco_rows
@@ -61,7 +61,7 @@ def quantize_model(settings: Settings, model: str, options: QuantizeOptions) -> 
         PosewireError: the model or the pictures do not serve, the disk is full, or onnx is not installed.
     """
     configure_logging(settings.log_level)
-    path = model_file(settings, model)
+    path = model_file(settings, model).path
     _check(path, options)
     try:
         return _quantize(settings, path, options)
@@ -100,7 +100,7 @@ def _quantize(settings: Settings, path: Path, options: QuantizeOptions) -> int:
         candidate = Path(folder) / options.out.name
         candidate.write_bytes(content)
         with progress(options.rounds, "rounds") as advance:
-            speed = measure(candidate, path, [1], [1], options.rounds, advance)[-1]
+            speed = measure(ModelFile(candidate), path, [1], [1], options.rounds, advance)[-1]
         ap = None
         if validation is not None:
             quantized = _estimator(candidate, settings, original.spec)
@@ -116,9 +116,11 @@ def _estimator(path: Path, settings: Settings, spec: PoseSpec | None) -> PoseEst
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
     session = OnnxSession(content, path.name, cpu_plan(1, "INT8 is for the CPU"))
     if spec is None:
+        manifest = open_store(settings).manifest
+        require_pose(content, path.name, manifest)
         takes = item_shape(path)
         gives = session.run(np.zeros((1, *takes), np.float32)).shape[1:]
-        spec = recognise(content, path.name, open_store(settings).manifest, takes, gives)
+        spec = recognise(content, path.name, manifest, takes, gives)
     return PoseEstimator(spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
 
 

@@ -97,7 +97,14 @@ def _calibration(summary: Summary) -> str:
         told += f"; orange, with the fitted sigmoid({curve.scale:.3f} logit(score) {curve.shift:+.3f}): "
         told += f"ECE {after.ece:.3f}, Brier {after.brier:.3f}"
     why = "Bars: the share of joints that are right, of each tenth of the scores. On the diagonal a score is the chance to be right."
-    return f"<p>{told}. {why}</p>\n{reliability_svg(raw, summary.calibrated[1] if summary.calibrated else None)}"
+    parts = [f"<p>{told}. {why}</p>", reliability_svg(raw, summary.calibrated[1] if summary.calibrated else None)]
+    if summary.boxes:
+        boxes = summary.boxes
+        parts += [
+            f"<p>The detector's scores: ECE {boxes.ece:.3f}, Brier {boxes.brier:.3f}. A box is right at an IoU of 0.5 or more.</p>",
+            reliability_svg(boxes, None, "boxes"),
+        ]
+    return "\n".join(parts)
 
 
 def _pair(shown: Shown) -> str:

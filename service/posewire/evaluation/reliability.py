@@ -21,11 +21,11 @@ _PRIOR = 1e-3  # keeps the curve finite where scores tell right from wrong witho
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Joints whose scores lie in one tenth of 0..1."""
+    """Joints, or boxes, whose scores lie in one tenth of 0..1."""
 
     low: float
     high: float
-    joints: int
+    count: int
     score: float  # their mean
     right: float  # the share of them that is right
 
@@ -34,7 +34,7 @@ class Bin:
 class Reliability:
     """How far scores are from being the chance that a joint is right."""
 
-    ece: float  # expected calibration error: mean of |score - share right| over the bins, weighted by their joints
+    ece: float  # expected calibration error: mean of |score - share right| over the bins, weighted by their counts
     brier: float  # mean of the squared difference of score and 0 or 1
     bins: tuple[Bin, ...]  # those that are not empty
 
@@ -49,7 +49,7 @@ class Reliability:
                 means = (float(values[here].mean(dtype=np.float64)) for values in (scores, right))
                 bins.append(Bin(i / BINS, (i + 1) / BINS, int(here.sum()), *means))
         count = max(len(scores), 1)
-        ece = sum(b.joints * abs(b.score - b.right) for b in bins) / count
+        ece = sum(b.count * abs(b.score - b.right) for b in bins) / count
         return cls(ece, float(((scores - right) ** 2).sum(dtype=np.float64)) / count, tuple(bins))
 
 

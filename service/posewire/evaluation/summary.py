@@ -58,6 +58,7 @@ class Summary:
     occlusion: Mapping[str, Figures]
     reliability: Reliability
     calibrated: tuple[ScoreCurve, Reliability] | None  # by a curve that was fitted on other pictures
+    boxes: Reliability | None  # of the detector's scores: a box is right at an IoU of 0.5 or more; None: boxes were given
     everyone: Sequence[Found]
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +66,8 @@ class Summary:
         told: dict[str, Any] = {"pictures": self.pictures, "people": self.people} | run_as_json(self.run)
         told |= {"found": self.found, "joints": self.joints, "sizes": self.sizes, "occlusion": self.occlusion}
         told["calibration"] = asdict(self.reliability)
+        if self.boxes:
+            told["boxes_calibration"] = asdict(self.boxes)
         if self.calibrated:
             curve, after = self.calibrated
             told["fitted_calibration"] = asdict(curve) | asdict(after)
@@ -104,6 +107,7 @@ def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: ScoreCurv
         {name: _group(data, rows, everyone, of) for name, of in _OCCLUSION.items()},
         Reliability.of(joints.score, joints.right),
         (curve, Reliability.of(curve(joints.score), joints.right)) if curve else None,
+        Reliability.of(*data.judged_boxes(rows)) if run.boxes_from == "detector" else None,
         everyone,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from posewire.evaluation.reliability import Reliability
 from posewire.evaluation.summary import Figures, Run, Summary
 
 _JOINT_COLUMNS = ("joints", "error", "oks", "right", "score")
@@ -51,10 +52,19 @@ def _table(title: str, groups: Mapping[str, Figures], columns: Sequence[str]) ->
 def _reliability(summary: Summary) -> Iterator[str]:
     raw = summary.reliability
     yield f"a score is the chance that the joint is right, but for {raw.ece:.3f} (ECE); Brier {raw.brier:.3f}"
-    yield f"{'score':<20}{'joints':>9}{'score':>9}{'right':>9}"
-    for b in raw.bins:
-        span = f"{b.low:.1f} to {b.high:.1f}"
-        yield f"{span:<20}{b.joints:>9}{b.score:>9.3f}{b.right:>9.3f}"
+    yield from _bins(raw, "joints")
     if summary.calibrated:
         curve, after = summary.calibrated
         yield f"with the curve sigmoid({curve.scale:.3f} logit(score) {curve.shift:+.3f}): ECE {after.ece:.3f}; Brier {after.brier:.3f}"
+    if summary.boxes:
+        boxes = summary.boxes
+        yield ""
+        yield f"a detector's score is the chance that the box is right (IoU 0.5), but for {boxes.ece:.3f} (ECE); Brier {boxes.brier:.3f}"
+        yield from _bins(boxes, "boxes")
+
+
+def _bins(reliability: Reliability, what: str) -> Iterator[str]:
+    yield f"{'score':<20}{what:>9}{'score':>9}{'right':>9}"
+    for b in reliability.bins:
+        span = f"{b.low:.1f} to {b.high:.1f}"
+        yield f"{span:<20}{b.count:>9}{b.score:>9.3f}{b.right:>9.3f}"

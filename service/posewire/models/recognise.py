@@ -20,12 +20,9 @@ def recognise(content: bytes, name: str, manifest: Manifest, takes: tuple[int, .
     Raises:
         ModelError: it is a detector, or does not take crops and give heatmaps as the default pose model does.
     """
-    digest = hashlib.sha256(content).hexdigest()
-    known = next((spec for spec in manifest.models if spec.sha256 == digest), None)
-    if isinstance(known, PoseSpec):
+    known = require_pose(content, name, manifest)
+    if known is not None:
         return known
-    if isinstance(known, DetectorSpec):
-        raise ModelError(f"{name} is the detector {known.name}; only pose models are quantized")
     like = manifest.default("pose")
     if not isinstance(like.output, HeatmapOutput):
         raise ModelError(f"{name} is not in the manifest, and its default pose model {like.name} gives no heatmaps to compare with")
@@ -36,3 +33,16 @@ def recognise(content: bytes, name: str, manifest: Manifest, takes: tuple[int, .
     if gives != expected:
         raise ModelError(f"{name} gives {gives} for {takes}; heatmaps {expected}, as {like.name} gives them, are needed")
     return like.model_copy(update={"name": name, "input": like.input.model_copy(update={"height": height, "width": width})})
+
+
+def require_pose(content: bytes, name: str, manifest: Manifest) -> PoseSpec | None:
+    """The manifest's pose model that has this file; None: no model has it.
+
+    Raises:
+        ModelError: it is the file of a detector.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    known = next((spec for spec in manifest.models if spec.sha256 == digest), None)
+    if isinstance(known, DetectorSpec):
+        raise ModelError(f"{name} is the detector {known.name}; only pose models are quantized")
+    return known

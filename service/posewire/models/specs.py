@@ -252,12 +252,12 @@ class Download(RemoteFile):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.variant is not None and self.member is not None:
+            raise ValueError("variant is for files to compile, which do not come in zip archives")
         if self.variant is not None:
             of, known = ("RTMDet", tuple(DETECTOR_VARIANTS)) if self.model.task == "detector" else ("Lite-HRNet", tuple(VARIANTS))
             if self.variant not in known:
                 raise ValueError(f"variant {self.variant!r} is not of {of}; known: {', '.join(known)}")
-            if self.member is not None:
-                raise ValueError("variant is for files to compile, which do not come in zip archives")
         if self.weights is not None and (self.variant is None or self.model.task == "detector"):
             raise ValueError("weights are those of an OpenVINO IR of a pose model, which needs a variant")
         return self
