@@ -1,4 +1,4 @@
-"""COCO keypoint AP of a network on people whose boxes are given."""
+"""COCO AP: of a pose network's keypoints on people whose boxes are given, and of a detector's boxes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,13 @@ import numpy as np
 
 from loadtests.models.engines import Run
 from loadtests.models.networks import BlazePose, Network
+from posewire.config import load_settings
 from posewire.evaluation.annotations import Annotations, Row
+from posewire.inference.detector import Detector
 from posewire.types import FloatArray, Frame
-from posewire.vision.geometry import apply_affine, invert_affine
+from posewire.vision.geometry import apply_affine, invert_affine, xyxy_to_xywh
 
+_MIN_SCORE = 0.001  # of a box; as `posewire evaluate`
 _COUNTED_SCORE = 0.2  # as in the service: keypoints below it say nothing of the person
 
 
@@ -20,11 +23,10 @@ class People:
 
     def __init__(self, folder: Path) -> None:
         self._data = Annotations(folder / "person_keypoints.json", folder / "images")
-        self._all = [
-            (picture.image_id, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8)), box)
-            for picture in self._data.pictures
-            for box in picture.boxes_xywh
+        self._frames = [
+            (picture, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8))) for picture in self._data.pictures
         ]
+        self._all = [(picture.image_id, frame, box) for picture, frame in self._frames for box in picture.boxes_xywh]
 
     def __len__(self) -> int:
         return len(self._all)
@@ -37,6 +39,23 @@ class People:
     def score(self, network: Network, run: Run, *, looks: int = 1) -> Mapping[str, float]:
         """AP, AR and the rest; with a second look BlazePose sees what it would see of the next frame."""
         return self._data.keypoint_ap([_row(network, run, looks, *person) for person in self._all])
+
+    @property
+    def images(self) -> int:
+        """How many images there are, with or without people."""
+        return len(self._frames)
+
+    def score_boxes(self, detector: Detector) -> Mapping[str, float]:
+        """Box AP, AR and the rest of a person detector on all images."""
+        return self._data.box_ap([row for picture, frame in self._frames for row in _boxes(detector, picture.image_id, frame)])
+
+
+def _boxes(detector: Detector, image_id: int, frame: Frame) -> list[Row]:
+    letterboxed = detector.prepare(frame)
+    (raw,) = detector.infer([letterboxed.pixels])
+    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, load_settings({}).max_people)
+    boxes_xywh = xyxy_to_xywh(found.boxes_xyxy)
+    return [{"image_id": image_id, "bbox": b.tolist(), "box_score": float(s)} for b, s in zip(boxes_xywh, found.scores, strict=True)]
 
 
 def _row(network: Network, run: Run, looks: int, image_id: int, frame: Frame, box: FloatArray) -> Row:

@@ -9,9 +9,12 @@ import onnxruntime
 import openvino
 from ai_edge_litert.interpreter import Interpreter
 
+from posewire.inference.detector import Detector
+from posewire.inference.device import cpu_plan
+from posewire.inference.session import OnnxSession
 from posewire.kernels import folded, network
 from posewire.kernels.session import KernelSession
-from posewire.models.specs import PoseSpec
+from posewire.models.specs import DetectorSpec, PoseSpec
 from posewire.types import FloatArray
 
 # A tensor in, the outputs that were asked for.
@@ -35,6 +38,12 @@ def kernels(spec: PoseSpec, weights: bytes) -> Run:
         network.plan(folded.read(weights, spec.name), spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
     )
     return lambda pixels: [session.run(pixels)]
+
+
+def detector(spec: DetectorSpec, model: bytes) -> Detector:
+    """A person detector in ONNX Runtime, as Posewire runs it on one thread of a CPU."""
+    sizes = {"height": spec.input.height, "width": spec.input.width}
+    return Detector(spec, OnnxSession(model, spec.name, cpu_plan(1, "compared on one thread"), sizes=sizes))
 
 
 def open_vino(path: Path, precision: str, outputs: Sequence[int] | None = None) -> Run:
@@ -79,19 +88,32 @@ def lite_rt(path: Path, outputs: Sequence[int]) -> Run:
     return run
 
 
-def read(path: Path) -> Any:
-    """A model as OpenVINO reads it, at a batch of 1."""
+def read(path: Path, sides: Sequence[int] = ()) -> Any:
+    """A model as OpenVINO reads it, at a batch of 1.
+
+    Args:
+        path: ONNX, OpenVINO's IR or TensorFlow Lite.
+        sides: height and width, for a file that leaves them open.
+    """
     model = openvino.Core().read_model(path)
     shape = model.input(0).partial_shape
+    if not shape.is_dynamic:
+        return model
     if shape[0].is_dynamic:
         shape[0] = 1
-        model.reshape(shape)
+    still_open = [i for i in range(len(shape)) if shape[i].is_dynamic]
+    for i, side in zip(still_open, sides, strict=False):
+        shape[i] = side
+    model.reshape(shape)
     return model
 
 
-def cost(path: Path, outputs: Sequence[int] | None = None) -> tuple[float, float]:
-    """Millions of multiply-accumulates of one run (convolutions and matrix products), and of parameters."""
-    model = read(path)
+def cost(path: Path, outputs: Sequence[int] | None = None, sides: Sequence[int] = ()) -> tuple[float, float]:
+    """Millions of multiply-accumulates of one run (convolutions and matrix products), and of parameters.
+
+    `sides` is as `read`'s.
+    """
+    model = read(path, sides)
     if outputs is not None:
         model = openvino.Model([model.outputs[i] for i in outputs], model.get_parameters(), "some")
     macs, parameters = 0, 0

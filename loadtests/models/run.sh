@@ -1,6 +1,6 @@
 #!/bin/sh
-# The table of peers, from nothing: an environment of its own and MediaPipe's networks under out/, then the race.
-# Usage: loadtests/models/run.sh DATA [--movenet FILE.xml] [--plain FILE.onnx] [--rounds N]
+# The tables of peers and the plot, from nothing: an environment of its own, MediaPipe's networks and our models of before under out/,
+# then the race. Usage: loadtests/models/run.sh DATA [--movenet FILE.xml] [--yolox FILE.onnx] [--plain FILE.onnx] [--out docs] [--rounds N]
 set -eu
 cd "$(dirname "$0")/../.."
 room=out/peers
@@ -13,4 +13,9 @@ fi
 if [ ! -e "$room/package/pose_landmark_heavy.tflite" ]; then
   (cd "$room" && npm pack --silent @mediapipe/pose@0.5.1675469404 >/dev/null && tar -xzf mediapipe-pose-0.5.1675469404.tgz)
 fi
-exec "$room/venv/bin/python" -m loadtests.models "$@" --blazepose "$room/package"
+before=f586962 # the last commit before the defaults changed
+if [ ! -e "$room/before/model_store" ]; then
+  mkdir -p "$room/before"
+  git archive "$before" model_store/manifest.toml model_store/weights | tar -x -C "$room/before"
+fi
+exec "$room/venv/bin/python" -m loadtests.models "$@" --blazepose "$room/package" --store "$room/before/model_store"

@@ -15,6 +15,8 @@ class Timing:
     """One candidate against the first."""
 
     ms: float  # median
+    ms_low: float  # first quartile
+    ms_high: float  # third quartile
     ratio: float  # median of the pairwise ratios to the first; above 1: slower
     low: float  # their first quartile
     high: float  # their third quartile
@@ -42,4 +44,5 @@ def race(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
 
 def _timing(times: np.ndarray[tuple[int], np.dtype[np.float64]], first: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Timing:
     low, ratio, high = np.percentile(times / first, [25, 50, 75])
-    return Timing(float(np.median(times)) * 1000, float(ratio), float(low), float(high))
+    fast, middle, slow = np.percentile(times, [25, 50, 75]) * 1000
+    return Timing(float(middle), float(fast), float(slow), float(ratio), float(low), float(high))

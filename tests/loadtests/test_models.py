@@ -107,3 +107,4 @@ def test_a_race_runs_everyone_as_often() -> None:
     assert order.count("a") == order.count("b") >= 5
     assert (found["a"].ratio, found["a"].low, found["a"].high) == (1, 1, 1)
     assert found["b"].low <= found["b"].ratio <= found["b"].high
+    assert found["b"].ms_low <= found["b"].ms <= found["b"].ms_high
