@@ -8,13 +8,14 @@ import numpy as np
 
 from loadtests.models.engines import Run
 from loadtests.models.networks import BlazePose, Network
-from posewire.config import load_settings
 from posewire.evaluation.annotations import Annotations, Row
 from posewire.inference.detector import Detector
 from posewire.types import FloatArray, Frame
 from posewire.vision.geometry import apply_affine, invert_affine, xyxy_to_xywh
 
-_MIN_SCORE = 0.001  # of a box; as `posewire evaluate`
+# As `posewire evaluate`.
+_MIN_SCORE = 0.001  # of a box
+_MOST_PEOPLE = 100  # of an image
 _COUNTED_SCORE = 0.2  # as in the service: keypoints below it say nothing of the person
 
 
@@ -53,7 +54,7 @@ class People:
 def _boxes(detector: Detector, image_id: int, frame: Frame) -> list[Row]:
     letterboxed = detector.prepare(frame)
     (raw,) = detector.infer([letterboxed.pixels])
-    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, load_settings({}).max_people)
+    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, _MOST_PEOPLE)
     boxes_xywh = xyxy_to_xywh(found.boxes_xyxy)
     return [{"image_id": image_id, "bbox": b.tolist(), "box_score": float(s)} for b, s in zip(boxes_xywh, found.scores, strict=True)]
 
