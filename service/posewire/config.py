@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     pose: str | None = Field(None, description="Name of a pose model in the manifest; it replaces that of the pair or default.")
     workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,
-        description="Processes of the service that run the models on a CPU, about 130 MB each; empty: one for each core that the "
+        description="Processes of the service that run the models on a CPU, about 180 MB each; empty: one for each core that the "
         "container may use; 0: none, threads do.",
     )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
