@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_SOURCE: Final = Path("service/posewire/kernels/source")
+_SOURCE: Final = Path("service/posewire/native/source")
 _LEVELS: Final = {"avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4"}
 # No exceptions and no run-time types: the library must not need the C++ run-time library of the machine that built it.
 _FLAGS: Final = "-std=c++17 -O3 -fPIC -fno-exceptions -fno-rtti -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wno-psabi"
@@ -61,7 +61,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[misc] # hatchling is not 
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["force_include"][str(library)] = f"posewire/kernels/{library.name}"
+        build_data["force_include"][str(library)] = f"posewire/native/{library.name}"
 
     def _build(self, library: Path) -> None:
         compiler = _compiler() or [sys.executable, "-m", "ziglang", "c++"]

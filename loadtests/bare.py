@@ -9,11 +9,11 @@ from multiprocessing.connection import Connection
 import cv2
 
 from posewire.config import load_settings
-from posewire.inference.engine import load_engine
+from posewire.engine.engine import load_engine
+from posewire.imaging.decode import decode
+from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Pose
-from posewire.vision.decode import decode
-from posewire.vision.geometry import xyxy_to_xywh
 
 
 class BarePipeline:

@@ -16,10 +16,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from loadtests.faults import FAULT_RATE, FaultyRuntime
-from posewire.app import create_app
-from posewire.commands.serve import server_config
+from posewire.cli.serve import server_config
 from posewire.config import load_settings
-from posewire.inference.engine import load_engine
+from posewire.engine.engine import load_engine
+from posewire.server.app import create_app
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 

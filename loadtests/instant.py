@@ -11,12 +11,12 @@ from typing import cast
 import numpy as np
 import uvicorn
 
-from posewire.app import create_app
-from posewire.commands.serve import server_config
+from posewire.cli.serve import server_config
 from posewire.config import load_settings
-from posewire.inference.engine import Engine
-from posewire.models.specs import PoseSpec
-from posewire.models.store import open_store
+from posewire.engine.engine import Engine
+from posewire.registry.specs import PoseSpec
+from posewire.registry.store import open_store
+from posewire.server.app import create_app
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Keypoints, Pose, PoseOptions, PoseResult

@@ -13,13 +13,13 @@ import numpy as np
 import typer
 
 from posewire.config import Settings, load_settings
+from posewire.engine.engine import load_engine
 from posewire.errors import ConfigError, PosewireError, ServiceError
 from posewire.files import write_atomically
-from posewire.inference.engine import load_engine
+from posewire.imaging.decode import decode
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame, UInt8Array
-from posewire.vision.decode import decode
 
 WIDTH: Final = 1400  # pixels, of a sheet at most
 GAP: Final = 10  # pixels, around every cell

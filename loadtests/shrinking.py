@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from loadtests.outcomes import ratio
-from posewire.kernels.shrink import shrink
+from posewire.imaging.resize import shrink
 from posewire.types import UInt8Array
 
 _SIDE = 320

@@ -7,16 +7,16 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from posewire.app import create_app
 from posewire.config import load_settings
-from posewire.inference.detector import Detector
-from posewire.inference.engine import Engine, load_engine
-from posewire.inference.pose import PoseEstimator
+from posewire.engine.engine import Engine, load_engine
+from posewire.pipeline.detector import Detector
+from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire.server.app import create_app
 from posewire.telemetry.metrics import Metrics
 from posewire.types import UInt8Array
 from tests import pictures
-from tests.api.streaming import Listen, Listening, listening
-from tests.api.support import Api, StartApi
+from tests.server.streaming import Listen, Listening, listening
+from tests.server.support import Api, StartApi
 
 MakeEngine = Callable[..., Engine]
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from posewire.models.store import ModelStore
+from posewire.registry.store import ModelStore
 from tests.pictures import COCO_MINI_VAL
-from tests.server import serve
+from tests.server_process import serve
 
 pytestmark = pytest.mark.skipif(not COCO_MINI_VAL.is_dir(), reason="the annotated pictures are not beside this checkout")
 

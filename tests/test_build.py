@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from posewire.kernels.library import FILE
+from posewire.native.library import FILE
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,4 +34,4 @@ def test_the_wheel_carries_the_kernels_and_says_for_which_machine(tmp_path: Path
     assert done.returncode == 0, done.stderr
     [built] = tmp_path.glob("*.whl")
     assert not built.name.endswith("any.whl")
-    assert f"posewire/kernels/{FILE.name}" in zipfile.ZipFile(built).namelist()
+    assert f"posewire/native/{FILE.name}" in zipfile.ZipFile(built).namelist()

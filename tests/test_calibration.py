@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewire.calibration import FEWEST, Limits, annotated, choose, detected
+from posewire.engine.engine import Engine
 from posewire.errors import PosewireError
-from posewire.inference.engine import Engine
+from posewire.tools.calibration import FEWEST, Limits, annotated, choose, detected
 from posewire.types import FloatArray
 from tests.pictures import ASTRONAUT, encode, landscape, variations
 

@@ -10,8 +10,8 @@ import cv2
 import pytest
 
 from posewire import __version__
-from posewire.kernels.library import FILE
-from posewire.models.store import ModelStore
+from posewire.native.library import FILE
+from posewire.registry.store import ModelStore
 from tests.pictures import ASTRONAUT, encode, landscape
 
 DETECTOR, POSE = (ModelStore().manifest.default(task) for task in ("detector", "pose"))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from posewire.kernels.library import FILE
-from posewire.models.store import ModelStore
+from posewire.native.library import FILE
+from posewire.registry.store import ModelStore
 from tests.test_cli import posewire
 
 STORE = ModelStore()

@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import pytest
 
-from posewire.kernels.folded import fold, write
-from posewire.models.litehrnet.graph import compile_graph
-from posewire.models.litehrnet.options import GraphOptions
-from posewire.models.litehrnet.passes import Passes
-from posewire.models.litehrnet.spec import get_variant
+from posewire.backends.cpu_kernels.folded import fold, write
+from posewire.registry.networks.litehrnet.spec import get_variant
+from posewire.tools.compiler.litehrnet.graph import compile_graph
+from posewire.tools.compiler.litehrnet.options import GraphOptions
+from posewire.tools.compiler.litehrnet.passes import Passes
 from posewire.types import FloatArray
-from tests.models.checkpoint_files import entry, safetensors_file
-from tests.models.test_graph import HEIGHT, WIDTH, pictures, random_state, run
-from tests.models.test_graph_options import output
+from tests.compiler.checkpoint_files import entry, safetensors_file
+from tests.compiler.test_graph import HEIGHT, WIDTH, pictures, random_state, run
+from tests.compiler.test_graph_options import output
 from tests.test_cli import posewire
 
 OPTIONS = ("--variant", "litehrnet-18", "--height", str(HEIGHT), "--width", str(WIDTH))

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from posewire.config import load_settings
-from posewire.inference.engine import load_engine
-from posewire.models.choice import choose, keep_choice
-from posewire.models.store import ModelStore, open_store
+from posewire.engine.engine import load_engine
+from posewire.registry.choice import choose, keep_choice
+from posewire.registry.store import ModelStore, open_store
 from posewire.telemetry.metrics import Metrics
-from tests.evaluation.made import annotation, make_set
-from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE_NAME, make_store, other_pose, pair, whole
+from tests.evaluate.made import annotation, make_set
 from tests.pictures import ASTRONAUT
+from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE_NAME, make_store, other_pose, pair, whole
 from tests.test_cli import posewire
 
 UNKNOWN = "'nobody' is not a pair of the manifest; known: plain, other, far"

@@ -13,15 +13,15 @@ from pathlib import Path
 import onnx
 import pytest
 
-from posewire.models.litehrnet.graph import compile_graph
-from posewire.models.litehrnet.spec import get_variant
-from posewire.models.store import ModelStore
-from tests.models.archives import ENTRY, INNER, end2end_model, member, zip_of
-from tests.models.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
-from tests.models.file_server import FileServer, file_server
-from tests.models.ir_files import IR_POSE, folded_state, ir_of, write_ir
-from tests.models.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
+from posewire.registry.networks.litehrnet.spec import get_variant
+from posewire.registry.store import ModelStore
+from posewire.tools.compiler.litehrnet.graph import compile_graph
+from tests.compiler.archives import ENTRY, INNER, end2end_model, member, zip_of
+from tests.compiler.ir_files import IR_POSE, folded_state, ir_of, write_ir
+from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
 from tests.pictures import ASTRONAUT
+from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
+from tests.registry.file_server import FileServer, file_server
 from tests.test_cli import posewire
 from tests.test_cli_compile import write_checkpoint
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from posewire.commands.bench import Row
-from posewire.commands.quantize import QuantizeOptions, judge
-from posewire.models.store import ModelStore
-from tests.models.test_quantizing import tiny_model
+from posewire.cli.bench import Row
+from posewire.cli.quantize import QuantizeOptions, judge
+from posewire.registry.store import ModelStore
 from tests.pictures import ASTRONAUT, encode, landscape
+from tests.quantize.test_quantizing import tiny_model
 from tests.test_cli import posewire
 
 STORE = ModelStore()

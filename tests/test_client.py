@@ -10,15 +10,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from posewire.api.keys import new_key
 from posewire.client import AsyncPoseClient, PoseClient
+from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, Unauthorized, UnexpectedAnswer
-from posewire.inference.engine import Engine
-from tests.api.streaming import Listen, listening
-from tests.api.support import Gate, GatedDetector, eventually
+from posewire.server.keys import new_key
 from tests.conftest import MakeEngine
 from tests.pictures import ASTRONAUT, astronaut
-from tests.server import Server, serve
+from tests.server.streaming import Listen, listening
+from tests.server.support import Gate, GatedDetector, eventually
+from tests.server_process import Server, serve
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -11,9 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.api.support import eventually
 from tests.pictures import ASTRONAUT
-from tests.server import Server, serve
+from tests.server.support import eventually
+from tests.server_process import Server, serve
 
 REQUESTS, STREAMS = 50, 10
 

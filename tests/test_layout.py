@@ -12,7 +12,7 @@ import pytest
 
 from posewire.config import Settings, load_settings
 from posewire.errors import ConfigError
-from posewire.models.store import ModelStore
+from posewire.registry.store import ModelStore
 
 ROOT = Path(__file__).parents[1]
 OFFLINE_ONLY = {"torch", "model_store"}
@@ -88,7 +88,7 @@ def test_the_wheel_carries_manifest_weights_and_cards(tmp_path: Path) -> None:
 
 def test_an_installed_wheel_finds_its_own_models(tmp_path: Path) -> None:
     pip("install", "--target", tmp_path)
-    script = "import posewire; from posewire.models.store import default_root; print(posewire.__file__); print(default_root())"
+    script = "import posewire; from posewire.registry.store import default_root; print(posewire.__file__); print(default_root())"
     environment = {"PYTHONPATH": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, capture_output=True, text=True, env=environment)
     package, store = run.stdout.splitlines()

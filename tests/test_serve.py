@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from posewire.api.keys import parse_keys
+from posewire.server.keys import parse_keys
 from tests.pictures import ASTRONAUT
-from tests.server import Server, serve
+from tests.server_process import Server, serve
 
 
 def posewire(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,10 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from posewire.models.store import default_root
+from posewire.registry.store import default_root
 from tests.answers import numbers
 from tests.pictures import ASTRONAUT, encode, landscape, variations
-from tests.server import Server, serve
+from tests.server_process import Server, serve
 
 
 @pytest.fixture(scope="module")

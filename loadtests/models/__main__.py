@@ -14,7 +14,7 @@ from loadtests.report import machine
 from posewire.config import load_settings
 from posewire.errors import PosewireError
 from posewire.files import make_folder
-from posewire.models.store import ModelStore, open_store
+from posewire.registry.store import ModelStore, open_store
 
 _NAME = "accuracy-speed"  # of the page and the plot
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from loadtests.models.engines import Run
 from loadtests.models.networks import BlazePose, Network
-from posewire.evaluation.annotations import Annotations, Row
-from posewire.inference.detector import Detector
+from posewire.imaging.geometry import apply_affine, invert_affine, xyxy_to_xywh
+from posewire.pipeline.detector import Detector
+from posewire.tools.evaluate.annotations import Annotations, Row
 from posewire.types import FloatArray, Frame
-from posewire.vision.geometry import apply_affine, invert_affine, xyxy_to_xywh
 
 # As `posewire evaluate`.
 _MIN_SCORE = 0.001  # of a box

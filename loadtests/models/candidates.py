@@ -9,9 +9,9 @@ from loadtests.models.accuracy import People
 from loadtests.models.engines import Run, cost, detector, kernels, lite_rt, onnx_runtime, open_vino
 from loadtests.models.networks import BlazePose, LiteHrNet, LiteHrNetPixels, MoveNet, Network
 from posewire.errors import PosewireError
-from posewire.models.keypoint_sets import KEYPOINT_SETS
-from posewire.models.specs import DetectorSpec, HeatmapOutput, ModelSpec, PoseSpec
-from posewire.models.store import ModelStore
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
+from posewire.registry.specs import DetectorSpec, HeatmapOutput, ModelSpec, PoseSpec
+from posewire.registry.store import ModelStore
 
 # Of BlazePose's outputs: landmarks and heatmaps. The others are a flag, a mask of the person, and landmarks in metres.
 _POSE_OUTPUTS = (0, 3)

@@ -9,12 +9,12 @@ import onnxruntime
 import openvino
 from ai_edge_litert.interpreter import Interpreter
 
-from posewire.inference.detector import Detector
-from posewire.inference.device import cpu_plan
-from posewire.inference.session import OnnxSession
-from posewire.kernels import folded, network
-from posewire.kernels.session import KernelSession
-from posewire.models.specs import DetectorSpec, PoseSpec
+from posewire.backends.cpu_kernels import folded, network
+from posewire.backends.cpu_kernels.session import KernelSession
+from posewire.backends.device import cpu_plan
+from posewire.backends.onnxruntime import OnnxSession
+from posewire.pipeline.detector import Detector
+from posewire.registry.specs import DetectorSpec, PoseSpec
 from posewire.types import FloatArray
 
 # A tensor in, the outputs that were asked for.

@@ -7,12 +7,12 @@ import numpy as np
 
 from loadtests.models import blazepose
 from loadtests.models.crops import circle_affine, square_affine
-from posewire.inference.pose import PADDING
-from posewire.models.specs import HeatmapOutput, PoseSpec
+from posewire.backends.tensor import network_input
+from posewire.imaging.geometry import apply_affine, crop_affine, invert_affine
+from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.pose_estimator import PADDING
+from posewire.registry.specs import HeatmapOutput, PoseSpec
 from posewire.types import FloatArray, Frame, Keypoints
-from posewire.vision.geometry import apply_affine, crop_affine, invert_affine
-from posewire.vision.keypoints import decode_dark
-from posewire.vision.tensor import network_input
 
 MOVENET_SIDE: Final = 256  # pixels; Thunder
 # Side of the square over the longer side of the box. BlazePose's is its authors'; MoveNet's crops come from its own keypoints of

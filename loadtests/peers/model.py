@@ -13,15 +13,15 @@ from typing import cast
 import numpy as np
 import onnxruntime
 
+from posewire.backends.onnxruntime import OnnxSession
 from posewire.config import load_settings
-from posewire.inference.engine import load_engine
-from posewire.inference.pose import PoseEstimator
-from posewire.inference.session import OnnxSession
-from posewire.schemas import ImageOut, ModelNames, PoseResponse
+from posewire.engine.engine import load_engine
+from posewire.imaging.decode import decode
+from posewire.imaging.geometry import xyxy_to_xywh
+from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire.schemas.pose import ImageOut, ModelNames, PoseResponse
 from posewire.telemetry.metrics import Metrics
 from posewire.types import FloatArray, Keypoints, Pose, PoseResult, UInt8Array
-from posewire.vision.decode import decode
-from posewire.vision.geometry import xyxy_to_xywh
 
 # Path of an ONNX file in place of the pose model that ships: `--plain` sets it.
 PLAIN = "LOADTESTS_PLAIN"

@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from posewire.client import AsyncPoseClient, StreamResult
 from tests.pictures import ASTRONAUT
-from tests.server import serve
+from tests.server_process import serve
 
 START = '{"type": "start"}'
 PICTURE = ASTRONAUT.read_bytes()

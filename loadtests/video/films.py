@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from posewire.config import load_settings
-from posewire.inference.engine import Engine, load_engine
-from posewire.inference.stream import PoseSession
+from posewire.engine.engine import Engine, load_engine
+from posewire.engine.video_session import PoseSession
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Pose, PoseOptions
 from posewire.video.reading import VideoFrame, VideoReader

@@ -8,10 +8,10 @@ import numpy.typing as npt
 from loadtests.video.films import read, session_of, started_engine, through
 from loadtests.video.labels import LAST_FRAME, STANDING, people_in
 from loadtests.video.matching import match
-from posewire.inference.stream import PoseSession
+from posewire.engine.video_session import PoseSession
+from posewire.pipeline.tracking.one_euro import KeypointSmoother, size_of
 from posewire.types import FloatArray, Frame, Keypoints, Pose
 from posewire.video.reading import VideoFrame
-from posewire.vision.smoothing import KeypointSmoother, size_of
 
 _RATE = 10.0  # frames a second
 _NOISE = 4.0  # of a sensor, levels of 256

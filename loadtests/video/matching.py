@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posewire.pipeline.tracking.matching import assign, box_iou
 from posewire.types import FloatArray, Pose
-from posewire.vision.similarity import assign, box_iou
 
 # Labels are read off a grid and interpolated: a stricter overlap would measure them.
 LEAST_IOU = 0.3

@@ -9,8 +9,8 @@ import numpy as np
 from loadtests.video.films import read, session_of, started_engine
 from loadtests.video.labels import LAST_FRAME, people_in
 from loadtests.video.matching import score
+from posewire.pipeline.tracking.matching import assign, box_iou
 from posewire.types import Pose
-from posewire.vision.similarity import assign, box_iou
 
 _BLOCK = 10  # frames that are timed together
 _SAME_IOU = 0.5

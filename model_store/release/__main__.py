@@ -49,8 +49,8 @@ def main(
     from model_store.release.artefacts import network_of  # noqa: PLC0415
     from model_store.release.request import Request  # noqa: PLC0415
     from model_store.release.steps import release  # noqa: PLC0415
-    from posewire.evaluation.annotations import Annotations, other_set  # noqa: PLC0415
-    from posewire.models.rtmdet.spec import DETECTOR_VARIANTS  # noqa: PLC0415
+    from posewire.registry.networks.rtmdet import DETECTOR_VARIANTS  # noqa: PLC0415
+    from posewire.tools.evaluate.annotations import Annotations, other_set  # noqa: PLC0415
 
     square = variant in DETECTOR_VARIANTS
     size = height or (320 if square else 256), width or (320 if square else 192)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from posewire.errors import ModelError
-from posewire.models.specs import Entry, Text
+from posewire.registry.specs import Entry, Text
 
 
 class About(Entry):

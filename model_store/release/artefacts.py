@@ -9,19 +9,19 @@ from typing import Any, Final, Protocol
 import numpy as np
 import onnxruntime
 
+from posewire.backends.cpu_kernels.folded import fold, read, write
+from posewire.backends.cpu_kernels.network import plan, supports
+from posewire.backends.cpu_kernels.session import KernelSession
 from posewire.errors import ModelError
-from posewire.kernels.folded import fold, read, write
-from posewire.kernels.network import plan, supports
-from posewire.kernels.session import KernelSession
-from posewire.models.litehrnet import spec as litehrnet
-from posewire.models.litehrnet.checkpoint import read_checkpoint, require
-from posewire.models.litehrnet.graph import compile_graph
-from posewire.models.litehrnet.options import MEAN, STD, GraphOptions
-from posewire.models.litehrnet.passes import Passes
-from posewire.models.litehrnet.safetensors import write_safetensors
-from posewire.models.rtmdet import spec as rtmdet
-from posewire.models.rtmdet.graph import compile_detector
-from posewire.models.specs import Task
+from posewire.registry.networks import rtmdet
+from posewire.registry.networks.litehrnet import spec as litehrnet
+from posewire.registry.specs import Task
+from posewire.registry.weights.safetensors import write_safetensors
+from posewire.tools.compiler.litehrnet.checkpoint import read_checkpoint, require
+from posewire.tools.compiler.litehrnet.graph import compile_graph
+from posewire.tools.compiler.litehrnet.options import MEAN, STD, GraphOptions
+from posewire.tools.compiler.litehrnet.passes import Passes
+from posewire.tools.compiler.rtmdet.graph import compile_detector
 from posewire.types import FloatArray, UInt8Array
 
 _FARTHEST = 1e-4  # of scores and heatmaps 0..1, and of boxes in units of the input's side

@@ -7,9 +7,9 @@ from typing import Final
 
 from model_store.release.request import Request
 from model_store.release.scoring import Scored
-from posewire.evaluation.summary import Summary
-from posewire.evaluation.text import cell
-from posewire.models.specs import Task
+from posewire.registry.specs import Task
+from posewire.tools.evaluate.summary import Summary
+from posewire.tools.evaluate.text import cell
 
 _TEMPLATE: Final = Template((Path(__file__).parent / "card.md").read_text())
 

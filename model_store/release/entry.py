@@ -8,7 +8,7 @@ from typing import Any, Final
 import tomlkit
 
 from posewire.errors import ModelError
-from posewire.models.specs import Task
+from posewire.registry.specs import Task
 
 _NEW: Final = "# Models that are served beside those that ship with Posewire (POSEWIRE_MODEL_STORE). Paths are relative to this file.\n"
 _HEADER: Final = re.compile(r"^\[\[?([A-Za-z_-]+)([^\]]*)\]\]?", re.MULTILINE)

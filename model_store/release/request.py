@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from model_store.release.about import About
 from model_store.release.artefacts import Network
 from posewire.errors import ModelError
-from posewire.evaluation.annotations import Annotations
-from posewire.models.specs import Name
-from posewire.vision.scores import ScoreCurve
+from posewire.registry.score_curve import ScoreCurve
+from posewire.registry.specs import Name
+from posewire.tools.evaluate.annotations import Annotations
 
 
 @dataclass(frozen=True, slots=True, eq=False)

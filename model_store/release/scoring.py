@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posewire.commands.progress import progress
+from posewire.cli.progress import progress
 from posewire.config import Settings, load_settings
-from posewire.evaluation.annotations import Annotations, Row
-from posewire.evaluation.predicting import Boxes, Source, predict_all
-from posewire.evaluation.reliability import Reliability
-from posewire.evaluation.summary import Run, Summary, score_run, summarise
-from posewire.models.choice import choose
-from posewire.models.specs import Task
-from posewire.models.store import open_store
+from posewire.registry.choice import choose
+from posewire.registry.specs import Task
+from posewire.registry.store import open_store
+from posewire.tools.evaluate.annotations import Annotations, Row
+from posewire.tools.evaluate.predicting import Boxes, Source, predict_all
+from posewire.tools.evaluate.reliability import Reliability
+from posewire.tools.evaluate.summary import Run, Summary, score_run, summarise
 
 _COMMAND = "posewire evaluate --images DIR/images --annotations DIR/person_keypoints.json"
 

@@ -7,8 +7,8 @@ from model_store.release.entry import with_model
 from model_store.release.request import Request, Weights, entry
 from model_store.release.scoring import Scored, score
 from posewire.files import make_folder
-from posewire.models.manifest import load_additions, load_manifest
-from posewire.models.store import MANIFEST, ModelStore
+from posewire.registry.manifest import load_additions, load_manifest
+from posewire.registry.store import MANIFEST, ModelStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,11 +17,11 @@ from model_store.release.request import Request, entry
 from model_store.release.scoring import Scored, predict, score, settings_of
 from model_store.release.staging import Prepared, compiled, manifest_of
 from posewire.errors import ModelError
-from posewire.evaluation.annotations import Annotations
-from posewire.evaluation.joints import Joints, find_people
-from posewire.evaluation.predicting import Source
-from posewire.evaluation.reliability import fit
-from posewire.models.store import MANIFEST, ModelStore
+from posewire.registry.store import MANIFEST, ModelStore
+from posewire.tools.evaluate.annotations import Annotations
+from posewire.tools.evaluate.joints import Joints, find_people
+from posewire.tools.evaluate.predicting import Source
+from posewire.tools.evaluate.reliability import fit
 from posewire.types import FloatArray
 
 Say = Callable[[str], None]

@@ -11,9 +11,9 @@ import numpy as np
 
 from model_store.training.data.records import swap_sides
 from model_store.training.recipe import PoseAugmentation
-from posewire.inference.pose import PADDING
+from posewire.imaging.geometry import apply_affine
+from posewire.pipeline.pose_estimator import PADDING
 from posewire.types import FloatArray, UInt8Array
-from posewire.vision.geometry import apply_affine
 
 # Nose to wrists; hips to ankles.
 _UPPER = np.arange(17) < 11

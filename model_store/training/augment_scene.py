@@ -9,8 +9,8 @@ import numpy as np
 
 from model_store.training.data.scenes import PAD
 from model_store.training.recipe import DetectorAugmentation
+from posewire.imaging.geometry import apply_affine, clip_boxes
 from posewire.types import FloatArray, UInt8Array
-from posewire.vision.geometry import apply_affine, clip_boxes
 
 # A person of whom less is left in the picture, as a share of the box, is not asked for; nor one so small, pixels.
 _LEAST_LEFT = 0.25

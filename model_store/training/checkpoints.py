@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from posewire.errors import PosewireError
-from posewire.models.litehrnet.checkpoint import read_checkpoint
+from posewire.tools.compiler.litehrnet.checkpoint import read_checkpoint
 
 _NAME = re.compile(r"(?P<seen>\d{12})-(?P<digest>[0-9a-f]{16})\.pt")
 _KEPT = 2

@@ -22,7 +22,7 @@ def cost(network: nn.Module, height: int, width: int) -> Cost:
     """Count a network's parameters, and its multiply-adds for one picture of `height` x `width` pixels.
 
     A multiplication with its addition is one, by torch's own counter. The published tables of Lite-HRNet count batch
-    norms and rectifiers too: `posewire.models.litehrnet.spec.multiply_adds`.
+    norms and rectifiers too: `posewire.registry.networks.litehrnet.spec.multiply_adds`.
     """
     network = network.to("meta").eval()  # shapes alone: nothing is computed
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

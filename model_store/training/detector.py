@@ -51,8 +51,8 @@ from model_store.training.teachers.opening import open_detector_teacher
 from model_store.training.trainer import Loss, Trainer
 from model_store.training.validation import box_ap
 from posewire.errors import PosewireError
+from posewire.imaging.geometry import non_maximum_suppression, xywh_to_xyxy, xyxy_to_xywh
 from posewire.types import FloatArray, UInt8Array
-from posewire.vision.geometry import non_maximum_suppression, xywh_to_xyxy, xyxy_to_xywh
 
 # Of a student's maps, scores and boxes together, against 1 for each map that is met.
 ANSWER_WEIGHT = 0.3

@@ -1,7 +1,7 @@
 """The Lite-HRNet family in PyTorch, for training and export.
 
 Yu et al., CVPR 2021, arXiv 2104.06403. Names of modules are those of the authors' checkpoints, so that a state dict has exactly
-the keys of `posewire.models.litehrnet.spec.parameters`, and `num_batches_tracked`. `xs` is always a list of the branches' maps,
+the keys of `posewire.registry.networks.litehrnet.spec.parameters`, and `num_batches_tracked`. `xs` is always a list of the branches' maps,
 finest first: branch b is (N, C_b, H / (4 * 2**b), W / (4 * 2**b)).
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model_store.training.blocks import ConvNorm, IterativeHead, ShuffleUnit, depthwise, separable
 from model_store.training.channel_weighting import ConditionalChannelWeighting
 from model_store.training.operators import add_repeated, join_shuffled, split
-from posewire.models.litehrnet.spec import Variant
+from posewire.registry.networks.litehrnet.spec import Variant
 
 
 class PoseNetwork(nn.Module):

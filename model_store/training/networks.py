@@ -9,7 +9,7 @@ from model_store.training.mobilenet import MobileNetV2
 from model_store.training.pyramid import PyramidPoseNetwork
 from model_store.training.shufflenet import ShuffleNetV2
 from posewire.errors import ModelError
-from posewire.models.litehrnet.spec import VARIANTS, get_variant
+from posewire.registry.networks.litehrnet.spec import VARIANTS, get_variant
 
 # `-ccw`: with conditional channel weighting in place of 1x1 convolutions.
 _PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {

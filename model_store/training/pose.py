@@ -49,8 +49,8 @@ from model_store.training.teachers.opening import open_pose_teacher
 from model_store.training.trainer import Loss, Trainer
 from model_store.training.validation import keypoint_ap
 from posewire.errors import PosewireError
+from posewire.pipeline.heads.heatmap_decoding import decode_dark
 from posewire.types import UInt8Array
-from posewire.vision.keypoints import decode_dark
 
 # Of channels 0..255, RGB: the manifest's.
 _MEAN = (123.675, 116.28, 103.53)

@@ -16,9 +16,9 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from model_store.training.blocks import Activation, ConvNorm
-from posewire.models.rtmdet import spec
-from posewire.models.rtmdet.spec import STRIDES, DetectorVariant, get_detector_variant
-from posewire.models.rtmdet.spec import Activation as ActivationName
+from posewire.registry.networks import rtmdet as spec
+from posewire.registry.networks.rtmdet import STRIDES, DetectorVariant, get_detector_variant
+from posewire.registry.networks.rtmdet import Activation as ActivationName
 
 # Of channels 0..255, BGR.
 MEAN, STD = spec.MEAN[::-1], spec.STD[::-1]

@@ -1,4 +1,4 @@
-"""Keypoints as heatmaps, the inverse of `posewire.vision.keypoints`."""
+"""Keypoints as heatmaps, the inverse of `posewire.pipeline.heads.heatmap_decoding`."""
 
 import numpy as np
 

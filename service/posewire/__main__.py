@@ -1,5 +1,5 @@
 """`python -m posewire`."""
 
-from posewire.cli import main
+from posewire.cli.main import main
 
 main()

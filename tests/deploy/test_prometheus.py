@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from tests.deploy.tools import ROOT, RULES, needs, rules, run
 from tests.pictures import ASTRONAUT
-from tests.server import serve
+from tests.server_process import serve
 
 pytestmark = needs("prometheus")
 

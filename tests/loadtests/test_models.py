@@ -8,9 +8,9 @@ import pytest
 from loadtests.models import blazepose
 from loadtests.models.crops import circle_affine, square_affine
 from loadtests.models.timing import race
-from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.imaging.geometry import apply_affine
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import FloatArray, Keypoints
-from posewire.vision.geometry import apply_affine
 
 
 def array(values: object) -> FloatArray:

@@ -9,10 +9,10 @@ from loadtests import pictures
 from loadtests.bare import BarePipeline
 from loadtests.faults import FaultyRuntime, InjectedFaultError
 from posewire.config import load_settings
+from posewire.engine.engine import Engine, load_engine
 from posewire.errors import BadPicture
-from posewire.inference.engine import Engine, load_engine
+from posewire.imaging.decode import decode
 from posewire.telemetry.metrics import Metrics
-from posewire.vision.decode import decode
 
 
 @pytest.mark.parametrize("people", pictures.PEOPLE)

@@ -5,7 +5,7 @@ import pytest
 
 from loadtests.processes import Server
 from loadtests.streams.cost import stretch
-from tests.api.streaming import Listen
+from tests.server.streaming import Listen
 
 
 @pytest.mark.parametrize("track", [True, False])

@@ -8,12 +8,12 @@ import pytest
 from model_store.release.about import read_about
 from model_store.release.artefacts import network_of
 from model_store.release.request import Request
-from posewire.evaluation.annotations import Annotations
-from posewire.models.litehrnet.safetensors import write_safetensors
-from posewire.models.litehrnet.spec import get_variant
-from posewire.models.store import ModelStore
-from tests.evaluation.made import annotation, make_set
-from tests.models.test_graph import random_state
+from posewire.registry.networks.litehrnet.spec import get_variant
+from posewire.registry.store import ModelStore
+from posewire.registry.weights.safetensors import write_safetensors
+from posewire.tools.evaluate.annotations import Annotations
+from tests.compiler.test_graph import random_state
+from tests.evaluate.made import annotation, make_set
 
 VARIANT = "litehrnet-18"
 ABOUT = """

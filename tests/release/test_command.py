@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posewire.models.store import ModelStore
+from posewire.registry.store import ModelStore
 from tests.release.conftest import contents
 
 ROOT = Path(__file__).parents[2]

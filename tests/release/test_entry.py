@@ -7,7 +7,7 @@ import pytest
 
 from model_store.release.entry import baseline, with_model
 from posewire.errors import ModelError
-from posewire.models.store import ModelStore
+from posewire.registry.store import ModelStore
 
 TEXT = (ModelStore().root / "manifest.toml").read_text()
 DEFAULTS = ModelStore().manifest.defaults

@@ -13,11 +13,11 @@ import pytest
 from model_store.release import places
 from model_store.release.steps import release
 from posewire.errors import ModelError, PosewireError
-from posewire.models.litehrnet.checkpoint import read_checkpoint
-from posewire.models.litehrnet.safetensors import write_safetensors
-from posewire.models.store import ModelStore
-from posewire.vision.scores import ScoreCurve
-from tests.models.test_rtmdet import random_detector
+from posewire.registry.score_curve import ScoreCurve
+from posewire.registry.store import ModelStore
+from posewire.registry.weights.safetensors import write_safetensors
+from posewire.tools.compiler.litehrnet.checkpoint import read_checkpoint
+from tests.compiler.test_rtmdet import random_detector
 from tests.pictures import ASTRONAUT
 from tests.release.conftest import MakeRequest, contents
 from tests.test_cli import posewire

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
-from tests.api.support import eventually
+from tests.server.support import eventually
 from tests.telemetry.samples import value
 
 

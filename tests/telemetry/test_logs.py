@@ -64,10 +64,10 @@ class Unprintable:
 
 
 def test_a_record_says_when_how_grave_who_and_what(stream: io.StringIO) -> None:
-    logging.getLogger("posewire.app").warning("%d models are warm", 2)
+    logging.getLogger("posewire.server.app").warning("%d models are warm", 2)
     entry = only(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("ts"))
-    assert entry == {"level": "warning", "logger": "posewire.app", "message": "2 models are warm"}
+    assert entry == {"level": "warning", "logger": "posewire.server.app", "message": "2 models are warm"}
 
 
 def test_the_time_is_utc(stream: io.StringIO) -> None:

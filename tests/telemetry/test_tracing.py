@@ -8,8 +8,8 @@ import pytest
 from opentelemetry import trace
 
 from posewire.telemetry import tracing
-from tests.api.streaming import START, Listen, acknowledge, message
-from tests.api.support import Api
+from tests.server.streaming import START, Listen, acknowledge, message
+from tests.server.support import Api
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed (extra otel)")
 export = pytest.importorskip("opentelemetry.sdk.trace.export")

@@ -10,10 +10,10 @@ from model_store.training.colour import recolour
 from model_store.training.data.records import swap_sides
 from model_store.training.recipe import PoseAugmentation
 from model_store.training.targets import STRIDE, encode, within
-from posewire.inference.pose import PADDING
+from posewire.imaging.geometry import apply_affine, crop_affine
+from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.pose_estimator import PADDING
 from posewire.types import FloatArray
-from posewire.vision.geometry import apply_affine, crop_affine
-from posewire.vision.keypoints import decode_dark
 from tests.training.data.stick import stick
 
 MADE = stick(3)

@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from posewire.models.litehrnet.graph import compile_graph
-from posewire.models.litehrnet.options import MEAN, STD, GraphOptions
-from posewire.models.litehrnet.passes import Passes
-from posewire.models.litehrnet.spec import VARIANTS, get_variant, parameters
-from tests.models.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
+from posewire.registry.networks.litehrnet.spec import VARIANTS, get_variant, parameters
+from posewire.tools.compiler.litehrnet.graph import compile_graph
+from posewire.tools.compiler.litehrnet.options import MEAN, STD, GraphOptions
+from posewire.tools.compiler.litehrnet.passes import Passes
+from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: the compiled graph is not compared with the network")
 networks: Any = importlib.import_module("model_store.training.networks")

@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from posewire.models.rtmdet.graph import compile_detector
-from posewire.models.rtmdet.spec import DETECTOR_VARIANTS
+from posewire.registry.networks.rtmdet import DETECTOR_VARIANTS
+from posewire.tools.compiler.rtmdet.graph import compile_detector
 
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 boxes: Any = importlib.import_module("model_store.training.detection.boxes")

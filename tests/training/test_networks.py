@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from posewire.errors import ModelError
-from posewire.models.litehrnet.spec import VARIANTS, get_variant, parameter_count, parameters
+from posewire.registry.networks.litehrnet.spec import VARIANTS, get_variant, parameter_count, parameters
 
 # Too big for a test dependency: these tests run where the training environment is.
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")

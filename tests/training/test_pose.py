@@ -16,7 +16,7 @@ from model_store.training import toml
 from model_store.training.data import cutting
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
-from posewire.models.litehrnet.safetensors import write_safetensors
+from posewire.registry.weights.safetensors import write_safetensors
 from tests.training.data.stick import stick_sets
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: no pose network is trained")

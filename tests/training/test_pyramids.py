@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from posewire.models.specs import HeatmapOutput, ModelInput
+from posewire.registry.specs import HeatmapOutput, ModelInput
 
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 networks: Any = importlib.import_module("model_store.training.networks")

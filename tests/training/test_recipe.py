@@ -5,7 +5,7 @@ import pytest
 import model_store.training.recipe as recipes
 from model_store.training import toml
 from posewire.errors import PosewireError
-from posewire.models.litehrnet.spec import VARIANTS
+from posewire.registry.networks.litehrnet.spec import VARIANTS
 
 SHIPPED = Path(recipes.__file__).with_name("recipes")
 STAGE = "[[stages]]\nheight = 64\nwidth = 64\nsigma = 1.0\nsamples = 100\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from posewire.errors import ModelError
-from posewire.models.rtmdet.spec import DETECTOR_VARIANTS, DetectorVariant, parameters
+from posewire.registry.networks.rtmdet import DETECTOR_VARIANTS, DetectorVariant, parameters
 
 torch: Any = pytest.importorskip("torch", reason="torch is for training only")
 rtmdet: Any = importlib.import_module("model_store.training.rtmdet")

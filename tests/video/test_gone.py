@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.server import serve
+from tests.server_process import serve
 from tests.videos import walk, write_video
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
-from posewire.api.keys import new_key
-from tests.api.streaming import Listen
+from posewire.server.keys import new_key
 from tests.pictures import ASTRONAUT, astronaut
+from tests.server.streaming import Listen
 from tests.web.conftest import OpenPage
 
 # Pixels of the overlay that carry colour, and where their middle lies, 0..1 from the left.

@@ -10,9 +10,9 @@ import numpy as np
 from model_store.training.data import arrays
 from model_store.training.data.leaks import HASH_BYTES, Fingerprints, perceptual_hash
 from model_store.training.data.records import KEYPOINTS, Person, Picture, read_picture
-from posewire.inference.pose import PADDING
+from posewire.imaging.geometry import apply_affine, crop_affine
+from posewire.pipeline.pose_estimator import PADDING
 from posewire.types import FloatArray, UInt8Array
-from posewire.vision.geometry import apply_affine, crop_affine
 
 # A stored crop shows this much more than what the service shows of a person, along the height.
 AROUND = 1.5

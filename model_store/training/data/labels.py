@@ -12,8 +12,8 @@ from model_store.training.data.records import KEYPOINTS, Person, Picture, coco_n
 from model_store.training.data.unstretch import NONE, Sizes, true_picture
 from posewire.errors import PosewireError
 from posewire.files import write_atomically
+from posewire.imaging.geometry import xywh_to_xyxy, xyxy_to_xywh
 from posewire.types import FloatArray
-from posewire.vision.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
 def save_people(people: Sequence[Person], file: Path, root: Path) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from posewire.errors import PosewireError
-from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import FloatArray, UInt8Array
 
 

@@ -10,8 +10,8 @@ from model_store.training.data import arrays
 from model_store.training.data.crops import name
 from model_store.training.data.leaks import HASH_BYTES, Fingerprints, perceptual_hash
 from model_store.training.data.records import Picture, Scene, read_picture
+from posewire.imaging.geometry import letterbox
 from posewire.types import FloatArray, UInt8Array
-from posewire.vision.geometry import letterbox
 
 DEFAULT_SIDE = 416
 # What the detector sees where there is no picture.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from posewire.models.rtmdet.spec import STRIDES
+from posewire.registry.networks.rtmdet import STRIDES
 
 _SMALL = 1e-6  # square pixels, against division by zero
 

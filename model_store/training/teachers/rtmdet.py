@@ -10,8 +10,8 @@ from torch import Tensor
 from model_store.training.rtmdet import RtmDet, build, last_norm
 from model_store.training.teachers.files import FileTeacher
 from posewire.errors import PosewireError
-from posewire.models.rtmdet.published import published_weights
-from posewire.models.rtmdet.spec import STRIDES, get_detector_variant
+from posewire.registry.networks.rtmdet import STRIDES, get_detector_variant
+from posewire.tools.compiler.rtmdet.published import published_weights
 
 NETWORK = "rtmdet-nano"
 

@@ -26,8 +26,8 @@ from posewire.errors import (
     UnexpectedAnswer,
     error_of,
 )
-from posewire.schemas import describe
-from posewire.stream_schemas import SERVER_MESSAGE, ErrorMessage, ResultMessage, StartedMessage, TrackedPerson
+from posewire.schemas.pose import describe
+from posewire.schemas.stream import SERVER_MESSAGE, ErrorMessage, ResultMessage, StartedMessage, TrackedPerson
 
 # The same stream would be refused again.
 FINAL = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)

@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from posewire.client.answers import StreamResult
 from posewire.client.requests import AsyncPoseClient
 from posewire.client.stream import AsyncPoseStream
-from posewire.stream_schemas import StartedMessage
+from posewire.schemas.stream import StartedMessage
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from posewire.client.answers import error_of_problem, whole_seconds
 from posewire.client.stream import AsyncPoseStream
 from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer
-from posewire.schemas import Box, PoseResponse, describe
-from posewire.stream_schemas import StartMessage
-from posewire.vision.decode import sniff
+from posewire.imaging.decode import sniff
+from posewire.schemas.pose import Box, PoseResponse, describe
+from posewire.schemas.stream import StartMessage
 
 Picture: TypeAlias = bytes | Path
 

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from posewire.client.answers import FINAL, OfferedFrame, StreamResult, error_of_close, error_of_refusal, parse
 from posewire.errors import ConnectionLost, ServiceError, TimedOut, UnexpectedAnswer
-from posewire.stream_schemas import AckMessage, StartedMessage, StartMessage
+from posewire.schemas.stream import AckMessage, StartedMessage, StartMessage
 
 # Frames that may be on their way or being worked on: one in the service, one behind it.
 _WINDOW = 2

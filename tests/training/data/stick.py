@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posewire.models.keypoint_sets import KEYPOINT_SETS
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import FloatArray, UInt8Array
 
 # A standing person, in units of its height from the top of the head, x from the middle; left is on the right of the picture.

@@ -1,0 +1,84 @@
+"""`posewire doctor`: what is installed, what would be used, and whether it works."""
+
+import asyncio
+import json
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import cv2
+import onnxruntime
+
+from posewire import __version__
+from posewire.backends.cpu_limit import cpu_limit
+from posewire.config import Settings
+from posewire.engine.engine import Engine, load_engine
+from posewire.errors import PosewireError
+from posewire.native.library import load_kernels
+from posewire.telemetry.metrics import Metrics
+
+
+def doctor(settings: Settings, *, as_json: bool) -> int:
+    """Print the findings; 1 when the service would not start."""
+    findings: dict[str, object] = {
+        "posewire": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu"),
+        "opencv": cv2.__version__,
+        "providers": ", ".join(onnxruntime.get_available_providers()),
+        "kernels": _kernels(),
+        "cores": cpu_limit(),
+    }
+    fault = _try(lambda: _check_engine(settings, findings))
+    findings["verdict"] = fault or "ok: the service would start"
+    if as_json:
+        print(json.dumps({**findings, "ok": fault is None}, indent=2))
+    else:
+        width = max(map(len, findings))
+        for name, finding in findings.items():
+            print(f"{name:<{width}}  {finding}")
+    return int(fault is not None)
+
+
+def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
+    engine = load_engine(settings, Metrics())
+    findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
+    findings["pair"] = engine.pair or "none: the models are chosen one by one, or by the manifest's defaults"
+    asyncio.run(_start_and_stop(engine))
+    detections, keypoints = engine.stations
+    for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):
+        runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
+        findings[model.spec.task] = (
+            f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}; a full batch is {costs.full}"
+        )
+
+
+async def _start_and_stop(engine: Engine) -> None:
+    await engine.start()
+    await engine.close()
+
+
+def _kernels() -> str:
+    try:
+        return f"built, {load_kernels().level} is used on a CPU"
+    except PosewireError as error:
+        return str(error)
+
+
+def _try(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except PosewireError as error:
+        return str(error)
+    return None
+
+
+def _installed(*packages: str) -> str:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)

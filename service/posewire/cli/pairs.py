@@ -1,0 +1,66 @@
+"""`posewire models use`: a detector and a pose model by one word."""
+
+from rich.console import Console
+from rich.table import Table
+
+from posewire.config import Settings
+from posewire.errors import ModelError
+from posewire.registry.choice import choice_file, choose, forget_choice, keep_choice
+from posewire.registry.manifest import NO_PAIR, Manifest
+from posewire.registry.store import open_store
+
+
+def show_pairs(settings: Settings) -> int:
+    """Print the pairs, which of them is in use, and which models serve; 1 when the choice cannot serve."""
+    return int(not print_pairs(settings, open_store(settings).manifest))
+
+
+def print_pairs(settings: Settings, manifest: Manifest) -> bool:
+    """Print a table of the pairs, and below it the models that serve, or why none can; return whether they can."""
+    pair: str | None = None
+    try:
+        choice = choose(settings, manifest)
+    except ModelError as error:
+        words, can_serve = f"no models can serve: {error}", False
+    else:
+        pair = choice.pair
+        words, can_serve = f"{'* in use' if pair else 'no pair is in use'}: {choice.detector.name} and {choice.pose.name} serve", True
+    table_console().print(_table(manifest, pair))
+    print(words)
+    return can_serve
+
+
+def use_pair(settings: Settings, name: str) -> int:
+    """Keep a pair for this user, or forget the kept one.
+
+    Raises:
+        PosewireError: there is no such pair, a model of it must be pulled first, or the file cannot be written.
+    """
+    if name == NO_PAIR:
+        forget_choice(settings)
+        print("forgotten: the manifest's defaults serve")
+    else:
+        asked = settings.model_copy(update={"models": name, "detector": None, "pose": None})
+        choice = choose(asked, open_store(settings).manifest)
+        keep_choice(settings, name)
+        print(f"{name}: {choice.detector.name} and {choice.pose.name}; kept in {choice_file(settings)}")
+    stronger = [f"POSEWIRE_{key.upper()}={value}" for key in ("models", "detector", "pose") if (value := getattr(settings, key))]
+    if stronger:
+        print(f"{' and '.join(stronger)} of the environment wins over it")
+    return 0
+
+
+def table_console() -> Console:
+    """A console for tables; a file or a pipe has no width, so that nothing is cut there."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _table(manifest: Manifest, in_use: str | None) -> Table:
+    """A row for each pair, with a star at the one in use; a model that must be pulled first says so."""
+    here = {spec.name for spec in manifest.models}
+    table = Table("pair", "detector", "pose", "for whom")
+    for name, pair in manifest.pairs.items():
+        models = (model if model in here else f"{model} (can be pulled)" for model in (pair.detector, pair.pose))
+        table.add_row(name + (" *" if name == in_use else ""), *models, pair.about)
+    return table

@@ -1,0 +1,122 @@
+"""Videos of `posewire predict`: a line a frame, and the video with the skeletons drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from posewire.cli.progress import video_progress
+from posewire.cli.video_output import VideoOutput
+from posewire.engine.video_session import PoseSession
+from posewire.errors import ServiceError
+from posewire.schemas.video import FrameLine
+from posewire.types import Priority
+from posewire.video.frames import frames
+from posewire.video.reading import SUFFIXES, VideoReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from posewire.cli.predict_options import PredictOptions
+    from posewire.engine.engine import Engine
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's name says that it is a video."""
+    return path.suffix.lower() in SUFFIXES
+
+
+async def predict_video(engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> bool:
+    """Everyone in every frame of a video; whether it was seen to its end.
+
+    A video that cannot be read on, and Ctrl-C, leave what was done so far as whole files of their own name.
+
+    Args:
+        engine: started.
+        path: of the video.
+        target: of the drawn video; None: nothing is written.
+        options: the caller's choices.
+
+    Raises:
+        PosewireError: a file cannot be written; nothing of this video stays.
+    """
+    run = _Run(engine, path, target, options)
+    try:
+        await run.through()
+    except ServiceError as error:
+        run.end(partial=True)
+        print(f"posewire: {path}: {error.detail}", file=sys.stderr)
+        return False
+    except asyncio.CancelledError:
+        run.end(partial=True)
+        raise
+    except BaseException:
+        run.discard()
+        raise
+    run.end(partial=False)
+    return True
+
+
+class _Run:
+    """One video on its way through the engine."""
+
+    def __init__(self, engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> None:
+        self._engine = engine
+        self._path = path
+        self._target = target
+        self._options = options
+        self._output: VideoOutput | None = None
+        self._frames = 0
+        self._identities: set[int] = set()
+        self._started = time.perf_counter()
+
+    async def through(self) -> None:
+        engine = self._engine
+        with VideoReader(self._path, max_pixels=engine.settings.max_pixels) as reader:
+            if self._target is not None:
+                self._output = VideoOutput(self._target, reader.info.rate, engine, self._options.min_keypoint_score)
+            session = self._options.tracking.session(engine, Priority.BULK)
+            with video_progress(reader.info.frames, self._path.name) as advance:
+                await self._step_through(reader, session, advance)
+
+    async def _step_through(self, reader: VideoReader, session: PoseSession, advance: Callable[[], None]) -> None:
+        names, threshold = self._engine.pose.spec.keypoints.names, self._options.min_keypoint_score or 0.0
+        writing: asyncio.Task[None] | None = None
+        async with contextlib.aclosing(frames(reader, None)) as stream:
+            async for source in stream:
+                result = await session.step(source.frame, source.t_seconds)
+                line = FrameLine.from_result(result, names, threshold, frame=source.index, pts_s=source.t_seconds)
+                if writing is not None:  # the frame before was drawn and encoded while this one was looked at
+                    await writing
+                if self._output is not None:
+                    writing = asyncio.create_task(self._engine.offload(self._output.write, source, result, line))
+                if self._options.as_json:
+                    print(line.model_dump_json())
+                self._frames += 1
+                self._identities |= {p.track_id for p in result.people if p.track_id is not None}
+                advance()
+        if writing is not None:
+            await writing
+
+    def end(self, *, partial: bool) -> None:
+        """Name the files and say what was done."""
+        files = self._output.finish(partial=partial) if self._output is not None else ()
+        if not self._frames:
+            return
+        if self._options.as_json and not partial:
+            return
+        seconds = time.perf_counter() - self._started
+        parts = [f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} frames/s)"]
+        if self._options.tracking.track:
+            parts.append(f"{len(self._identities)} {'identity' if len(self._identities) == 1 else 'identities'}")
+        parts += [str(file) for file in files]
+        print(f"{self._path}: {'stopped after ' if partial else ''}{', '.join(parts)}", file=sys.stderr if partial else sys.stdout)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._output is not None:
+            self._output.discard()

@@ -1,0 +1,32 @@
+"""`posewire models pull`: a published model, fetched and ready to be served."""
+
+import signal
+import sys
+from pathlib import Path
+
+from posewire.cli.progress import download_progress
+from posewire.config import Settings
+from posewire.registry.store import open_store
+from posewire.tools.compiler.pull import pull
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
+    """Have a model in `folder`, or where the settings look for pulled ones; 130 after Ctrl-C.
+
+    Raises:
+        PosewireError: it cannot be pulled.
+    """
+    store = open_store(settings)
+    root = folder or store.pulled_root or settings.cache_dir / "models"
+    try:
+        with download_progress(name) as report:
+            spec = pull(name, store.manifest, root, mirror=settings.model_mirror, report=report)
+    except KeyboardInterrupt:
+        print(f"posewire: interrupted; run it again to go on with what is in {root}", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"{name}: {root / spec.file}, {spec.bytes / 1e6:.1f} MB")
+    elsewhere = f"POSEWIRE_MODEL_STORE={root} " if root != store.pulled_root else ""
+    print(f"serve it with {elsewhere}POSEWIRE_{spec.task.upper()}={name}")
+    return 0

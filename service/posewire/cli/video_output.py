@@ -1,0 +1,96 @@
+"""What a video becomes on the disk: an MP4 with the skeletons drawn, and JSON Lines beside it."""
+
+import contextlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from posewire.engine.engine import Engine
+from posewire.errors import PosewireError
+from posewire.schemas.video import FrameLine
+from posewire.types import PoseResult
+from posewire.video.reading import VideoFrame
+from posewire.video.writing import VideoWriter
+
+
+class VideoOutput:
+    """Both files under way, hidden until `finish` names them. Safe on any thread, one frame at a time.
+
+    Args:
+        target: the MP4, `NAME.pose.mp4`; the lines go to `NAME.pose.jsonl` beside it.
+        rate: frames a second.
+        engine: draws.
+        min_keypoint_score: lesser keypoints are left out; None: of the lines none, of the picture those that the model doubts.
+
+    Raises (also from `write` and `finish`):
+        PosewireError: a file cannot be written; says why. Nothing stays.
+    """
+
+    def __init__(self, target: Path, rate: float, engine: Engine, min_keypoint_score: float | None) -> None:
+        self._target = target
+        self._engine = engine
+        self._min_keypoint_score = min_keypoint_score
+        self._lock = threading.Lock()
+        self._open = True
+        self._frames = 0
+        self._writer = VideoWriter(target, rate)
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".jsonl", dir=target.parent)
+        except OSError as error:
+            self._writer.discard()
+            raise PosewireError(f"{target.parent} cannot be written to: {error.strerror}") from None
+        self._lines = os.fdopen(handle, "w", encoding="utf-8")
+        self._temporary = Path(name)
+
+    def write(self, source: VideoFrame, result: PoseResult, line: FrameLine) -> None:
+        """Add a frame; takes tens of milliseconds. After `finish` it does nothing."""
+        with self._lock:
+            if not self._open:
+                return
+            try:
+                self._lines.write(line.model_dump_json() + "\n")
+            except OSError as error:
+                self._discard()
+                raise PosewireError(f"{self._target.with_suffix('.jsonl')} cannot be written: {error.strerror}") from None
+            try:
+                self._writer.write(self._engine.draw_pixels(source.frame, result, self._min_keypoint_score), source.t_seconds)
+            except BaseException:
+                self._discard()
+                raise
+            self._frames += 1
+
+    def finish(self, *, partial: bool) -> tuple[Path, ...]:
+        """End both files and name them, `NAME.partial.pose.…` where the video was not seen to its end; without a frame there are none."""
+        with self._lock:
+            if not self._open or not self._frames:
+                self._discard()
+                return ()
+            self._open = False
+            name = self._target.name
+            video = self._target.with_name(name.removesuffix(".pose.mp4") + ".partial.pose.mp4" if partial else name)
+            lines = video.with_suffix(".jsonl")
+            try:
+                self._lines.close()
+                self._writer.finish(video)
+                self._temporary.chmod(0o644)
+                self._temporary.replace(lines)
+            except OSError as error:
+                self._discard()
+                raise PosewireError(f"{lines} cannot be written: {error.strerror}") from None
+            except PosewireError:
+                self._discard()
+                raise
+            return video, lines
+
+    def discard(self) -> None:
+        """Leave nothing behind; after `finish` it does nothing."""
+        with self._lock:
+            self._discard()
+
+    def _discard(self) -> None:
+        self._open = False
+        self._writer.discard()
+        with contextlib.suppress(OSError):  # the disk is full, and the file goes
+            self._lines.close()
+        self._temporary.unlink(missing_ok=True)

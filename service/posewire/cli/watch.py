@@ -1,0 +1,94 @@
+"""`posewire watch`: a camera's people, a line a frame, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from posewire.cli.predict_options import Tracking
+from posewire.cli.video_output import VideoOutput
+from posewire.config import Settings
+from posewire.engine.engine import Engine, load_engine
+from posewire.errors import PosewireError, ServiceError
+from posewire.files import make_folder
+from posewire.schemas.video import WatchLine
+from posewire.telemetry.logs import configure_logging
+from posewire.telemetry.metrics import Metrics
+from posewire.types import Priority
+from posewire.video.camera import Camera, address_of
+
+
+def watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> int:
+    """Print what a camera shows until a file's end, Ctrl-C or SIGTERM; 0 after any of them.
+
+    Raises:
+        PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
+    """
+    configure_logging(settings.log_level)
+    if out is not None:
+        make_folder(out)
+    try:
+        asyncio.run(_watch(source, out, min_keypoint_score, tracking, settings))
+    except KeyboardInterrupt:
+        pass
+    except ServiceError as error:
+        raise PosewireError(f"{address_of(source)}: {error.detail}") from None
+    except BrokenPipeError:  # whoever read the lines has enough; Python would complain again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+async def _watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    engine = load_engine(settings, Metrics())
+    await engine.start()
+    try:
+        async with Camera(source, max_pixels=settings.max_pixels, say=_say) as camera:
+            with contextlib.suppress(asyncio.CancelledError), _output(out, camera.info.rate, engine, min_keypoint_score) as output:
+                await _follow(camera, engine, output, min_keypoint_score or 0.0, tracking)
+    finally:
+        await engine.close()
+
+
+async def _follow(camera: Camera, engine: Engine, output: VideoOutput | None, min_keypoint_score: float, tracking: Tracking) -> None:
+    session = tracking.session(engine, Priority.STREAM)
+    names = engine.pose.spec.keypoints.names
+    while (newest := await camera.newest()) is not None:
+        source, dropped = newest
+        result = await session.step(source.frame, source.t_seconds)
+        line = WatchLine.from_result(
+            result,
+            names,
+            min_keypoint_score,
+            frame=source.index,
+            pts_s=source.t_seconds,
+            time=datetime.now(UTC).isoformat(),
+            dropped=dropped,
+        )
+        print(line.model_dump_json(), flush=True)
+        if output is not None:
+            await engine.offload(output.write, source, result, line)
+
+
+@contextlib.contextmanager
+def _output(out: Path | None, rate: float, engine: Engine, min_keypoint_score: float | None) -> Iterator[VideoOutput | None]:
+    """Files that are whole however the block ends, but for a disk that is full."""
+    if out is None:
+        yield None
+        return
+    output = VideoOutput(out / f"watch-{datetime.now(UTC):%Y%m%d-%H%M%S}.pose.mp4", rate, engine, min_keypoint_score)
+    try:
+        yield output
+    finally:
+        for path in output.finish(partial=False):
+            _say(str(path))
+
+
+def _say(words: str) -> None:
+    print(f"posewire: {words}", file=sys.stderr, flush=True)

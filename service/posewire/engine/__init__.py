@@ -1,0 +1,1 @@
+"""The async engine: schedulers, queues, worker processes."""

@@ -1,0 +1,252 @@
+"""Processes that run models: each has an interpreter of its own, and its death is not that of the service.
+
+All of them read from one socket, so that whoever is free takes the next batch; each answers on a socket of its own. A process that
+dies fails the batch that it worked on, and another is started in its place. When the service ends, even by SIGKILL, its
+processes read the end of the socket and end too.
+"""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+from posewire.engine.ipc import Mailbox
+from posewire.engine.pool import ComputePool, Ended, Ran, settle
+from posewire.engine.process import NUMBER, Answer
+from posewire.errors import InferenceFailed
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+log = logging.getLogger(__name__)
+
+# Seconds before a process that died is replaced: at once if it had worked, ever later if it dies at its start.
+_FIRST_PAUSE_S = 0.1
+_LAST_PAUSE_S = 5.0
+_END_S = 10.0
+_POLL_S = 0.01
+
+# Weights and feature maps in pages of 2 MB where the system offers them (`madvise`): models run 2 to 3 % faster, for 3 MB more.
+# https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; elsewhere nobody reads it.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+_MAIN = "import sys; from posewire.engine.process import work; work(*map(int, sys.argv[1:]))"
+
+
+@dataclass(slots=True)
+class _Job:
+    message: tuple[int, Callable[[Sequence[Any]], Sequence[Any]], Sequence[Any]]  # number, function, batch
+    ended: Ended[Any]
+    file: int | None  # of the memory that the batch lies in
+    lost: bool = False  # a process may have died with it before it could say that it had taken it
+
+
+@dataclass(slots=True)
+class _Worker:
+    index: int
+    process: subprocess.Popen[bytes]
+    answers: Mailbox
+    ready: asyncio.Future[Any]  # what its initializer returned
+
+
+class ProcessPool(ComputePool):
+    """Processes in the place of a pool's threads: `run`'s functions and batches are pickled, functions by their names.
+
+    Args:
+        workers: processes.
+        initializer: called in each process before its first run; what it returns, `start` returns. Pickled.
+        died: called for each process that dies while it is needed.
+    """
+
+    def __init__(self, workers: int, initializer: Callable[[], Any], died: Callable[[], None] = lambda: None) -> None:
+        super().__init__(workers)
+        self._initializer = initializer
+        self._died = died
+        self._jobs: dict[int, _Job] = {}
+        self._numbers = count(1)
+        self._workers: dict[int, _Worker] = {}
+        self._menders: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._batches, self._theirs = Mailbox.pair()
+        self._batches.socket.setblocking(False)
+        self._working_on = os.memfd_create("posewire-working-on")
+        os.pwrite(self._working_on, bytes(NUMBER.size * workers), 0)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process is there to run what is handed in."""
+        return any(worker.ready.done() for worker in self._workers.values())
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that are there."""
+        return [worker.process.pid for worker in self._workers.values()]
+
+    async def start(self) -> list[Any]:
+        """Start the processes, all at once; what their initializers returned.
+
+        Raises:
+            Exception: what an initializer raised; no process is left.
+        """
+        launches = [asyncio.create_task(self._launch(index)) for index in range(self.workers)]
+        try:
+            return await asyncio.gather(*launches)
+        except BaseException:
+            for launch in launches:
+                launch.cancel()
+            await asyncio.gather(*launches, return_exceptions=True)
+            await self.close()
+            raise
+
+    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
+        """Run `function`, which is found by its name, on the next process that is free.
+
+        `ended` hears of `InferenceFailed` where that process has died.
+        """
+        batch = items()
+        if not batch:
+            now = time.monotonic()
+            asyncio.get_running_loop().call_soon(ended, Ran((), now, now))
+            return
+        number = next(self._numbers)
+        message = (number, function, batch)
+        self._jobs[number] = _Job(message, ended, self._batches.send(message))
+
+    async def close(self) -> None:
+        """Let the processes finish what they were given, and end them."""
+        self._closing = True
+        for mender in self._menders:
+            mender.cancel()
+        await asyncio.gather(*self._menders, return_exceptions=True)
+        self._batches.close()
+        self._theirs.close()
+        for worker in list(self._workers.values()):
+            await asyncio.to_thread(_end, worker.process)
+            while worker in self._workers.values():
+                self._hear(worker)  # what it said last may not have been read; then comes the end, where it is forgotten
+        while self._jobs:
+            self._jobs.popitem()[1].ended(InferenceFailed("the service is stopping"))
+        if self._working_on >= 0:
+            os.close(self._working_on)
+            self._working_on = -1
+
+    async def _launch(self, index: int) -> Any:
+        """Start a process and wait until it is ready; what its initializer returned."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = Mailbox.pair()
+        ends = [self._theirs.socket.fileno(), theirs.socket.fileno(), self._working_on]
+        command = [sys.executable, "-c", _MAIN, *map(str, ends), str(index)]
+        environment = {"GLIBC_TUNABLES": _HUGE_PAGES} | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # Nothing of it is read from the command line or the terminal, and Ctrl-C there is for the service to hear.
+        process = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond; nothing of it is a caller's
+            command, stdin=subprocess.DEVNULL, env=environment, pass_fds=ends, start_new_session=True
+        )
+        theirs.close()
+        ours.send(self._initializer)
+        ours.socket.setblocking(False)
+        worker = self._workers[index] = _Worker(index, process, ours, loop.create_future())
+        loop.add_reader(ours.socket, self._hear, worker)
+        try:
+            return await worker.ready
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            message = worker.answers.receive()
+        except BlockingIOError:
+            return
+        except (EOFError, OSError):
+            self._lose(worker)
+            return
+        if not isinstance(message, Answer) or not message.number:
+            settle(worker.ready, message.ran if isinstance(message, Answer) else message)
+        elif job := self._jobs.pop(message.number, None):
+            if job.file is not None:
+                self._batches.give_back(job.file)
+            job.ended(message.ran)
+
+    def _lose(self, worker: _Worker) -> None:
+        """A process has ended: fail what it worked on, and start another."""
+        numbers = [number for [number] in NUMBER.iter_unpack(os.pread(self._working_on, NUMBER.size * self.workers, 0))]
+        os.pwrite(self._working_on, bytes(NUMBER.size), NUMBER.size * worker.index)
+        self._forget(worker)
+        self._fail(numbers[worker.index])
+        for number in self._jobs.keys() - set(numbers):
+            self._send_again(number)
+        began = worker.ready.done()
+        settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
+        if began and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
+            mender = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-mender")
+            self._menders.add(mender)
+            mender.add_done_callback(self._menders.discard)
+
+    def _fail(self, number: int) -> None:
+        if job := self._jobs.pop(number, None):
+            if job.file is not None:
+                os.close(job.file)
+            job.ended(InferenceFailed("the process that ran the model has died; try again"))
+
+    def _send_again(self, number: int) -> None:
+        """A batch that nobody says to work on waits, or went down with a process that had just taken it: who can tell.
+
+        It does no harm if it is run twice: the first answer counts. A batch that is lost once more is what kills.
+        """
+        job = self._jobs[number]
+        if job.lost:
+            self._fail(number)
+            return
+        job.lost = True
+        if job.file is not None:
+            os.close(job.file)
+            job.file = None
+        try:
+            file = self._batches.send(job.message)
+        except OSError:
+            self._fail(number)
+        else:
+            if file is not None:
+                os.close(file)  # and never used again: two messages may be under way
+
+    async def _replace(self, worker: _Worker) -> None:
+        try:
+            while (code := worker.process.poll()) is None:  # noqa: ASYNC110 - it is about to end; no thread waits for it
+                await asyncio.sleep(_POLL_S)
+        except asyncio.CancelledError:
+            worker.process.wait()
+            raise
+        log.error("a process that runs the models has died", extra={"exit_code": code, "worker": worker.index})
+        self._died()
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._launch(worker.index)
+            except Exception:
+                log.exception("a process that runs the models does not start")
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_S)
+            else:
+                log.info("a process that runs the models was replaced", extra={"worker": worker.index})
+                return
+
+    def _forget(self, worker: _Worker) -> None:
+        if self._workers.get(worker.index) is worker:
+            del self._workers[worker.index]
+            asyncio.get_running_loop().remove_reader(worker.answers.socket)
+            worker.answers.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

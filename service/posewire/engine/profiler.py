@@ -1,0 +1,150 @@
+"""The first runs of a model: they warm it up, and measure what each batch size costs on this machine."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from posewire.engine.cost_model import WORTH, CostTable, buckets
+from posewire.engine.pool import ComputePool
+from posewire.pipeline.detector import Detector
+from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire.pipeline.pose_pipeline import Stages
+from posewire.telemetry.metrics import Task
+from posewire.types import UInt8Array
+
+log = logging.getLogger(__name__)
+
+# Runs of one size on each worker: the least of a few, which other programs disturb least, for as long as is bearable at start.
+_LEAST_RUNS = 3
+_MOST_RUNS = 9
+_SECONDS_A_SIZE = 0.15
+
+# Runs of either kind, each after a pause, as pictures come that are alone.
+_ALONE_RUNS = 20
+_ALONE_PAUSE_S = 0.004
+# Below this the second core, which spins meanwhile, is not worth it.
+_ALONE_WORTH = 1.15
+
+
+class Sizes(Protocol):
+    """What runs batches of certain sizes as wholes, and cuts others into pieces: an `OnnxSession`."""
+
+    def open(self, size: int) -> bool:
+        """Run that size as a whole; False: it cannot."""
+
+    def close(self, size: int) -> None:
+        """Run that size in pieces."""
+
+    def padding(self, items: int) -> int:
+        """Blank items that a run of so many items takes with it."""
+
+
+async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
+    """Run both models in every batch size that will be used, so that no caller pays for a first run; what each costs."""
+    costs: dict[Task, CostTable] = {}
+    for model in (stages.detector, stages.pose):
+        started = time.perf_counter()
+        costs[model.spec.task] = table = await measure(partial(_infer_blank, model, _blank(model)), model.session, pool, most)
+        fields = {
+            "model": model.spec.name,
+            "run_ms": {size: round(cost * 1000, 2) for size, cost in table.seconds.items()},
+            "full_batch": table.full,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        log.info("model is warm", extra=fields)
+    warm_alone(stages.detector)
+    return costs
+
+
+def _blank(model: Detector | PoseEstimator) -> UInt8Array:
+    return np.zeros((model.spec.input.height, model.spec.input.width, 3), np.uint8)
+
+
+def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) -> None:
+    model.infer([blank] * size)
+
+
+def warm_alone(detector: Detector) -> bool:
+    """Open and warm what runs a single picture on more than one core; False: there is no such thing here."""
+    detector.session.open_alone()
+    if detector.session.can_be_alone:
+        detector.infer([_blank(detector)], alone=True)
+    return detector.session.can_be_alone
+
+
+def alone_pays(detector: Detector) -> bool:
+    """Whether a picture that is alone is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
+    if not detector.session.can_be_alone:
+        return False
+    blank = _blank(detector)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for run in range(2 * _ALONE_RUNS):
+        time.sleep(_ALONE_PAUSE_S)
+        alone = bool(run % 2)
+        started = time.perf_counter()
+        detector.infer([blank], alone=alone)
+        seconds[alone].append(time.perf_counter() - started)
+    gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
+    log.info("measured a lone picture on more than one core", extra={"gain": round(gain, 2), "used": gain >= _ALONE_WORTH})
+    return gain >= _ALONE_WORTH
+
+
+async def measure(
+    run: Callable[[int], object], sizes: Sizes, pool: ComputePool, most: int, clock: Callable[[], float] = time.perf_counter
+) -> CostTable:
+    """Run each size with every worker busy; leaves those open that are faster as wholes than in pieces.
+
+    Ends early where two sizes in a row gained nothing: larger ones are not run at all then.
+
+    Args:
+        run: the model on so many items, on a thread of the pool.
+        sizes: of the model.
+        pool: nothing else runs on it.
+        most: items of the largest size.
+        clock: seconds.
+    """
+    costs: dict[int, float] = {}
+    least, in_vain = float("inf"), 0
+    for size in buckets(most):
+        if size > 1:
+            sizes.close(size)
+        cost = await _cost(run, size, pool, clock)
+        if size > 1 and sizes.open(size):
+            whole = await _cost(run, size, pool, clock)
+            if whole > cost * (1 - WORTH):
+                sizes.close(size)
+            cost = min(cost, whole)
+        in_vain = in_vain + 1 if cost / size > least * (1 - WORTH) else 0
+        if in_vain == 2:
+            sizes.close(size)
+            break
+        costs[size] = cost
+        least = min(least, cost / size)
+    return CostTable(costs, {items: blank for items in range(1, max(costs)) if (blank := sizes.padding(items))})
+
+
+async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:
+    """Least seconds of a run, hand-over to the thread and back included; one run before is not counted."""
+    times: list[float] = []
+
+    def of_size(items: Sequence[int]) -> Sequence[int]:
+        run(len(items))
+        return items
+
+    async def worker() -> None:
+        await pool.run(of_size, lambda: range(size))
+        begun = clock()
+        for done in range(_MOST_RUNS):
+            started = clock()
+            if done >= _LEAST_RUNS and started - begun > _SECONDS_A_SIZE:
+                break
+            await pool.run(of_size, lambda: range(size))
+            times.append(clock() - started)
+
+    await asyncio.gather(*[worker() for _ in range(pool.workers)])
+    return min(times)

@@ -1,0 +1,1 @@
+"""Pure functions on images: decoding, drawing, geometry, resizing."""

@@ -1,1 +1,0 @@
-"""What is known of every model, and where its verified file lies."""

@@ -1,0 +1,1 @@
+"""Compiled code: its sources, and the loader."""

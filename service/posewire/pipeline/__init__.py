@@ -1,0 +1,1 @@
+"""From one image to its people: detector, pose estimator, heads and tracking."""

@@ -1,0 +1,1 @@
+"""Heads: a network's raw output to boxes or keypoints."""

@@ -1,0 +1,1 @@
+"""Identities and smooth keypoints over the frames of a video."""

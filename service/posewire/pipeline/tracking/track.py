@@ -1,0 +1,115 @@
+"""One person of a video: where they were, where they should be now, and whether they are still there.
+
+(born) -> TENTATIVE -> TRACKED <-> LOST -> (ended)
+              |                              ^
+              +-- not found again: ended ----+
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from posewire.pipeline.tracking.matching import SEEN_SCORE, extent
+from posewire.types import FloatArray, Keypoints, Pose
+
+_VELOCITY_S = 0.3  # time over which a new velocity replaces the old one
+_COAST_S = 0.7  # time over which a person who is not seen slows down
+_DRIFT = 0.5  # growth of the doubt where someone is, in square roots of the box's area a second
+_CONFIDENCE_S = 1.0  # time over which what is usual for a person's keypoint scores follows them
+_MOST_GROWTH = 1.08  # of a box from one frame to the next
+_KEYPOINTS_SHARE = 0.2  # of the keypoints' own extent in the next box; the rest is the last box, carried along
+
+
+class Phase(Enum):
+    """Where a track is in its life."""
+
+    TENTATIVE = "tentative"  # found once
+    TRACKED = "tracked"  # found at least twice, and seen in the last frame
+    LOST = "lost"  # not seen in the last frame
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """A person with an identity. Times are seconds on the video's clock."""
+
+    track_id: int
+    pose: Pose  # as last seen
+    detection_score: float  # 0..1, of the detector's last find
+    seen_at: float
+    phase: Phase = Phase.TENTATIVE
+    misses: int = 0  # runs of the detector since it last found the person
+    velocity: FloatArray = field(default_factory=lambda: np.zeros(2, np.float32))  # (2,) pixels a second
+    confidence: float = 0.0  # what the mean of the person's keypoint scores usually is
+
+    def __post_init__(self) -> None:
+        self.confidence = float(self.pose.keypoints.scores.mean())
+
+    @property
+    def area(self) -> float:
+        """Of the box, square pixels."""
+        return float(self.pose.box_xywh[2:].prod())
+
+    def doubt(self, t: float) -> float:
+        """How unsure the prediction for a time is, in square roots of the area."""
+        return _DRIFT * max(t - self.seen_at, 0.0)
+
+    def shift(self, t: float) -> FloatArray:
+        """(2,) pixels that the person should have moved since they were seen."""
+        gap = max(t - self.seen_at, 0.0)
+        return np.asarray(self.velocity * (_COAST_S * -math.expm1(-gap / _COAST_S)), np.float32)
+
+    def predict(self, t: float) -> Pose:
+        """The person as they should be at a time: the last pose, moved."""
+        shift = self.shift(t)
+        moved = Keypoints(self.pose.keypoints.xy + shift, self.pose.keypoints.scores)
+        box = np.concatenate([self.pose.box_xywh[:2] + shift, self.pose.box_xywh[2:]])
+        return Pose(box, self.pose.score, moved)
+
+    def see(self, pose: Pose, detection_score: float | None, t: float) -> None:
+        """Take in what a frame shows of the person.
+
+        Args:
+            pose: theirs.
+            detection_score: of the box; None: the box is this track's own prediction.
+            t: of the frame.
+        """
+        gap = max(t - self.seen_at, 1e-3)
+        if detection_score is None:
+            box = _carry(self.predict(t), pose.keypoints)
+            pose = Pose(box, pose.score, pose.keypoints)
+        else:
+            self.detection_score = detection_score
+            self.misses = 0
+        moved = _median_shift(self.pose.keypoints, pose.keypoints)
+        if moved is not None:
+            self.velocity += (moved / np.float32(gap) - self.velocity) * np.float32(-math.expm1(-gap / _VELOCITY_S))
+        self.confidence += (float(pose.keypoints.scores.mean()) - self.confidence) * -math.expm1(-gap / _CONFIDENCE_S)
+        if self.phase is Phase.LOST or (self.phase is Phase.TENTATIVE and detection_score is not None):
+            self.phase = Phase.TRACKED
+        self.pose, self.seen_at = pose, t
+
+
+def _carry(predicted: Pose, found: Keypoints) -> FloatArray:
+    """The box of a person whom the detector was not asked about: the predicted one, moved and scaled as the keypoints were."""
+    box = predicted.box_xywh
+    shift = _median_shift(predicted.keypoints, found)
+    if shift is None:
+        return box
+    carried = np.concatenate([box[:2] + shift, box[2:]])
+    own = extent(found)
+    if own is None:
+        return carried
+    low = carried[:2] + (own[:2] - carried[:2]) * _KEYPOINTS_SHARE
+    high = (carried[:2] + carried[2:]) + (own[:2] + own[2:] - carried[:2] - carried[2:]) * _KEYPOINTS_SHARE
+    size = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
+    return np.concatenate([(low + high - size) / 2, size]).astype(np.float32)
+
+
+def _median_shift(before: Keypoints, after: Keypoints) -> FloatArray | None:
+    """(2,) pixels that most of the keypoints moved; None: too few are shown by both."""
+    common = (before.scores >= SEEN_SCORE) & (after.scores >= SEEN_SCORE)
+    if common.sum() < 4:
+        return None
+    return np.asarray(np.median(after.xy[common] - before.xy[common], axis=0), np.float32)

@@ -1,0 +1,1 @@
+"""Models: the manifest, the specs, the store, and where they come from."""

@@ -1,0 +1,161 @@
+"""A file from its source, whole and proved to be the right one, or the reason why not."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import httpx
+
+from posewire.errors import ModelError
+from posewire.registry.sources import Source, open_client, shown
+from posewire.registry.specs import RemoteFile
+
+Report: TypeAlias = Callable[[int, int | None], None]  # bytes that are here, of how many; None: not known
+MOST_BYTES: Final = 1 << 30  # of a file whose size the manifest does not know
+_CHUNK: Final = 1 << 18
+_OK, _PARTIAL, _NOT_SATISFIABLE = 200, 206, 416
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file on its way, and beside it the tag of the version that its server sends."""
+
+    path: Path
+
+    @property
+    def _tag_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.tag")
+
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def begin(self, tag: str) -> None:
+        """Start anew; an empty tag is one that nobody gave."""
+        self.path.write_bytes(b"")
+        self._tag_path.write_text(tag, encoding="utf-8")
+
+    def wanted(self) -> dict[str, str]:
+        """The request headers for what is not here yet; If-Range: all of it if the server's file is another now."""
+        if not self.size():
+            return {}
+        headers = {"Range": f"bytes={self.size()}-"}
+        tag = self._tag_path.read_text(encoding="utf-8", errors="replace") if self._tag_path.exists() else ""
+        return headers | ({"If-Range": tag} if tag and tag.isascii() and tag.isprintable() else {})
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self.path.unlink(missing_ok=True)
+        self._tag_path.unlink(missing_ok=True)
+
+
+def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> None:
+    """Make `part` the remote file. What is there of it is kept; after a fault it stays only where going on may help.
+
+    Raises:
+        ModelError: the source has no such file, or another; the connection was cut; the disk is full. Says which.
+    """
+    try:
+        if isinstance(source, Path):
+            _copy(remote, source, part, report)
+        elif part.size() != remote.bytes:
+            _receive(remote, source, part, report)
+        _prove(remote, source, part)
+    except OSError as error:
+        part.discard()
+        raise ModelError(f"{part.path}: cannot be written: {error.strerror}") from None
+
+
+def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
+    part.begin("")
+    try:
+        handle = source.open("rb")
+    except OSError as error:
+        part.discard()
+        raise ModelError(f"{source}: the mirror's file cannot be read: {error.strerror}") from None
+    with handle:
+        total = source.stat().st_size
+        _check_total(remote, source, part, total)
+        _write(remote, source, part, iter(lambda: handle.read(_CHUNK), b""), total, report)
+
+
+def _receive(remote: RemoteFile, address: str, part: Part, report: Report) -> None:
+    try:
+        with open_client(address) as client:
+            if not _answered(client, remote, address, part, report):
+                part.discard()
+                _answered(client, remote, address, part, report)
+    except httpx.TooManyRedirects:
+        raise ModelError(f"{shown(address)}: leads from one address to the next without end") from None
+    except (httpx.TransportError, httpx.StreamError) as error:
+        why = f"{type(error).__name__}: {error}".rstrip(": ")
+        kept = f"{part.size()} bytes are kept, run it again to go on" if part.size() else "run it again"
+        raise ModelError(f"{shown(address)}: the connection failed ({why}); {kept}") from None
+    except httpx.InvalidURL as error:
+        raise ModelError(f"{shown(address)}: not an address: {error}") from None
+
+
+def _answered(client: httpx.Client, remote: RemoteFile, address: str, part: Part, report: Report) -> bool:
+    """Whether the server's answer went into `part`; no: what is there does not fit, and is of no use."""
+    have, wanted = part.size(), part.wanted()
+    with client.stream("GET", address, headers=wanted) as response:
+        ranges = response.headers.get("Content-Range", "")
+        if wanted and response.status_code == _NOT_SATISFIABLE:
+            return bool(ranges == f"bytes */{have}")  # all of it is here
+        if wanted and response.status_code == _PARTIAL:
+            if not ranges.startswith(f"bytes {have}-"):
+                return False
+        elif response.status_code == _OK:
+            have = 0
+            part.begin(_tag(response.headers))
+        else:
+            raise ModelError(f"{shown(address)}: the server answered {response.status_code} {response.reason_phrase}".rstrip())
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        _check_total(remote, address, part, total)
+        _write(remote, address, part, response.iter_raw(), total, report)
+    return True
+
+
+def _tag(headers: httpx.Headers) -> str:
+    """What tells this version of a file from others: a strong ETag, or the date of its last change."""
+    tag = headers.get("ETag", "")
+    return str(headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag)
+
+
+def _check_total(remote: RemoteFile, source: Source, part: Part, total: int | None) -> None:
+    if total is None:
+        return
+    if remote.bytes not in (None, total):
+        part.discard()
+        raise ModelError(f"{shown(source)}: expected {remote.bytes} bytes, found {total}; nothing was kept")
+    if total > MOST_BYTES and remote.bytes is None:
+        part.discard()
+        raise ModelError(f"{shown(source)}: {total} bytes are more than {MOST_BYTES}, which is the limit; nothing was kept")
+
+
+def _write(remote: RemoteFile, source: Source, part: Part, chunks: Iterable[bytes], total: int | None, report: Report) -> None:
+    have, limit = part.size(), remote.bytes or MOST_BYTES
+    report(have, total)
+    with part.path.open("ab") as file:
+        for chunk in chunks:
+            have += len(chunk)
+            if have > limit:
+                part.discard()
+                raise ModelError(f"{shown(source)}: sends more than {limit} bytes; nothing was kept")
+            file.write(chunk)
+            report(have, total)
+
+
+def _prove(remote: RemoteFile, source: Source, part: Part) -> None:
+    size = part.size()
+    if remote.bytes is not None and size < remote.bytes:
+        raise ModelError(f"{shown(source)}: ended after {size} of {remote.bytes} bytes; run it again to go on")
+    with part.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(remote.digest):
+        part.discard()
+        more = "" if remote.sha256 else "…"
+        raise ModelError(f"{shown(source)}: expected SHA-256 {remote.digest}{more}, found {digest}; nothing was kept")

@@ -1,0 +1,1 @@
+"""Architectures as data: layers, channels and sizes."""

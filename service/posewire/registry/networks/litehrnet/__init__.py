@@ -1,0 +1,1 @@
+"""Lite-HRNet and its variants."""

@@ -1,0 +1,144 @@
+"""The folder of models: where it is, and weights that are proved to be what the manifest says before use."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from posewire.config import Settings
+from posewire.errors import ModelError
+from posewire.registry.manifest import load_additions, load_manifest
+from posewire.registry.specs import ModelSpec, WeightsFile
+
+MANIFEST: Final = "manifest.toml"
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def default_root(package: Path = _PACKAGE) -> Path:
+    """The folder of the models that ship with Posewire.
+
+    Args:
+        package: folder of the package `posewire`: installed from a wheel, or `service/posewire` of a checkout.
+
+    Raises:
+        ModelError: neither the package nor the checkout has a manifest.
+    """
+    candidates = (package / "_model_store", package.parents[1] / "model_store")
+    for root in candidates:
+        if (root / MANIFEST).is_file():
+            return root
+    places = " nor ".join(str(root) for root in candidates)
+    raise ModelError(
+        f"no models: neither {places} has a {MANIFEST}; reinstall posewire, or set POSEWIRE_MODEL_STORE to a folder that has one"
+    )
+
+
+class ModelStore:
+    """A manifest and the files that it names."""
+
+    def __init__(self, root: Path | None = None, pulled: Path | None = None) -> None:
+        """Read the manifests.
+
+        Args:
+            root: a folder with a manifest; None, or a manifest without `[defaults]`: the models that ship with Posewire.
+            pulled: a folder that `posewire models pull` filled, or may fill one day; where a name is in both, `root` has it.
+
+        Raises:
+            ModelError: there is no manifest in `root`, or one of the two is not valid.
+        """
+        if root is not None and load_additions(root / MANIFEST) is not None:
+            root, pulled = None, root
+        self.root = default_root() if root is None else root
+        self.pulled_root = pulled
+        self.manifest = load_manifest(self.root / MANIFEST)
+        own = {spec.name for spec in self.manifest.models}
+        added = [spec for spec in pulled_models(pulled) if spec.name not in own] if pulled else []
+        self.manifest = self.manifest.model_copy(update={"models": (*self.manifest.models, *added)})
+        self._pulled = {spec.name: pulled for spec in added if pulled}
+
+    def is_pulled(self, spec: ModelSpec) -> bool:
+        """Whether a model was added to the store's own."""
+        return spec.name in self._pulled
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Where the weights of `spec` belong; they may be missing."""
+        return self._pulled.get(spec.name, self.root) / spec.file
+
+    def verify(self, spec: ModelSpec) -> None:
+        """Check that all files of the weights are there and whole.
+
+        Raises:
+            ModelError: as `verified_bytes`.
+        """
+        for stored in spec.files:
+            self.verified_bytes(spec, stored)
+
+    def verified_bytes(self, spec: ModelSpec, stored: WeightsFile | None = None) -> bytes:
+        """Weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
+
+        Args:
+            spec: of the model.
+            stored: which of its files; None: the ONNX graph that runs everywhere.
+
+        Raises:
+            ModelError: the file is missing, unreadable, a Git LFS pointer, or its size or SHA-256 is not the
+                manifest's; the message names the file, what was expected and found, and what to do.
+        """
+        stored = stored or spec
+        path = self._pulled.get(spec.name, self.root) / stored.file
+        remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_pulled(spec) else _remedy(path)
+        try:
+            with path.open("rb") as handle:
+                return _checked(handle, path, spec.name, stored, remedy)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: the weights of {spec.name} are missing; {remedy}") from None
+        except OSError as error:
+            raise ModelError(f"{path}: the weights of {spec.name} cannot be read: {error.strerror}") from None
+
+
+def open_store(settings: Settings) -> ModelStore:
+    """The store that the settings name, and beside its models those that were pulled.
+
+    Raises:
+        ModelError: a manifest is missing or not valid.
+    """
+    return ModelStore(settings.model_store, settings.cache_dir / "models")
+
+
+def pulled_models(root: Path) -> tuple[ModelSpec, ...]:
+    """What lies in a folder that `posewire models pull` fills.
+
+    Raises:
+        ModelError: its manifest is not valid, or is one of a whole store.
+    """
+    path = root / MANIFEST
+    try:
+        path.stat()
+    except OSError:  # also where this user may not look into the folders above
+        return ()
+    additions = load_additions(path)
+    if additions is None:
+        raise ModelError(f"{path}: has [defaults], so it is a store of its own and not a folder for models that are pulled")
+    return additions.models
+
+
+def _checked(handle: BinaryIO, path: Path, name: str, stored: WeightsFile, remedy: str) -> bytes:
+    # The size first: it is cheap, and keeps a file that is far too big out of memory.
+    size = os.fstat(handle.fileno()).st_size
+    if size != stored.bytes:
+        if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ModelError(f"{path}: a Git LFS pointer, not the weights of {name}; run `git lfs pull` in the checkout")
+        raise ModelError(f"{path}: expected {stored.bytes} bytes, found {size}; {remedy}")
+    content = handle.read()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != stored.sha256:
+        raise ModelError(f"{path}: expected SHA-256 {stored.sha256}, found {digest}; {remedy}")
+    return content
+
+
+def _remedy(path: Path) -> str:
+    return (
+        f"reinstall posewire, in a checkout run `git checkout -- {path}`, or fetch the file again; "
+        f"if you replaced it on purpose, write its bytes and sha256 into {MANIFEST}"
+    )

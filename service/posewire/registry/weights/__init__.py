@@ -1,0 +1,1 @@
+"""Tensors of weights, and the files that they lie in."""

@@ -1,0 +1,149 @@
+"""The JSON of `WS /v1/stream`. Coordinates are pixels of the upright frame, after EXIF orientation."""
+
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from posewire.errors import BadMessage, BadParameter, ServiceError
+from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe, picture_fields
+from posewire.types import PoseResult
+
+M = TypeVar("M", bound=BaseModel)
+
+# Far more than a start or an acknowledgement needs.
+_MOST_CHARACTERS = 4096
+
+
+class StartMessage(BaseModel):
+    """The client's first message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["start"]
+    track: bool = Field(True, description="Give each person an identity that lasts from frame to frame.")
+    smooth: bool = Field(True, description="Take the jitter out of the keypoints; only with track.")
+    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each frame.")
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
+    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below are left out.")
+
+
+class AckMessage(BaseModel):
+    """The client has taken in this answer and all before it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["ack"]
+    seq: Annotated[int, Field(ge=0)]
+
+
+class StreamLimits(BaseModel):
+    """What one stream may do."""
+
+    max_bytes: int = Field(description="Bytes of one frame.")
+    max_pixels: int = Field(description="Pixels of one frame.")
+    max_people: int = Field(description="People of one frame.")
+    credits: int = Field(description="Answers that may be unacknowledged.")
+    deadline_ms: int = Field(description="The age at which a frame is given up.")
+    idle_s: float = Field(description="Seconds of silence after which the stream is closed.")
+
+
+class StartedMessage(BaseModel):
+    """The answer to the start message."""
+
+    type: Literal["started"] = "started"
+    request_id: str
+    model: ModelNames
+    keypoints: list[str] = Field(description="Names, in the order that `skeleton` counts in.")
+    skeleton: list[tuple[int, int]] = Field(description="Pairs of keypoints to join.")
+    limits: StreamLimits
+
+
+class TrackedPerson(PersonOut):
+    """One person of a stream."""
+
+    track_id: int | None = Field(None, description="The same number from frame to frame; null: not tracked.")
+
+
+class _Answer(BaseModel):
+    seq: int = Field(description="The number of the frame on this connection, from 0.")
+    dropped: int = Field(description="Frames passed over since the answer before this one.")
+    age_ms: float = Field(description="Milliseconds from the frame's last byte to the sending of this answer.")
+
+
+class ResultMessage(_Answer):
+    """Everyone in one frame."""
+
+    type: Literal["result"] = "result"
+    width: int
+    height: int
+    people: list[TrackedPerson]
+    timings_ms: TimingsOut
+
+    @classmethod
+    def from_result(
+        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, seq: int, dropped: int, age_ms: float
+    ) -> Self:
+        """A result as it is sent."""
+        fields = picture_fields(result, names, min_keypoint_score)
+        return cls.model_validate({"seq": seq, "dropped": dropped, "age_ms": age_ms, **fields})
+
+
+class StreamProblem(BaseModel):
+    """What RFC 9457 says of an error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+    @classmethod
+    def from_error(cls, error: ServiceError) -> Self:
+        """The problem that POST /v1/pose would answer."""
+        return cls(type=f"urn:posewire:problem:{error.slug}", title=error.title, status=error.status, detail=error.detail)
+
+
+class ErrorMessage(_Answer):
+    """A frame that has no result; the stream goes on."""
+
+    type: Literal["error"] = "error"
+    problem: StreamProblem
+
+
+Answer: TypeAlias = ResultMessage | ErrorMessage
+ServerMessage: TypeAlias = Annotated[StartedMessage | ResultMessage | ErrorMessage, Field(discriminator="type")]
+
+SERVER_MESSAGE: TypeAdapter[StartedMessage | ResultMessage | ErrorMessage] = TypeAdapter(ServerMessage)
+
+
+def parse_start(text: str) -> StartMessage:
+    """The first message of a client.
+
+    Raises:
+        BadMessage: it is not JSON, or not of type "start".
+        BadParameter: a field is not valid.
+    """
+    return _parse(text, StartMessage, BadParameter)
+
+
+def parse_ack(text: str) -> AckMessage:
+    """A text message of a client after its first.
+
+    Raises:
+        BadMessage: it is no acknowledgement.
+    """
+    return _parse(text, AckMessage, BadMessage)
+
+
+def _parse(text: str, model: type[M], invalid: type[ServiceError]) -> M:
+    """`invalid` where a message of the right type has a wrong field."""
+    [kind] = get_args(model.model_fields["type"].annotation)
+    wanted = f'a text message is {{"type": "{kind}", …}} at this point'
+    if len(text) > _MOST_CHARACTERS:
+        raise BadMessage(f"{wanted}; this one has {len(text)} characters")
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] in ("json_invalid", "model_type") or first["loc"] == ("type",):
+            raise BadMessage(f"{wanted}; {describe(error)}") from None
+        raise invalid(describe(error)) from None

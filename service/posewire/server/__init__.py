@@ -1,0 +1,1 @@
+"""The HTTP and WebSocket server: one file a route."""

@@ -1,0 +1,130 @@
+"""The application: the only place where the parts are wired together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+from posewire import __version__
+from posewire.config import Settings
+from posewire.engine.engine import Engine, load_engine
+from posewire.server import demo as pages
+from posewire.server import ops, problems, stream
+from posewire.server import pose as images
+from posewire.server import video as videos
+from posewire.server.access_log import AccessLog
+from posewire.server.admission import Admission
+from posewire.server.auth import Access
+from posewire.server.door import AtTheDoor, Door
+from posewire.server.keys import KeyRing
+from posewire.server.middleware import RequestContext
+from posewire.server.rate_limit import RateLimit
+from posewire.server.services import Services
+from posewire.server.stream_slots import Streams
+from posewire.telemetry.lag import watch_event_loop
+from posewire.telemetry.metrics import Metrics
+
+# What pages of other sites may send and see.
+_METHODS = ("GET", "POST")
+_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
+_EXPOSED = ("X-Request-Id", "Retry-After")
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        settings: read once, by `load_settings`.
+        engine: loaded, not yet started; None: the lifespan loads it.
+
+    Raises:
+        ConfigError: the file of API keys cannot be read or is wrong.
+
+    Raises (from the lifespan):
+        ModelError, DeviceError: as `load_engine`.
+    """
+    metrics = engine.metrics if engine else Metrics()
+    admission = Admission(settings.max_in_flight, metrics)
+    services = Services(
+        settings,
+        metrics,
+        admission,
+        AccessLog(admission),
+        RateLimit(settings.rate_limit, settings.rate_burst),
+        Streams(settings.max_streams, settings.max_streams_per_client, metrics),
+        KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
+        engine,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if services.engine is None:
+            services.engine = await asyncio.to_thread(load_engine, settings, metrics)
+        await services.engine.start()
+        watch = asyncio.create_task(watch_event_loop(metrics), name="event-loop-lag")
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await services.engine.close()
+            services.access_log.write()
+
+    app = FastAPI(
+        title="Posewire",
+        version=__version__,
+        summary="Real-time human pose estimation",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # we have our own
+        redirect_slashes=False,  # a picture that was sent once is not sent again for a slash
+    )
+    app.state.services = services
+    # The last is the outermost: also who is turned away has a request id, and a page is told why.
+    app.state.door = Door(services, images.PATH)
+    app.add_middleware(AtTheDoor, door=app.state.door, inside=images.answer)
+    app.add_middleware(Access, keys=services.keys, origins=settings.origins, metrics=metrics)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED
+        )
+    app.add_middleware(RequestContext, services=services)
+    problems.install(app)
+    images.install(app)
+    app.include_router(videos.router)
+    app.include_router(stream.router)
+    app.include_router(ops.router)
+    if settings.ops_port is None:
+        app.include_router(ops.health)
+    pages.install(app)
+    _add_docs(app)
+    return app
+
+
+def create_ops_app(services: Services) -> FastAPI:
+    """Health and metrics alone, for `POSEWIRE_OPS_PORT`: no keys, for it is not to be reached from outside."""
+    app = FastAPI(title="Posewire: operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = services
+    problems.install(app)
+    app.include_router(ops.health)
+    return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    """/docs with Swagger UI's files served from here: it works without internet."""
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-static")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="Posewire API",
+            swagger_js_url="docs/static/swagger-ui-bundle.js",
+            swagger_css_url="docs/static/swagger-ui.css",
+            swagger_favicon_url="docs/static/favicon-32x32.png",
+        )

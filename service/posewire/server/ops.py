@@ -1,0 +1,81 @@
+"""What operators and their machines ask: alive, ready, which models, how it goes."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from posewire.engine.engine import LoadedModel
+from posewire.errors import NotReady
+from posewire.registry.specs import PoseSpec
+from posewire.schemas.pose import ModelOut, ModelsResponse
+from posewire.server.problems import problem
+from posewire.server.services import services_of
+
+router = APIRouter(tags=["operations"])
+
+# What may be on a port of its own.
+health = APIRouter(tags=["operations"])
+
+
+@health.get("/livez", summary="Is the process sound?")
+async def livez(request: Request) -> Response:
+    """503 when a queue's loop has died: only a restart helps."""
+    engine = services_of(request).engine
+    if engine is not None and not engine.alive:
+        return problem(503, "dead", "A model's queue has died", "restart this instance")
+    return JSONResponse({"status": "ok"})
+
+
+@health.get("/readyz", summary="Would a request be answered?")
+@health.get("/healthz", summary="The same as /readyz")
+async def readyz(request: Request) -> Response:
+    """503 until the models are verified and warm, while one keeps failing, and while the service drains."""
+    services = services_of(request)
+    if services.ready:
+        return JSONResponse({"status": "ready"})
+    failing = services.engine.failing if services.engine else []
+    why = "the service is stopping" if services.draining else "the models are not served"
+    if failing and not services.draining:
+        why = f"runs of the {' and the '.join(failing)} model keep failing; they are tried again until one works"
+    return problem(NotReady.status, NotReady.slug, NotReady.title, why)
+
+
+@router.get("/v1/models", summary="The models that are served, and where they run")
+async def models(request: Request) -> ModelsResponse:
+    """Names, checksums, inputs and the execution provider that is really in use."""
+    engine = services_of(request).engine
+    if engine is None:
+        return ModelsResponse(device="none", device_reason="not loaded yet", workers=0, pair=None, models=[])
+    return ModelsResponse(
+        device=engine.plan.device,
+        device_reason=engine.plan.reason,
+        workers=engine.plan.workers,
+        pair=engine.pair,
+        models=[_model_out(model) for model in engine.models],
+    )
+
+
+@health.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus text format; OpenMetrics where it is accepted."""
+    services = services_of(request)
+    services.metrics.set_ready(services.ready)
+    body, media_type = services.metrics.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": media_type})
+
+
+def _model_out(model: LoadedModel) -> ModelOut:
+    spec = model.spec
+    keypoints = spec.keypoints if isinstance(spec, PoseSpec) else None
+    return ModelOut(
+        name=spec.name,
+        task=spec.task,
+        title=spec.title,
+        provider=model.provider,
+        file=model.weights.file,
+        sha256=model.weights.sha256,
+        licence=spec.licence,
+        input_height=spec.input.height,
+        input_width=spec.input.width,
+        keypoints=list(keypoints.names) if keypoints else None,
+        skeleton=list(keypoints.skeleton) if keypoints else None,
+    )

@@ -1,0 +1,184 @@
+"""WS /v1/stream: frames in, people out, never further behind than it must be.
+
+    client                                       service
+      {"type": "start", …}            ->
+                                      <-         {"type": "started", …}
+      a frame, binary                 ->
+      a frame, binary                 ->
+                                      <-         {"type": "result", "seq": 1, "dropped": 1, …}
+      {"type": "ack", "seq": 1}       ->
+
+One frame of a stream is worked on at a time; of those that come meanwhile the newest is kept. docs/streaming.md is the
+protocol for those who write a client.
+"""
+
+import asyncio
+import logging
+import time
+from functools import partial
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from posewire.engine.engine import Engine
+from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
+from posewire.schemas.pose import ModelNames
+from posewire.schemas.stream import StartedMessage, StartMessage, StreamLimits, parse_ack, parse_start
+from posewire.server.clients import client_of
+from posewire.server.latest_frame import Inbox
+from posewire.server.problems import problem_of
+from posewire.server.services import Services, services_of
+from posewire.server.stream_worker import StreamWorker
+from posewire.telemetry.logs import request_id_var
+
+# No camera, and no acknowledgement of its results, comes near.
+_MOST_MESSAGES_A_SECOND = 1000
+
+# A close frame has room for 123 bytes of UTF-8.
+_REASON_BYTES = 123
+
+# For a close frame behind what the client has not read yet; then the connection is cut.
+_CLOSE_S = 1.0
+
+log = logging.getLogger(__name__)
+
+router = APIRouter()
+
+
+@router.websocket("/v1/stream")
+async def stream(websocket: WebSocket) -> None:
+    """One stream, from its handshake to its close code."""
+    services = services_of(websocket)
+    settings = services.settings
+    inbox = Inbox(settings.stream_credits, settings.stream_idle_s)
+    try:
+        with services.streams.enter(inbox, client_of(websocket)):
+            await websocket.accept()
+            await _serve(websocket, services, inbox)
+    except WebSocketDisconnect as gone:
+        code, reason = gone.code, gone.reason or "the client has gone"
+    except ServiceError as error:
+        code, reason = error.close_code, error.detail
+        services.metrics.count_rejection(error)
+        await _refuse(websocket, error)
+    except Exception:
+        code, reason = ServiceError.close_code, "the service failed on this stream; its log has the cause under the request id"
+        log.exception("unhandled error")
+        services.metrics.count_rejection(ServiceError)
+        await _close(websocket, code, reason)
+    log.info("stream ended", extra={"code": code, "reason": reason, "received": inbox.received, "answered": inbox.answers})
+
+
+async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None:
+    """Until the client leaves (WebSocketDisconnect) or something ends the stream (ServiceError)."""
+    engine = services.engine
+    if services.draining:
+        raise Draining("the service is stopping; connect to another instance")
+    if engine is None or not engine.ready:
+        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+    start = await _receive_start(websocket, services.settings.stream_start_s)
+    await websocket.send_text(_started(engine, start).model_dump_json())
+    worker = StreamWorker(engine, inbox, start, websocket.headers)
+    tasks = [
+        asyncio.create_task(_read(websocket, inbox, engine), name="stream-read"),
+        asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if inbox.waiting:
+            engine.metrics.count_dropped_frame("closed")
+
+
+async def _receive_start(websocket: WebSocket, within_s: float) -> StartMessage:
+    try:
+        async with asyncio.timeout(within_s):
+            message = await _receive(websocket)
+    except TimeoutError:
+        raise TimedOut(f'no {{"type": "start"}} came within {within_s:g} seconds') from None
+    if isinstance(message, bytes):
+        raise BadMessage('the first message is {"type": "start", …} as text; frames come after it')
+    return parse_start(message)
+
+
+async def _read(websocket: WebSocket, inbox: Inbox, engine: Engine) -> None:
+    """Take in frames and acknowledgements as fast as they come: what is not read here ages unseen in the network."""
+    idle_s = engine.settings.stream_idle_s
+    window_start, messages = time.monotonic(), 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await _receive(websocket)
+        except TimeoutError:
+            raise TimedOut(f"neither a frame nor an acknowledgement came within {idle_s:g} seconds") from None
+        now = time.monotonic()
+        if now - window_start >= 1:
+            window_start, messages = now, 0
+        messages += 1
+        if messages > _MOST_MESSAGES_A_SECOND:
+            raise TooFast(f"more than {_MOST_MESSAGES_A_SECOND} messages came within a second")
+        if isinstance(message, str):
+            inbox.acknowledge(parse_ack(message).seq)
+        else:
+            engine.metrics.count_received_frame()
+            if inbox.put(message, now):
+                engine.metrics.count_dropped_frame("newer")
+        await asyncio.sleep(0)  # messages that came together are all there at once: others get their turn in between
+
+
+async def _receive(websocket: WebSocket) -> bytes | str:
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
+    data: bytes | None = message.get("bytes")
+    return data if data is not None else str(message["text"])
+
+
+async def _send(websocket: WebSocket, text: str) -> None:
+    try:
+        await websocket.send_text(text)
+    except RuntimeError:  # the server has closed it, over a ping or a message too large; the reader is about to hear of it
+        raise WebSocketDisconnect(1006) from None
+
+
+def _started(engine: Engine, start: StartMessage) -> StartedMessage:
+    settings, keypoints = engine.settings, engine.pose.spec.keypoints
+    return StartedMessage(
+        request_id=request_id_var.get() or "",
+        model=ModelNames(detector=engine.detector.spec.name, pose=engine.pose.spec.name),
+        keypoints=list(keypoints.names),
+        skeleton=list(keypoints.skeleton),
+        limits=StreamLimits(
+            max_bytes=settings.stream_max_bytes,
+            max_pixels=settings.stream_max_pixels,
+            max_people=settings.pose_options(max_people=start.max_people).max_people,
+            credits=settings.stream_credits,
+            deadline_ms=settings.stream_deadline_ms,
+            idle_s=settings.stream_idle_s,
+        ),
+    )
+
+
+async def _refuse(websocket: WebSocket, error: ServiceError) -> None:
+    """End a stream; one that has not begun over HTTP, unless a browser opens it, which would be told neither status nor reason."""
+    begins = websocket.application_state is WebSocketState.CONNECTING
+    if begins and "origin" not in websocket.headers and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(problem_of(error))
+        return
+    if begins:
+        await websocket.accept()
+    await _close(websocket, error.close_code, error.detail)
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    shown = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await websocket.close(code, shown)
+    except (TimeoutError, RuntimeError, WebSocketDisconnect):
+        pass  # the client has gone, or does not read: the server cuts the connection

@@ -1,0 +1,129 @@
+"""The frames of one stream, answered one by one."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from opentelemetry.trace import Span
+
+from posewire.engine.engine import Engine
+from posewire.engine.video_session import PoseSession
+from posewire.errors import BadPicture, DeadlineExceeded, ServiceError, TimedOut, TooLarge
+from posewire.imaging.decode import decode
+from posewire.schemas.stream import ErrorMessage, ResultMessage, StartMessage, StreamProblem
+from posewire.server.latest_frame import Arrival, Inbox
+from posewire.telemetry import tracing
+from posewire.telemetry.metrics import FrameLoss
+from posewire.types import PoseResult, Priority
+
+# A camera has no such run of bad luck: what is sent is no picture.
+_MOST_BAD_FRAMES = 10
+
+
+class StreamWorker:
+    """Takes frames out of an inbox, one at a time, and sends an answer for each: a result, or an error.
+
+    Args:
+        engine: started.
+        inbox: of this stream.
+        start: what the client asked for.
+        headers: of the handshake.
+    """
+
+    def __init__(self, engine: Engine, inbox: Inbox, start: StartMessage, headers: Mapping[str, str]) -> None:
+        settings = engine.settings
+        self._engine = engine
+        self._inbox = inbox
+        self._start = start
+        self._headers = headers
+        self._deadline_s = settings.stream_deadline_ms / 1000
+        options = settings.pose_options(start.min_detection_score, start.max_people)
+        self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
+        self._bad_frames = 0  # one after the other
+
+    async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """Until the inbox ends, or the stream must.
+
+        Args:
+            send: a message to the client; waits while the network takes no more.
+
+        Raises:
+            TimedOut: the client does not read, or does not acknowledge.
+            TooLarge: a frame has too many pixels.
+            BadPicture: too many frames in a row cannot be decoded.
+            ServiceError: the inbox's end.
+        """
+        patience_s = self._engine.settings.stream_idle_s
+        with self._engine.metrics.tracks() as tell_tracks:
+            while True:
+                frame = await self._inbox.take()
+                with tracing.frame_span(frame.seq, frame.at, self._headers) as span:
+                    answer = await self._answer(frame, span)
+                tell_tracks(self._session.tracks)
+                try:
+                    async with asyncio.timeout(patience_s):
+                        await send(answer)
+                except TimeoutError:
+                    raise TimedOut(f"nothing was read for {patience_s:g} seconds") from None
+
+    async def _answer(self, frame: Arrival, span: Span) -> str:
+        """The message for one frame; what ends the stream is raised."""
+        metrics = self._engine.metrics
+        try:
+            result = await self._estimate(frame)
+        except ServiceError as error:
+            metrics.count_dropped_frame(_cause(error))
+            tracing.fail_span(span, error.slug, error.status)
+            self._tolerate(error)
+            dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+            problem = StreamProblem.from_error(error)
+            return ErrorMessage(seq=frame.seq, dropped=dropped, age_ms=_ms(age_s), problem=problem).model_dump_json()
+        self._bad_frames = 0
+        dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+        metrics.observe_answered_frame(age_s, detected=result.timings.detect > 0, trace_id=tracing.sampled_trace_id(span))
+        names = self._engine.pose.spec.keypoints.names
+        with metrics.time_stage("encode"), tracing.stage("encode"):
+            return ResultMessage.from_result(
+                result, names, self._start.min_keypoint_score, seq=frame.seq, dropped=dropped, age_ms=_ms(age_s)
+            ).model_dump_json()
+
+    async def _estimate(self, frame: Arrival) -> PoseResult:
+        engine, settings = self._engine, self._engine.settings
+        deadline = asyncio.get_running_loop().time() + self._deadline_s - _age(frame)
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout_at(deadline):
+                with engine.metrics.time_stage("decode"), tracing.stage("decode"):
+                    picture = await engine.offload(
+                        decode, frame.data, max_bytes=settings.stream_max_bytes, max_pixels=settings.stream_max_pixels
+                    )
+        except TimeoutError:
+            raise DeadlineExceeded("the frame was too old before it was decoded") from None
+        decoded = time.perf_counter() - started
+        result = await self._session.step(picture, frame.at, deadline=deadline)
+        if _age(frame) > self._deadline_s:  # it waited for its turn on the event loop
+            raise DeadlineExceeded("the frame was too old before its result could be sent")
+        return replace(result, timings=replace(result.timings, decode=decoded, total=time.perf_counter() - started))
+
+    def _tolerate(self, error: ServiceError) -> None:
+        """Raise what must end the stream: too large a frame, or too many in a row that are no pictures."""
+        if isinstance(error, TooLarge):
+            raise error
+        self._bad_frames = self._bad_frames + 1 if isinstance(error, BadPicture) else 0
+        if self._bad_frames == _MOST_BAD_FRAMES:
+            raise BadPicture(f"{_MOST_BAD_FRAMES} frames in a row cannot be decoded; the last: {error.detail}")
+
+
+def _age(frame: Arrival) -> float:
+    return time.monotonic() - frame.at  # uvloop's own time stands still within a turn of its loop
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
+
+
+def _cause(error: ServiceError) -> FrameLoss:
+    if isinstance(error, BadPicture | TooLarge):
+        return "bad"
+    return "late" if isinstance(error, DeadlineExceeded) else "failed"

@@ -1,0 +1,1 @@
+"""Tools beside the service: the compiler, quantization, evaluation and benchmarks. Nothing that serves imports them."""

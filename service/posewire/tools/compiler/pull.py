@@ -1,0 +1,122 @@
+"""Pulling a model: its files are fetched, proved, compiled where they are a checkpoint or an IR, and kept beside the models that ship."""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from posewire.errors import ModelError, PosewireError
+from posewire.files import make_folder
+from posewire.registry.download import Part, Report, fetch
+from posewire.registry.installed import keep
+from posewire.registry.manifest import Manifest
+from posewire.registry.networks.litehrnet.spec import get_variant
+from posewire.registry.sources import Source, shown, source_of
+from posewire.registry.specs import Download, ModelSpec, PoseModel
+from posewire.registry.store import pulled_models
+from posewire.registry.unpack import unpack
+from posewire.tools.compiler.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler
+from posewire.tools.compiler.litehrnet.options import GraphOptions
+
+
+def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
+    """Have a model in a folder, by name; what is there already and whole is not fetched again.
+
+    The folder's manifest is written last, so that a model is there whole or not at all. After a cut connection or Ctrl-C
+    `NAME.part`, and `NAME.weights.part` of an IR, stay, and the next pull goes on from them.
+
+    Args:
+        name: of a download of the manifest.
+        manifest: what can be pulled.
+        root: the folder; it is made where it is missing.
+        mirror: as `source_of` takes it.
+        report: called with the bytes that are there and, where known, of how many.
+
+    Raises:
+        PosewireError: it cannot be pulled; one line that says why, and what to do.
+    """
+    download = manifest.download(name)
+    source = source_of(download, mirror)
+    if download.variant is not None:
+        require_compiler()
+    make_folder(root)
+    with _alone_in(root):
+        there = _whole(name, root)
+        if there is not None:
+            return there
+        parts = [Part(root / f"{name}{ending}") for ending in (".part", ".weights.part")][: len(download.files)]
+        _fetch_all(download, mirror, parts, report)
+        try:
+            spec = keep(root, download, source, *_weights(download, source, *(part.path for part in parts)))
+        except PosewireError:
+            _discard(parts)  # to go on with them would not help: they are the right files, or such as nobody can tell from them
+            raise
+        _discard(parts)
+        return spec
+
+
+def _fetch_all(download: Download, mirror: str | None, parts: list[Part], report: Report) -> None:
+    for remote, part in zip(download.files, parts, strict=True):
+        try:
+            fetch(remote, source_of(remote, mirror), part, report)
+        except PosewireError:
+            if not part.size():
+                _discard(parts)
+            raise
+
+
+def _discard(parts: list[Part]) -> None:
+    for part in parts:
+        part.discard()
+
+
+def _whole(name: str, root: Path) -> ModelSpec | None:
+    for spec in pulled_models(root):
+        if spec.name == name:
+            return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in spec.files) else None
+    return None
+
+
+def _is_whole(file: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _weights(download: Download, source: Source, file: Path, ir_weights: Path | None = None) -> tuple[bytes, bytes | None]:
+    """The ONNX file to serve, and the weights for Posewire's kernels where it has them."""
+    if download.member is not None:
+        return unpack(file.read_bytes(), download.member, shown(source)), None
+    model = download.model
+    if download.variant is None:
+        return file.read_bytes(), None
+    if not isinstance(model, PoseModel):
+        return compile_published_detector(file, download.variant), None
+    variant = get_variant(download.variant, len(model.keypoints.names))
+    raw = model.input.format != "float32-nchw"
+    options = GraphOptions(
+        model.input.format,
+        mean=model.input.mean if raw else None,
+        std=model.input.std if raw else None,
+        output=model.output.layout,
+        sigma=model.output.sigma if model.output.layout == "keypoints" else None,
+    )
+    state = read_state(file, variant, ir_weights)
+    return compile_state(state, variant, model.input.height, model.input.width, options), kernel_state(state, variant)
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Two at a time would write into one file, and forget each other's manifest entry."""
+    path = root / ".lock"
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(f"{root}: another pull is at work there; wait for it") from None
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+        yield

@@ -1,0 +1,1 @@
+"""COCO metrics, errors by keypoint, and what scores mean."""

@@ -1,0 +1,1 @@
+"""Full-precision models to INT8."""

@@ -1,1 +1,0 @@
-"""Pure picture and geometry functions: numpy and OpenCV in, numpy out, no state."""
