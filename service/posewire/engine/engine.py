@@ -19,7 +19,7 @@ from posewire.config import Device, Settings
 from posewire.engine.executors import InProcesses, InThreads, Place
 from posewire.engine.idle import Solitude
 from posewire.engine.ipc import AVAILABLE
-from posewire.engine.loading import load_stages, plan_device
+from posewire.engine.loading import load_pipeline, plan_device
 from posewire.engine.memory_budget import PixelBudget
 from posewire.engine.model_queue import Station
 from posewire.engine.pipeline import Pipeline
@@ -30,7 +30,7 @@ from posewire.imaging.decode import count_pixels, decode
 from posewire.imaging.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.pipeline.pose_pipeline import Looked, Opened, Picture, Stages
+from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Preprocessed
 from posewire.registry.choice import choose
 from posewire.registry.specs import ModelSpec, WeightsFile
 from posewire.registry.store import open_store
@@ -96,7 +96,7 @@ class Engine:
         self._share = OwnShare()
         # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        stages = Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+        stages = PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
         self._place: Place = place or InThreads(stages, plan.workers, self._threads, settings.max_batch)
         most_open = self._place.most_open
         bounded = most_open is not None and most_open * settings.max_pixels <= settings.max_pixels_in_flight
@@ -105,7 +105,9 @@ class Engine:
         # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
         pictures = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
         station = partial(Station, pool=self._place.pool, window=window, metrics=metrics)
-        detections: Station[Opened | Picture, Looked] = station("detector", self._place.look, self._blank_picture, max_queue=pictures)
+        detections: Station[Preprocessed | ImageJob, PartialResult] = station(
+            "detector", self._place.look, self._blank_picture, max_queue=pictures
+        )
         crops = pictures * settings.max_people
         keypoints: Station[UInt8Array, Keypoints] = station("pose", self._place.place, self._blank_crop, max_queue=crops)
         self.stations = (detections, keypoints)
@@ -143,10 +145,10 @@ class Engine:
         await self._place.pool.close()
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _blank_picture(self) -> Opened | Picture:
+    async def _blank_picture(self) -> Preprocessed | ImageJob:
         side = self.detector.spec.input
         frame = Frame(np.zeros((side.height, side.width, 3), np.uint8))
-        return await self._place.open(Picture(frame, self.settings.pose_options(), keypoints=False))
+        return await self._place.open(ImageJob(frame, self.settings.pose_options(), keypoints=False))
 
     async def _blank_crop(self) -> UInt8Array:
         return np.zeros((self.pose.spec.input.height, self.pose.spec.input.width, 3), np.uint8)
@@ -170,7 +172,7 @@ class Engine:
         """
         started = time.perf_counter()
         with self._counted() as alone:
-            picture = Picture(data, options, deadline=deadline, alone=alone)
+            picture = ImageJob(data, options, deadline=deadline, alone=alone)
             if self._pixels is None:
                 return await self._pipeline.run(picture, priority)
             async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
@@ -193,7 +195,7 @@ class Engine:
         """
         with self._counted() as alone:
             async with _until(deadline):
-                return await self._pipeline.run(Picture(frame, options, deadline=deadline, alone=alone), priority)
+                return await self._pipeline.run(ImageJob(frame, options, deadline=deadline, alone=alone), priority)
 
     async def detect(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -206,7 +208,7 @@ class Engine:
         started = time.perf_counter()
         with self._solitude.enter() as alone:
             async with _until(deadline):
-                picture = Picture(frame, options, keypoints=False, deadline=deadline, alone=alone and self._place.alone_pays)
+                picture = ImageJob(frame, options, keypoints=False, deadline=deadline, alone=alone and self._place.alone_pays)
                 looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
         assert looked.found is not None
@@ -288,7 +290,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
     if processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0:
         plan = replace(plan, workers=settings.workers or plan.workers)
         place = InProcesses(settings, plan, runtime, metrics.count_worker_death)
-    stages = load_stages(settings, plan, runtime)
+    stages = load_pipeline(settings, plan, runtime)
     engine = Engine(stages.detector, stages.pose, plan, settings, metrics, place, choice.pair)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))

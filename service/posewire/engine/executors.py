@@ -16,7 +16,7 @@ from posewire.engine.observer import Unobserved
 from posewire.engine.pool import ComputePool, ThreadPool, run_on
 from posewire.engine.process_pool import ProcessPool
 from posewire.engine.profiler import alone_pays, warm
-from posewire.pipeline.pose_pipeline import Looked, Opened, Picture, Stages
+from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Preprocessed
 from posewire.telemetry.metrics import Task
 from posewire.types import Keypoints, UInt8Array
 
@@ -32,7 +32,7 @@ class Place(Protocol):
         """Whose workers they are."""
 
     @property
-    def look(self) -> Callable[[Sequence[Any]], Sequence[Looked | Exception]]:
+    def look(self) -> Callable[[Sequence[Any]], Sequence[PartialResult | Exception]]:
         """What runs there for a batch of what `open` gives."""
 
     @property
@@ -55,11 +55,11 @@ class Place(Protocol):
     def most_open(self) -> int | None:
         """Pictures that are decoded at a time; None: as many as are let in."""
 
-    async def open(self, picture: Picture) -> Opened | Picture:
+    async def open(self, picture: ImageJob) -> Preprocessed | ImageJob:
         """What is handed in to `look`; or an opened picture whose caller gave boxes, which nobody needs to look at.
 
         Raises:
-            ServiceError: as `Stages.open`.
+            ServiceError: as `PosePipeline.preprocess`.
         """
 
     async def start(self) -> Mapping[Task, CostTable]:
@@ -80,18 +80,18 @@ class InThreads:
     apart = False
     most_open = None
 
-    def __init__(self, stages: Stages, workers: int, threads: Executor, max_batch: int) -> None:
+    def __init__(self, stages: PosePipeline, workers: int, threads: Executor, max_batch: int) -> None:
         self.pool = ThreadPool(workers)
-        self.look: Callable[[Sequence[Any]], Sequence[Looked | Exception]] = stages.look
-        self.place: Callable[[Sequence[UInt8Array]], Sequence[Keypoints | Exception]] = stages.place
+        self.look: Callable[[Sequence[Any]], Sequence[PartialResult | Exception]] = stages.detect
+        self.place: Callable[[Sequence[UInt8Array]], Sequence[Keypoints | Exception]] = stages.estimate_keypoints
         self._stages = stages
         self._threads = threads
         self._max_batch = max_batch
         self.alone_pays = False
 
-    async def open(self, picture: Picture) -> Opened:
-        """As `Stages.open`."""
-        return await run_on(self._threads, self._stages.open, picture)
+    async def open(self, picture: ImageJob) -> Preprocessed:
+        """As `PosePipeline.preprocess`."""
+        return await run_on(self._threads, self._stages.preprocess, picture)
 
     async def start(self) -> Mapping[Task, CostTable]:
         """Warm and measure the models."""
@@ -126,7 +126,7 @@ class InProcesses:
         """Whether one of the processes is there."""
         return self._processes.ready
 
-    async def open(self, picture: Picture) -> Picture:
+    async def open(self, picture: ImageJob) -> ImageJob:
         """The picture itself: it is opened where it is looked at."""
         return picture
 

@@ -13,7 +13,7 @@ from posewire.backends.preprocess import ModelFeed, require_fit
 from posewire.config import Settings
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.pipeline.pose_pipeline import Stages
+from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.registry.choice import choose
 from posewire.registry.specs import ModelSpec
 from posewire.registry.store import open_store
@@ -43,7 +43,7 @@ def plan_device(settings: Settings, runtime: Runtime | None = None) -> DevicePla
     return plan
 
 
-def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = None) -> Stages:
+def load_pipeline(settings: Settings, plan: DevicePlan, runtime: Runtime | None = None) -> PosePipeline:
     """Verify the models and open them on the device that was chosen.
 
     Args:
@@ -62,7 +62,7 @@ def load_stages(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
     session = pose_kernels(choice.pose, store, plan, settings) or _opened(pose_model, choice.pose, plan, runtime)
     pose = PoseEstimator(choice.pose, session, decoding=settings.decoding, flip_test=settings.flip_test)
     detector = Detector(choice.detector, _opened(store.verified_bytes(choice.detector), choice.detector, plan, runtime))
-    return Stages(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+    return PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
 
 
 def _opened(model: bytes, spec: ModelSpec, plan: DevicePlan, runtime: Runtime) -> OnnxSession:

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from posewire.engine.executors import Place
 from posewire.engine.model_queue import Station
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.pipeline.pose_pipeline import Looked, Opened, Picture, PlacingFailed, Span
+from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PoseEstimationFailed, Preprocessed, Span
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Stage
 from posewire.types import Keypoints, PoseResult, Priority, Timings, UInt8Array
@@ -29,7 +29,7 @@ class Pipeline:
         self,
         pose: PoseEstimator,
         place: Place,
-        detections: Station[Opened | Picture, Looked],
+        detections: Station[Preprocessed | ImageJob, PartialResult],
         keypoints: Station[UInt8Array, Keypoints],
         metrics: Metrics,
     ) -> None:
@@ -39,7 +39,7 @@ class Pipeline:
         self._keypoints = keypoints
         self._metrics = metrics
 
-    async def run(self, picture: Picture, priority: Priority) -> PoseResult:
+    async def run(self, picture: ImageJob, priority: Priority) -> PoseResult:
         """Everyone in a picture.
 
         People that the detector finds come best first. With the caller's boxes there is one person a box, in the
@@ -50,18 +50,18 @@ class Pipeline:
             priority: whose work goes first in the queues.
 
         Raises:
-            BadPicture, TooLarge, BadParameter: as `Stages.open`.
+            BadPicture, TooLarge, BadParameter: as `PosePipeline.preprocess`.
             DeadlineExceeded: at the deadline at once.
             Overloaded, Draining, InferenceFailed: as the batcher.
         """
         started = time.monotonic()
         looked, waited = await self.look(picture, priority)
-        spans, people = dict(looked.spans), list(looked.placed)
-        if looked.rest:
+        spans, people = dict(looked.spans), list(looked.poses)
+        if looked.remaining:
             begun = time.monotonic()
-            pixels = [crop.pixels for _, _, crop in looked.rest]
+            pixels = [crop.pixels for _, _, crop in looked.remaining]
             served = await self._keypoints.queue.submit(pixels, deadline=picture.deadline, priority=priority)
-            people += [self._pose.finish(*person, item.output) for person, item in zip(looked.rest, served, strict=True)]
+            people += [self._pose.finish(*person, item.output) for person, item in zip(looked.remaining, served, strict=True)]
             wait = min(item.waited for item in served)
             waited += wait
             # Where some people were placed before: from the first to the last.
@@ -75,26 +75,26 @@ class Pipeline:
         timings = Timings(decode, waited, looked.prepared_s + detect, crop, pose, time.monotonic() - started)
         return PoseResult(looked.width, looked.height, tuple(people), timings)
 
-    async def look(self, picture: Picture, priority: Priority) -> tuple[Looked, float]:
+    async def look(self, picture: ImageJob, priority: Priority) -> tuple[PartialResult, float]:
         """The boxes of a picture, and the keypoints that cost no further hand-over; and the seconds that it waited for them.
 
         Raises:
             ServiceError: as `run`.
         """
         opened = await self._place.open(picture)
-        if isinstance(opened, Opened):
-            self._tell_all(opened.looked.spans)
+        if isinstance(opened, Preprocessed):
+            self._tell_all(opened.partial.spans)
             if opened.letterboxed is None:
-                return opened.looked, 0.0
+                return opened.partial, 0.0
         try:
             [served] = await self._detections.queue.submit([opened], deadline=picture.deadline, priority=priority)
-        except PlacingFailed:
+        except PoseEstimationFailed:
             self._keypoints.note_failure()
             raise
         looked = served.output
-        self._tell_all(looked.spans, looked.prepared_s, opened.looked.spans if isinstance(opened, Opened) else {})
-        if looked.placed:
-            self._keypoints.note_run(len(looked.placed))
+        self._tell_all(looked.spans, looked.prepared_s, opened.partial.spans if isinstance(opened, Preprocessed) else {})
+        if looked.poses:
+            self._keypoints.note_run(len(looked.poses))
         return looked, served.waited
 
     def _tell_all(self, spans: Mapping[Stage, Span], prepared_s: float = 0.0, told: Container[Stage] = ()) -> None:

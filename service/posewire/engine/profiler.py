@@ -13,7 +13,7 @@ from posewire.engine.cost_model import WORTH, CostTable, buckets
 from posewire.engine.pool import ComputePool
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.pipeline.pose_pipeline import Stages
+from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.telemetry.metrics import Task
 from posewire.types import UInt8Array
 
@@ -44,7 +44,7 @@ class Sizes(Protocol):
         """Blank items that a run of so many items takes with it."""
 
 
-async def warm(stages: Stages, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
+async def warm(stages: PosePipeline, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
     """Run both models in every batch size that will be used, so that no caller pays for a first run; what each costs."""
     costs: dict[Task, CostTable] = {}
     for model in (stages.detector, stages.pose):

@@ -1,4 +1,4 @@
-"""What is computed for pictures, without a word of queues, threads or processes: open, look, place."""
+"""The whole computation for images: preprocess, detect, estimate keypoints. No queues, threads or processes."""
 
 import logging
 import time
@@ -19,12 +19,12 @@ from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose,
 log = logging.getLogger(__name__)
 
 
-class PlacingFailed(InferenceFailed):
-    """A run of the pose model raised, in the middle of what else was done for a picture."""
+class PoseEstimationFailed(InferenceFailed):
+    """A run of the pose model raised, in the middle of what else was done for an image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class ImageJob:
     """One picture of a caller, and what is wanted of it."""
 
     source: bytes | Frame  # encoded, or upright
@@ -51,40 +51,42 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class Preprocessed:
     """A picture that is ready for the detector, or cut by the caller's boxes."""
 
-    picture: Picture
+    job: ImageJob
     frame: Frame
     letterboxed: Letterboxed | None  # None: the caller gave boxes
-    looked: "Looked"  # so far
+    partial: "PartialResult"  # so far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
-    """What is known of a picture: the people, and the crops of those whose keypoints are not placed yet."""
+class PartialResult:
+    """What is known of a picture: the people, and the crops of those whose keypoints are not estimated yet."""
 
     width: int  # pixels
     height: int  # pixels
     found: Detections | None = None  # where they are all that is wanted
-    placed: tuple[Pose, ...] = ()  # the first people
-    rest: tuple[tuple[FloatArray, float, Crop], ...] = ()  # box (4,) float32 x y w h in picture pixels, its score, and crop of all others
+    poses: tuple[Pose, ...] = ()  # the first people
+    remaining: tuple[
+        tuple[FloatArray, float, Crop], ...
+    ] = ()  # box (4,) float32 x y w h in picture pixels, its score, and crop of all others
     prepared_s: float = 0.0  # what it took to scale the picture for the detector
     spans: Mapping[Stage, Span] = field(default_factory=dict)  # what was done
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """For pickle, as `PoseOptions`."""
-        return type(self), (self.width, self.height, self.found, self.placed, self.rest, self.prepared_s, self.spans)
+        return type(self), (self.width, self.height, self.found, self.poses, self.remaining, self.prepared_s, self.spans)
 
 
-class Stages:
+class PosePipeline:
     """The two models and all that is around them; safe on any thread.
 
     Args:
         detector: finds people.
         pose: places their keypoints.
-        max_bytes: of an encoded picture.
-        max_pixels: of an encoded picture.
+        max_bytes: of an encoded image.
+        max_pixels: of an encoded image.
     """
 
     def __init__(self, detector: Detector, pose: PoseEstimator, *, max_bytes: int, max_pixels: int) -> None:
@@ -93,7 +95,7 @@ class Stages:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
 
-    def open(self, picture: Picture) -> Opened:
+    def preprocess(self, job: ImageJob) -> Preprocessed:
         """Decode a picture and make it ready for the first model that sees it.
 
         Raises:
@@ -101,88 +103,90 @@ class Stages:
             BadParameter: a box of the caller lies outside the picture or has no area, or there are too many.
         """
         started = time.monotonic()
-        source = picture.source
+        source = job.source
         frame = source if isinstance(source, Frame) else decode(source, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
         decoded = time.monotonic()
         spans: dict[Stage, Span] = {} if isinstance(source, Frame) else {"decode": Span(started, decoded)}
-        looked = Looked(frame.width, frame.height, spans=spans)
-        boxes = picture.options.boxes_xywh
+        partial = PartialResult(frame.width, frame.height, spans=spans)
+        boxes = job.options.boxes_xywh
         if boxes is not None:
-            _check_boxes(boxes, picture.options.max_people, frame)
-            return Opened(picture, frame, None, self._cut(looked, frame, boxes, np.ones(len(boxes), np.float32)))
+            _check_boxes(boxes, job.options.max_people, frame)
+            return Preprocessed(job, frame, None, self._cut(partial, frame, boxes, np.ones(len(boxes), np.float32)))
         letterboxed = self.detector.prepare(frame)
-        return Opened(picture, frame, letterboxed, replace(looked, prepared_s=time.monotonic() - decoded))
+        return Preprocessed(job, frame, letterboxed, replace(partial, prepared_s=time.monotonic() - decoded))
 
-    def look(self, opened: Sequence[Opened]) -> list[Looked | Exception]:
+    def detect(self, preprocessed: Sequence[Preprocessed]) -> list[PartialResult | Exception]:
         """Find and cut the people of pictures that the detector is to see; what goes wrong with one picture is its own alone."""
         started = time.monotonic()
-        alone = len(opened) == 1 and opened[0].picture.alone
-        raws = self.detector.infer([one.letterboxed.pixels for one in opened if one.letterboxed is not None], alone=alone)
-        return [self._find(one, raw, started) for one, raw in zip(opened, raws, strict=True)]
+        alone = len(preprocessed) == 1 and preprocessed[0].job.alone
+        raws = self.detector.infer([one.letterboxed.pixels for one in preprocessed if one.letterboxed is not None], alone=alone)
+        return [self._find(one, raw, started) for one, raw in zip(preprocessed, raws, strict=True)]
 
-    def place(self, crops: Sequence[UInt8Array]) -> list[Keypoints]:
+    def estimate_keypoints(self, crops: Sequence[UInt8Array]) -> list[Keypoints]:
         """Keypoints of crops (h, w, 3) uint8 RGB, in crop pixels."""
         return self.pose.infer(crops)
 
-    def see(self, pictures: Sequence[Picture], place_at_once: int) -> list[Looked | Exception]:
+    def run(self, jobs: Sequence[ImageJob], max_crops: int) -> list[PartialResult | Exception]:
         """All stages of some pictures, one after the other on this thread: no hand-over costs anything.
 
         Args:
-            pictures: of any callers.
-            place_at_once: people of each whose keypoints are placed; the others' crops are returned.
+            jobs: of any callers.
+            max_crops: people of each whose keypoints are estimated; the others' crops are returned.
         """
-        opened = [self._opened(picture) for picture in pictures]
-        unseen = [one for one in opened if isinstance(one, Opened) and one.letterboxed is not None]
-        seen = iter(self.look(unseen) if unseen else [])
-        looked = [one if isinstance(one, Exception) else one.looked if one.letterboxed is None else next(seen) for one in opened]
-        return [one if isinstance(one, Exception) else self._place_first(one, place_at_once) for one in looked]
+        preprocessed = [self._preprocessed(job) for job in jobs]
+        unseen = [one for one in preprocessed if isinstance(one, Preprocessed) and one.letterboxed is not None]
+        seen = iter(self.detect(unseen) if unseen else [])
+        partial = [one if isinstance(one, Exception) else one.partial if one.letterboxed is None else next(seen) for one in preprocessed]
+        return [one if isinstance(one, Exception) else self._estimate_first(one, max_crops) for one in partial]
 
-    def _opened(self, picture: Picture) -> Opened | Exception:
-        if picture.deadline is not None and picture.deadline <= time.monotonic():
+    def _preprocessed(self, job: ImageJob) -> Preprocessed | Exception:
+        if job.deadline is not None and job.deadline <= time.monotonic():
             return DeadlineExceeded("the deadline passed before the picture was done")
         try:
-            return self.open(picture)
+            return self.preprocess(job)
         except ServiceError as error:
             return error
         except Exception:
-            return _own("a picture could not be opened")
+            return _failed("a picture could not be preprocessed")
 
-    def _find(self, opened: Opened, raw: FloatArray, started: float) -> Looked | Exception:
-        assert opened.letterboxed is not None
-        options = opened.picture.options
+    def _find(self, preprocessed: Preprocessed, raw: FloatArray, started: float) -> PartialResult | Exception:
+        assert preprocessed.letterboxed is not None
+        options = preprocessed.job.options
         try:
-            found = self.detector.finish(raw, opened.letterboxed.scale, opened.frame, options.min_detection_score, options.max_people)
-            spans: dict[Stage, Span] = {**opened.looked.spans, "detect": Span(started, time.monotonic())}
-            looked = replace(opened.looked, spans=spans)
-            if not opened.picture.keypoints:
-                return replace(looked, found=found)
-            return self._cut(looked, opened.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
+            found = self.detector.finish(
+                raw, preprocessed.letterboxed.scale, preprocessed.frame, options.min_detection_score, options.max_people
+            )
+            spans: dict[Stage, Span] = {**preprocessed.partial.spans, "detect": Span(started, time.monotonic())}
+            partial = replace(preprocessed.partial, spans=spans)
+            if not preprocessed.job.keypoints:
+                return replace(partial, found=found)
+            return self._cut(partial, preprocessed.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
         except Exception:
-            return _own("what follows the detector failed")
+            return _failed("what follows the detector failed")
 
-    def _cut(self, looked: Looked, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> Looked:
+    def _cut(self, partial: PartialResult, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> PartialResult:
         if not len(boxes_xywh):
-            return looked
+            return partial
         started = time.monotonic()
         crops = self.pose.prepare(frame, boxes_xywh)
-        spans: dict[Stage, Span] = {**looked.spans, "crop": Span(started, time.monotonic())}
-        return replace(looked, rest=tuple(zip(boxes_xywh, scores.tolist(), crops, strict=True)), spans=spans)
+        spans: dict[Stage, Span] = {**partial.spans, "crop": Span(started, time.monotonic())}
+        return replace(partial, remaining=tuple(zip(boxes_xywh, scores.tolist(), crops, strict=True)), spans=spans)
 
-    def _place_first(self, looked: Looked, most: int) -> Looked | Exception:
-        now, later = looked.rest[:most], looked.rest[most:]
+    def _estimate_first(self, partial: PartialResult, most: int) -> PartialResult | Exception:
+        now, later = partial.remaining[:most], partial.remaining[most:]
         if not now:
-            return looked
+            return partial
         started = time.monotonic()
         try:
-            keypoints = self.place([crop.pixels for _, _, crop in now])
+            keypoints = self.estimate_keypoints([crop.pixels for _, _, crop in now])
         except Exception:
             log.exception("a run of the pose model failed")
-            return PlacingFailed("the model could not be run on this picture; try again")
-        placed = tuple(self.pose.finish(*person, found) for person, found in zip(now, keypoints, strict=True))
-        return replace(looked, rest=later, placed=placed, spans={**looked.spans, "pose": Span(started, time.monotonic())})
+            return PoseEstimationFailed("the model could not be run on this picture; try again")
+        poses = tuple(self.pose.finish(*person, found) for person, found in zip(now, keypoints, strict=True))
+        return replace(partial, remaining=later, poses=poses, spans={**partial.spans, "pose": Span(started, time.monotonic())})
 
 
-def _own(what: str) -> InferenceFailed:
+def _failed(what: str) -> InferenceFailed:
     """For a picture that fails alone; the log has the cause, the caller does not."""
     log.exception(what)
     return InferenceFailed("the model could not be run on this picture; try again")
