@@ -53,7 +53,7 @@ def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
 
 @contextmanager
 def in_one_write() -> Iterator[None]:
-    """Write the lines that this thread logs in the block together, at its end; other threads wait until then."""
+    """What this thread logs in the block reaches the stream at its end, in one piece; other threads wait meanwhile."""
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, LineHandler)]
     for handler in handlers:
         handler.hold()
@@ -61,7 +61,7 @@ def in_one_write() -> Iterator[None]:
         yield
     finally:
         for handler in handlers:
-            handler.release_held()
+            handler.let_go()
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -72,24 +72,24 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._held: list[str] | None = None
 
     def hold(self) -> None:
-        """Keep the lines of this thread until `release_held`; block other threads."""
+        """Hold what comes, on this thread alone, until `let_go`."""
         self.acquire()
         self._held = []
 
-    def release_held(self) -> None:
-        """Write the lines that were kept."""
+    def let_go(self) -> None:
+        """Write what was held."""
         held, self._held = self._held or (), None
         try:
             if held:
                 self.stream.write("".join(held))
                 self.flush()
-        except Exception:  # as in the logging module: a log call must not raise
+        except Exception:  # as logging does it: who logs is not to fail
             self.handleError(logging.makeLogRecord({"msg": f"{len(held)} lines are lost"}))
         finally:
             self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, or keep its line."""
+        """logging's."""
         if self._held is None:
             super().emit(record)
         else:
