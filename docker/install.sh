@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds /opt/posewire from a lock file and leaves out of it what no service needs. Runs in the images' build stage.
+# Builds /opt/posewire from a lock file, without the files that the service does not need. Runs in the images' build stage.
 set -eu
 lock=$1
 
@@ -14,11 +14,11 @@ $pip wheel --no-build-isolation --no-deps -w /tmp/wheel .
 $pip --python /opt/posewire/bin/python install --no-compile --no-deps --no-index /tmp/wheel/*.whl
 
 cd /opt/posewire/lib/python3*/site-packages
-# ONNX Runtime's tools, and its library for C, which its Python module does not load; NumPy's Fortran bridge; what compiled
-# modules were made of.
+# Remove ONNX Runtime's tools and its library for C, which its Python module does not load; NumPy's Fortran bridge; the sources
+# of compiled modules.
 rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets onnxruntime/capi/libonnxruntime.so.* numpy/f2py
 find . -depth -type d -name tests -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.a' \) -delete
 strip --strip-unneeded uvloop/*.so # 12 MB of symbols
-# A read-only root keeps no bytecode: it is made here, once, and not checked against sources that cannot change.
+# A read-only root cannot store bytecode, so it is compiled here. It is not checked against the sources, which cannot change.
 /opt/posewire/bin/python -m compileall -q --invalidation-mode unchecked-hash .

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from loadtests.outcomes import ratio
-from posewire.imaging.resize import shrink
+from posewire.imaging.resize import area_resize
 from posewire.types import UInt8Array
 
 _SIDE = 320
@@ -34,7 +34,7 @@ def main() -> None:
         ours: list[float] = []
         theirs: list[float] = []
         for _ in range(_ROUNDS):
-            ours.append(_timed(partial(shrink, pixels, rows, columns, out)))
+            ours.append(_timed(partial(area_resize, pixels, rows, columns, out)))
             theirs.append(_timed(partial(cv2.resize, pixels, (columns, rows), interpolation=cv2.INTER_AREA)))
         found = ratio(ours, theirs)
         milliseconds = f"{1000 * float(np.median(ours)):.2f} / {1000 * float(np.median(theirs)):.2f}"

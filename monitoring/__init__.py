@@ -1,1 +1,1 @@
-"""Rules and dashboards, and what is made from them: `python -m monitoring` writes, `--check` only compares."""
+"""Rules and dashboards, and the files made from them: `python -m monitoring` writes the files, `--check` only compares."""

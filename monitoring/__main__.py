@@ -1,6 +1,6 @@
-"""`python -m monitoring`: write what is made from code; `--check`: fail where what lies there is not that.
+"""`python -m monitoring`: write the files that are made from code. `--check` writes nothing and fails if a file is not up to date.
 
-`--runbook-url URL` first lets every alert point to the runbook there, in the rules themselves, from which the rest is made.
+`--runbook-url URL` first sets the address of the runbook in the rules, from which the other files are made.
 """
 
 import argparse
@@ -17,7 +17,7 @@ RULES = ROOT / "monitoring/rules/posewire.yml"
 
 
 def prometheus_rule() -> str:
-    """The rules as the Prometheus operator takes them."""
+    """Return the rules as a resource of the Prometheus operator."""
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -28,7 +28,7 @@ def prometheus_rule() -> str:
 
 
 def made() -> dict[Path, str]:
-    """Every file that is made, with its content."""
+    """Return the content of every file that is made, by its path."""
     files = {ROOT / f"monitoring/dashboards/{name}.json": dashboards.render(name) for name in dashboards.DASHBOARDS}
     return files | {
         ROOT / "docs/metrics.md": catalogue.render(),
@@ -37,7 +37,7 @@ def made() -> dict[Path, str]:
 
 
 def point_to_runbook(url: str) -> None:
-    """Write into the rules where the runbook is; each alert's section stays."""
+    """Write the runbook's address into the rules; the section of each alert stays."""
     RULES.write_text(re.sub(r"(?<= runbook_url: )[^#\n]*(?=#)", lambda _: url, RULES.read_text()))
 
 
@@ -48,11 +48,11 @@ def _page(text: str) -> str:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the command; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m monitoring", description=__doc__)
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--check", action="store_true", help="write nothing; exit code 1 where something is not up to date")
-    choice.add_argument("--runbook-url", type=_page, metavar="URL", help="of docs/runbook.md as your people read it")
+    choice.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
+    choice.add_argument("--runbook-url", type=_page, metavar="URL", help="address of docs/runbook.md for the readers of the alerts")
     arguments = parser.parse_args()
     if arguments.runbook_url:
         point_to_runbook(arguments.runbook_url)

@@ -1,13 +1,13 @@
-"""The metrics' catalogue, docs/metrics.md, from the metrics themselves."""
+"""Make the catalogue of metrics, docs/metrics.md, from the code."""
 
 from posewire.telemetry.metrics import Metrics
 from posewire.telemetry.registry import MetricInfo
 
 _HEAD = """# Metrics
 
-`GET /metrics`, on `POSEWIRE_OPS_PORT` where that is set: Prometheus' text format, or OpenMetrics for who accepts it. This page is
-made from `service/posewire/telemetry/metrics.py` by `make monitoring`. `process_*` and `python_*` are the Prometheus
-client's own. A histogram has `_bucket`, `_sum` and `_count`; its bounds stand beside it, in its unit.
+`GET /metrics` answers in Prometheus' text format, or in OpenMetrics if the client accepts it. If `POSEWIRE_OPS_PORT` is set, it is on
+that port. `make monitoring` makes this page from `service/posewire/telemetry/metrics.py`. The Prometheus client adds `process_*` and
+`python_*`. A histogram has the series `_bucket`, `_sum` and `_count`; the table lists its bounds, in its unit.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|
@@ -15,7 +15,7 @@ client's own. A histogram has `_bucket`, `_sum` and `_count`; its bounds stand b
 
 
 def render() -> str:
-    """The page."""
+    """Return the page."""
     return _HEAD + "".join(map(_row, Metrics().catalogue()))
 
 

@@ -1,4 +1,4 @@
-"""The dashboards, as code: what is not here is in nobody's Grafana."""
+"""The Grafana dashboards, as code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefre
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
 _REF_IDS = "ABCDEFGH"
 
-# The series of the instances that the dashboard's variables choose.
+# Selects the instances that are chosen by the dashboard's variables.
 _OURS = 'job=~"$job",instance=~"$instance"'
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One panel: what it shows, its unit, and its queries by legend; `OURS` in a query is the variables' selector."""
+    """One panel: title, unit, and queries by legend; `OURS` in a query becomes the selector of the instances."""
 
     title: str
     unit: str  # of Grafana
     queries: dict[str, str]  # legend to PromQL
-    says: str = ""
+    description: str = ""
     width: int = 8  # of 24
 
 
 def _quantiles(metric: str, by: str = "", *, quantiles: Sequence[float] = (0.5, 0.95, 0.99), labels: str = "") -> dict[str, str]:
-    """A histogram's quantiles by legend, one for each value of the label `by`."""
+    """Return queries for a histogram's quantiles by legend, one for each value of the label `by`."""
     groups = f"le, {by}" if by else "le"
     series = f"{metric}_bucket{{OURS{labels}}}"
     legend = f"{{{{{by}}}}} " if by else ""
@@ -50,7 +50,7 @@ OVERVIEW = (
         "Failures",
         "percentunit",
         {"5xx, 5 minutes": "posewire:pose_errors:ratio_rate5m", "5xx, 1 hour": "posewire:pose_errors:ratio_rate1h"},
-        "The part of requests for poses that the service failed. Objective: below 0.5 %.",
+        "Part of the requests for poses with a 5xx. Objective: below 0.5 %.",
     ),
     Chart(
         "Latency",
@@ -63,33 +63,33 @@ OVERVIEW = (
         "percentunit",
         {
             "model threads, {{instance}}": "posewire:worker_utilisation:ratio_rate2m{OURS}",
-            "door, {{instance}}": "posewire:door_fill:ratio{OURS}",
+            "admission, {{instance}}": "posewire:admission_utilisation:ratio{OURS}",
         },
-        "Model threads at 100 %: more load only makes queues longer. Door at 100 %: pictures are refused.",
+        "Model threads at 100 %: more load only makes queues longer. Admission at 100 %: requests are rejected.",
     ),
     Chart(
         "Capacity left",
         "short",
         {
-            "pictures a second": "sum(rate(posewire_pictures_total{OURS}[$__rate_interval]))"
+            "images per second": "sum(rate(posewire_pictures_total{OURS}[$__rate_interval]))"
             " * (1 - avg(posewire:worker_utilisation:ratio_rate2m{OURS})) / avg(posewire:worker_utilisation:ratio_rate2m{OURS})"
         },
-        "What could come on top, were the pictures as they are now.",
+        "Images per second that the service can process in addition, if they are like the present ones.",
     ),
     Chart("Waiting for a model", "s", _quantiles("posewire_queue_wait_seconds", "model", quantiles=(0.95,))),
     Chart(
-        "Refused and failed",
+        "Rejected and failed",
         "reqps",
         {"{{reason}}": "sum by (reason) (rate(posewire_rejections_total{OURS}[$__rate_interval])) > 0 or on() vector(0)"},
         "By problem type.",
     ),
-    Chart("Pictures in flight", "short", {"{{instance}}": "posewire_pictures_in_flight{OURS}"}),
+    Chart("Images in flight", "short", {"{{instance}}": "posewire_pictures_in_flight{OURS}"}),
     Chart("Ready", "short", {"replicas": "sum(posewire_ready{OURS})"}),
 )
 
 BATCHING = (
-    Chart("Items a run", "short", _mean("posewire_batch_size", "model"), "Crops of a pose run, pictures of a detector's."),
-    Chart("Items a run", "short", _quantiles("posewire_batch_size", "model", quantiles=(0.5, 0.95))),
+    Chart("Items per run, mean", "short", _mean("posewire_batch_size", "model"), "Crops for the pose model, images for the detector."),
+    Chart("Items per run", "short", _quantiles("posewire_batch_size", "model", quantiles=(0.5, 0.95))),
     Chart(
         "Padding",
         "percentunit",
@@ -98,22 +98,24 @@ BATCHING = (
             " / (sum by (model) (rate(posewire_padding_items_total{OURS}[$__rate_interval]))"
             " + sum by (model) (rate(posewire_batch_size_sum{OURS}[$__rate_interval])))"
         },
-        "Blank items of all that runs took: where it is high the sizes that are open do not fit the load.",
+        "Part of blank items. If it is high, the batch sizes of the model do not fit the load.",
     ),
     Chart("Runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_batch_size_count{OURS}[$__rate_interval]))"}),
-    Chart("A run takes", "s", _quantiles("posewire_run_duration_seconds", "model", quantiles=(0.5, 0.95))),
+    Chart("Time of a run", "s", _quantiles("posewire_run_duration_seconds", "model", quantiles=(0.5, 0.95))),
     Chart(
-        "An item costs",
+        "Time per item",
         "s",
         {
             "{{model}}": "sum by (model) (rate(posewire_run_duration_seconds_sum{OURS}[$__rate_interval]))"
             " / sum by (model) (rate(posewire_batch_size_sum{OURS}[$__rate_interval]))"
         },
-        "Model time over items: what batching is for is that it falls.",
+        "Time of runs divided by their items. Batching lowers it.",
     ),
     Chart("Waiting", "s", _quantiles("posewire_queue_wait_seconds", "model")),
-    Chart("People a picture", "short", _quantiles("posewire_people_per_picture", quantiles=(0.5, 0.95))),
-    Chart("Stages", "s", _quantiles("posewire_stage_duration_seconds", "stage", quantiles=(0.95,)), "One picture's time in each, p95."),
+    Chart("People per image", "short", _quantiles("posewire_people_per_picture", quantiles=(0.5, 0.95))),
+    Chart(
+        "Stages", "s", _quantiles("posewire_stage_duration_seconds", "stage", quantiles=(0.95,)), "Time of one image in each stage, p95."
+    ),
 )
 
 STREAMS = (
@@ -131,7 +133,7 @@ STREAMS = (
         "Dropped, by cause",
         "ops",
         {"{{cause}}": "sum by (cause) (rate(posewire_frames_dropped_total{OURS}[$__rate_interval]))"},
-        "newer: another came before this one's turn, which is meant; the others are not.",
+        "newer: a newer frame replaced it, which is normal; the other causes are problems.",
         12,
     ),
     Chart(
@@ -144,13 +146,13 @@ STREAMS = (
         width=12,
     ),
     Chart(
-        "People followed",
+        "Tracked people",
         "short",
         {
             "{{instance}}": "posewire_tracks_active{OURS}",
-            "a stream": "sum(posewire_tracks_active{OURS}) / sum(posewire_streams_active{OURS})",
+            "per stream": "sum(posewire_tracks_active{OURS}) / sum(posewire_streams_active{OURS})",
         },
-        "Tracks of all open streams; who is lost is counted for 2 s.",
+        "Tracks of all open streams; a lost person is counted for 2 s.",
         12,
     ),
     Chart(
@@ -159,10 +161,10 @@ STREAMS = (
         {
             "of streams' frames": 'sum(rate(posewire_frames_answered_total{OURS,detector="skipped"}[$__rate_interval]))'
             " / sum(rate(posewire_frames_answered_total{OURS}[$__rate_interval]))",
-            "of all pictures and frames": '1 - sum(rate(posewire_stage_duration_seconds_count{OURS,stage="detect"}[$__rate_interval]))'
+            "of all images and frames": '1 - sum(rate(posewire_stage_duration_seconds_count{OURS,stage="detect"}[$__rate_interval]))'
             " / sum(rate(posewire_people_per_picture_count{OURS}[$__rate_interval]))",
         },
-        "Frames whose people were followed from the one before; of all pictures also callers' own boxes. A stream costs by it.",
+        "Frames without a run of the detector: people were tracked, or the caller sent boxes. Such frames cost less.",
         12,
     ),
 )
@@ -172,15 +174,15 @@ MODELS = (
         "Models by provider",
         "short",
         {"{{task}} {{name}} {{sha256}} {{provider}}": "count by (task, name, sha256, provider) (posewire_model_info{OURS})"},
-        "Replicas that serve it. Two lines of a task: a rollout, or a replica on another device.",
+        "Replicas that serve the model. Two lines of one task: a rollout, or a replica on another device.",
         12,
     ),
     Chart(
-        "Fell back to the CPU", "short", {"{{instance}}": "posewire_device_fallback{OURS}"}, "1: CUDA is installed and does not load.", 12
+        "Fell back to the CPU", "short", {"{{instance}}": "posewire_device_fallback{OURS}"}, "1: CUDA is installed but does not load.", 12
     ),
     Chart("Failed runs", "ops", {"{{model}}": "sum by (model) (rate(posewire_inference_failures_total{OURS}[$__rate_interval]))"}),
     Chart(
-        "Workers that died",
+        "Workers died",
         "short",
         {"{{instance}}": "increase(posewire_worker_deaths_total{OURS}[$__rate_interval])"},
         "Each was replaced.",
@@ -202,7 +204,7 @@ DASHBOARDS: dict[str, tuple[str, Sequence[Chart]]] = {
 
 
 def render(name: str) -> str:
-    """The JSON of one dashboard, as Grafana takes it."""
+    """Return the JSON of one dashboard for Grafana."""
     title, charts = DASHBOARDS[name]
     board = dashboard.Dashboard(title).uid(f"posewire-{name}").tags(["posewire"]).refresh("10s").time("now-30m", "now").editable()
     board.with_variable(dashboard.DatasourceVariable("source").label("Prometheus").type("prometheus"))
@@ -218,7 +220,7 @@ def render(name: str) -> str:
 
 
 def _panel(chart: Chart) -> timeseries.Panel:
-    panel = timeseries.Panel().title(chart.title).description(chart.says).unit(chart.unit).datasource(_SOURCE)
+    panel = timeseries.Panel().title(chart.title).description(chart.description).unit(chart.unit).datasource(_SOURCE)
     panel.span(chart.width).height(8).min(0).fill_opacity(8)
     for ref_id, (legend, query) in zip(_REF_IDS, chart.queries.items(), strict=False):
         target = prometheus.Dataquery().expr(query.replace("OURS", _OURS)).legend_format(legend).ref_id(ref_id).datasource(_SOURCE)

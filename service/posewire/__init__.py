@@ -1,4 +1,4 @@
-"""Posewire: real-time human pose estimation as a service, with Lite-HRNet on ONNX Runtime."""
+"""Posewire: real-time human pose estimation, as a service and as a library."""
 
 from importlib.metadata import version
 

@@ -1,7 +1,6 @@
-"""The settings, read once.
+"""The settings of the service, read once from the environment.
 
-Every setting is an environment variable `POSEWIRE_<NAME>`; an unknown one is an error, so that a typo cannot go
-unnoticed.
+Every setting is an environment variable `POSEWIRE_<NAME>`. An unknown one is an error, so that a typing error is noticed.
 """
 
 import os
@@ -22,7 +21,7 @@ _ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
 
 
 class Device(StrEnum):
-    """Where the models run."""
+    """The device that runs the models."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -31,14 +30,14 @@ class Device(StrEnum):
 
 
 class Decoding(StrEnum):
-    """How heatmaps become sub-pixel keypoints."""
+    """The method that decodes heatmaps into sub-pixel keypoints."""
 
     DARK = "dark"
     QUARTER = "quarter"
 
 
 class ModelRuntime(StrEnum):
-    """What runs a model."""
+    """The backend that runs the pose model."""
 
     AUTO = "auto"
     KERNELS = "kernels"
@@ -46,157 +45,158 @@ class ModelRuntime(StrEnum):
 
 
 class Settings(BaseSettings):
-    """What an operator may choose. The descriptions are the README's settings table."""
+    """All settings. The README's table has the same descriptions."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0: any free port.")
     ops_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        None, description="Port of its own for /livez, /readyz and /metrics, which then are on no other; empty: they are on POSEWIRE_PORT."
+        None, description="Separate port for /livez, /readyz and /metrics; empty: they are on POSEWIRE_PORT."
     )
     api_keys_file: Path | None = Field(
-        None, description="File of API keys, as `posewire keys new` prints them, read again when it changes; empty: everyone is let in."
+        None,
+        description="File with lines of `posewire keys new`; read again when it changes; empty: no key is needed.",
     )
     allowed_origins: str | None = Field(
         None,
         pattern=rf"^({_ORIGIN})(,{_ORIGIN})*$",
-        description="Other sites whose pages may ask and open streams, such as https://a.example,https://b.example; *: any.",
+        description="Other sites whose pages may send requests and open streams, such as https://a.example,https://b.example; *: any.",
     )
     trusted_proxies: str | None = Field(
         None,
-        description="Addresses or networks, with commas between, of proxies whose X-Forwarded-For is believed; empty: none.",
+        description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For is trusted; empty: none.",
     )
-    device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto takes CUDA where it really loads, else the CPU.")
+    device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto uses CUDA if it loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
     models: str | None = Field(
         None,
-        description="Name of a pair of the manifest: fast, accurate or paper; empty: the pair that `posewire models use` keeps, else the "
-        "manifest's defaults.",
+        description="Name of a pair of models: fast, accurate or paper; empty: the pair set by `posewire models use`, else the manifest's "
+        "defaults.",
     )
-    detector: str | None = Field(None, description="Name of a person detector in the manifest; it replaces that of the pair or default.")
-    pose: str | None = Field(None, description="Name of a pose model in the manifest; it replaces that of the pair or default.")
+    detector: str | None = Field(None, description="Name of a person detector in the manifest; overrides the pair.")
+    pose: str | None = Field(None, description="Name of a pose model in the manifest; overrides the pair.")
     workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,
-        description="Processes of the service that run the models on a CPU, about 180 MB each; empty: one for each core that the "
-        "container may use; 0: none, threads do.",
+        description="Worker processes that run the models on a CPU, about 180 MB each; empty: one per core that the container may use; "
+        "0: threads run the models.",
     )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
-        0, description="Model runs side by side on the CPU; 0: one for each core that the container may use."
+        0, description="Parallel model runs on the CPU; 0: one per core that the container may use."
     )
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="Threads of each of ONNX Runtime's runs; Posewire's kernels use one."
+        1, description="Threads of one run of ONNX Runtime; Posewire's kernels always use one."
     )
     pose_runtime: ModelRuntime = Field(
         ModelRuntime.AUTO,
-        description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
+        description="auto, kernels or onnxruntime. auto uses Posewire's kernels on a CPU if they are built, else ONNX Runtime.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")
-    flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop: twice the cost.")
-    max_bytes: Annotated[int, Field(ge=1)] = Field(20_000_000, description="Bytes of one encoded picture.")
+    flip_test: bool = Field(False, description="Average each person's heatmaps with those of the mirrored crop; doubles the cost.")
+    max_bytes: Annotated[int, Field(ge=1)] = Field(20_000_000, description="Limit of bytes of one encoded image.")
     max_pixels: Annotated[int, Field(ge=1)] = Field(
-        50_000_000, description="Pixels of one picture, read from its header before it is decoded."
+        50_000_000, description="Limit of pixels of one image; checked in its header before it is decoded."
     )
-    max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Pictures of one request.")
+    max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Limit of images of one request.")
     max_videos: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="Videos that are uploaded or worked on at a time; above that, 503."
+        2, description="Limit of videos uploaded or processed at a time; above it, 503."
     )
     video_max_bytes: Annotated[int, Field(ge=1)] = Field(
-        200_000_000, description="Bytes of one video; it lies in the temporary folder meanwhile."
+        200_000_000, description="Limit of bytes of one video; the upload is kept in the temporary folder."
     )
-    video_max_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="Length of one video.")
-    video_max_frames: Annotated[int, Field(ge=1)] = Field(18_000, description="Frames of one video.")
+    video_max_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="Limit of seconds of one video.")
+    video_max_frames: Annotated[int, Field(ge=1)] = Field(18_000, description="Limit of frames of one video.")
     video_max_pixels: Annotated[int, Field(ge=1)] = Field(
-        8_300_000, description="Pixels of one frame of a video, known before it is decoded."
+        8_300_000, description="Limit of pixels of one frame of a video; checked before it is decoded."
     )
-    max_people: Annotated[int, Field(ge=1, le=1000)] = Field(
-        50, description="People of one picture: the cap, and the default of max_people."
-    )
+    max_people: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="Limit of people per image, and the default of max_people.")
     min_detection_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.25, description="Default of min_detection_score: the least chance, 0..1, that there is a person in a box."
+        0.25, description="Default of min_detection_score: the minimum probability, 0..1, that a box shows a person."
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
-        64, description="Pictures in the service at a time; above that, 503 with Retry-After."
+        64, description="Limit of images admitted at a time; above it, 503 with Retry-After."
     )
     max_pixels_in_flight: Annotated[int, Field(ge=1)] = Field(
-        200_000_000, description="Pixels of all pictures that are decoded at a time, 3 bytes each; above that, pictures wait."
+        200_000_000, description="Limit of pixels of all decoded images together, 3 bytes each; above it, images wait."
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Pictures a second of one client, a key's holder or an address; above that, 429. 0: no limit."
+        0.0, description="Images per second of one client (the holder of a key, or an address); above it, 429. 0: no limit."
     )
-    rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Pictures that a client may send at once under rate_limit.")
-    request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and upper bound of X-Request-Timeout-Ms.")
+    rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Images that a client may send at once, with a rate limit.")
+    request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and maximum of X-Request-Timeout-Ms.")
     max_batch: Annotated[int, Field(ge=1, le=256)] = Field(
-        16, description="Items of one model run at most; how many are run together is measured at start."
+        16, description="Limit of items in one batch; the best size is measured at start."
     )
     batch_window_ms: Annotated[float, Field(ge=0, le=1000)] | None = Field(
-        None, description="How long a batch waits for company after its first item; empty: by what is measured; 0: it does not."
+        None, description="Time that a batch waits for more items after its first; empty: measured at start; 0: no wait."
     )
-    gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="MiB of GPU memory that one model may take.")
+    gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="Limit of GPU memory of one model, MiB.")
     cache_dir: Path = Field(
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "posewire",
-        description="Folder for what is costly to make again: models that were pulled, TensorRT's engines.",
+        description="Folder for pulled models and TensorRT's engines.",
     )
-    max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Bytes of one request's body, all pictures together.")
+    max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Limit of bytes of one request's body.")
     max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        32, description="WebSocket streams at a time; above that, 503 or close code 1013."
+        32, description="Limit of open WebSocket streams; above it, 503 or close code 1013."
     )
     max_streams_per_client: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        0, description="Streams of one client, a key's holder or an address, at a time; above that, 429 or close code 4430. 0: no limit."
+        0,
+        description="Limit of open streams of one client (the holder of a key, or an address); above it, 429 or close code 4430; "
+        "0: no limit.",
     )
-    stream_max_bytes: Annotated[int, Field(ge=1)] = Field(2_000_000, description="Bytes of one frame or message of a stream.")
+    stream_max_bytes: Annotated[int, Field(ge=1)] = Field(2_000_000, description="Limit of bytes of one frame or message of a stream.")
     stream_max_pixels: Annotated[int, Field(ge=1)] = Field(
-        8_300_000, description="Pixels of one frame of a stream, read from its header before it is decoded."
+        8_300_000, description="Limit of pixels of one frame of a stream; checked in its header before it is decoded."
     )
     stream_deadline_ms: Annotated[int, Field(ge=1)] = Field(
-        1000, description="Age that a frame may reach before its result is sent; an older one is answered with an error."
+        1000, description="Limit of a frame's age when its result is sent; an older frame is answered with an error."
     )
     stream_credits: Annotated[int, Field(ge=1, le=100)] = Field(
-        3, description="Results of a stream that may be unacknowledged; then its work stops until the client acknowledges."
+        3, description="Limit of results without an acknowledgement; at the limit a stream waits for the client."
     )
     stream_start_s: Annotated[float, Field(gt=0, le=600)] = Field(
-        5.0, description="Seconds within which a stream's start message must come."
+        5.0, description="Limit of seconds until a stream's start message arrives."
     )
     stream_idle_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        30.0, description="Seconds without a message, an acknowledgement or a sign of life after which a stream is closed."
+        30.0, description="Seconds without a message, an acknowledgement or a pong after which a stream is closed."
     )
     drain_s: Annotated[float, Field(ge=0, le=600)] = Field(
-        1.0, description="Seconds between SIGTERM (readyz turns 503) and the closing of the port."
+        1.0, description="Seconds from SIGTERM (/readyz answers 503) to the closing of the port."
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
-        description="Part of the good requests that is logged; others all are, but for those that a full service turns away: "
-        "it tells how many.",
+        description="Part of the successful requests that is logged. Failed requests are all logged, but for those rejected by a full "
+        "service: one line has their number.",
     )
     otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318/v1/traces; empty: no tracing."
     )
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Part of the traces that begin here which is kept; a caller's traceparent decides for its own."
+        1.0, description="Part of the traces that is kept; if a caller sends a traceparent, its decision holds."
     )
     model_mirror: str | None = Field(
-        None, description="Folder or address (file://, http(s)://) that has the files of models to pull; empty: where the manifest says."
+        None, description="Folder or address (file://, http(s)://) with the files of models to pull; empty: the addresses in the manifest."
     )
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Of `allowed_origins`, in small letters."""
+        """Return the parts of `allowed_origins`, in lower case."""
         return tuple(origin.strip().lower() for origin in (self.allowed_origins or "").split(",") if origin.strip())
 
     def pose_options(
         self, min_detection_score: float | None = None, max_people: int | None = None, boxes_xywh: FloatArray | None = None
     ) -> PoseOptions:
-        """What a caller chose for a picture, within what the operator allows; None: the operator's choice."""
+        """Return the options for one image: a caller's values within the limits of the settings; None: the settings' values."""
         score = self.min_detection_score if min_detection_score is None else min_detection_score
         return PoseOptions(score, min(max_people or self.max_people, self.max_people), boxes_xywh)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
-    """Read the settings from the environment, with `overrides` (None: not given) on top.
+    """Read the settings from the environment; `overrides` that are not None replace them.
 
     Raises:
-        ConfigError: a `POSEWIRE_` variable is unknown or a value is bad; the message names the key and the value.
+        ConfigError: a `POSEWIRE_` variable is unknown, or a value is not valid; the message names the variable and the value.
     """
     environment = os.environ if environment is None else environment
     given = {k: v for k, v in environment.items() if k.upper().startswith(PREFIX)}

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files atomically, and make folders."""
 
 import os
 import tempfile
@@ -8,10 +8,10 @@ from posewire.errors import PosewireError
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and its parents.
 
     Raises:
-        PosewireError: it cannot be made; says why.
+        PosewireError: the folder cannot be made; the message says why.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -20,10 +20,10 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that no reader, crash or full disk ever leaves half of it.
+    """Write a file completely or not at all, also if the process crashes or the disk is full.
 
     Raises:
-        PosewireError: it cannot be written; says why.
+        PosewireError: the file cannot be written; the message says why.
     """
     temporary: str | None = None
     try:

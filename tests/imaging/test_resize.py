@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posewire.imaging import resize as module
-from posewire.imaging.resize import shrink
+from posewire.imaging.resize import area_resize
 from posewire.native.library import FILE, load_kernels
 from posewire.types import UInt8Array
 from tests.cpu_kernels.test_parity import levels
@@ -32,7 +32,7 @@ def test_the_kernels_give_the_mean_of_the_area(
     monkeypatch.setattr(module, "_kernels", lambda: load_kernels(level=level))
     pixels = astronaut()[: large[0], : large[1]]
     canvas = np.full((small[0] + 2, small[1] + 3, 3), 77, np.uint8)
-    shrink(pixels, *small, canvas[: small[0], : small[1]])
+    area_resize(pixels, *small, canvas[: small[0], : small[1]])
     expected = area(np.ascontiguousarray(pixels), *small)
     difference = np.abs(canvas[: small[0], : small[1]].astype(int) - expected)
     assert difference.max() <= 1, "rounding"
@@ -45,9 +45,9 @@ def test_a_picture_in_another_order_of_memory_is_the_same_picture() -> None:
     pixels = astronaut()
     turned = np.asfortranarray(pixels)
     outs = [np.empty((100, 120, 3), np.uint8) for _ in range(3)]
-    shrink(pixels, 100, 120, outs[0])
-    shrink(turned, 100, 120, outs[1])
-    shrink(pixels[:, ::-1][:, ::-1], 100, 120, outs[2])
+    area_resize(pixels, 100, 120, outs[0])
+    area_resize(turned, 100, 120, outs[1])
+    area_resize(pixels[:, ::-1][:, ::-1], 100, 120, outs[2])
     assert np.array_equal(outs[0], outs[1])
     assert np.array_equal(outs[0], outs[2])
 
@@ -55,5 +55,5 @@ def test_a_picture_in_another_order_of_memory_is_the_same_picture() -> None:
 def test_without_the_kernels_opencv_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_kernels", lambda: None)
     out = np.empty((100, 120, 3), np.uint8)
-    shrink(astronaut(), 100, 120, out)
+    area_resize(astronaut(), 100, 120, out)
     assert np.array_equal(out, area(astronaut(), 100, 120))

@@ -1,4 +1,4 @@
-"""`posewire doctor`: what is installed, what would be used, and whether it works."""
+"""`posewire doctor`: report what is installed and which device is used, and test that the models run."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from posewire.telemetry.metrics import Metrics
 
 
 def doctor(settings: Settings, *, as_json: bool) -> int:
-    """Print the findings; 1 when the service would not start."""
+    """Print the findings; return 1 if the service cannot start."""
     findings: dict[str, object] = {
         "posewire": __version__,
         "python": platform.python_version(),
@@ -30,7 +30,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         "kernels": _kernels(),
         "cores": cpu_limit(),
     }
-    fault = _try(lambda: _check_engine(settings, findings))
+    fault = _error_of(lambda: _check_engine(settings, findings))
     findings["verdict"] = fault or "ok: the service would start"
     if as_json:
         print(json.dumps({**findings, "ok": fault is None}, indent=2))
@@ -44,7 +44,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     engine = load_engine(settings, Metrics())
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
-    findings["pair"] = engine.pair or "none: the models are chosen one by one, or by the manifest's defaults"
+    findings["pair"] = engine.pair or "none: the models were chosen separately, or are the manifest's defaults"
     asyncio.run(_start_and_stop(engine))
     detections, keypoints = engine.stations
     for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):
@@ -66,7 +66,7 @@ def _kernels() -> str:
         return str(error)
 
 
-def _try(check: Callable[[], None]) -> str | None:
+def _error_of(check: Callable[[], None]) -> str | None:
     try:
         check()
     except PosewireError as error:

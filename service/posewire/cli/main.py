@@ -1,4 +1,4 @@
-"""The `posewire` command: options here, work in the module of each command."""
+"""The `posewire` command: its subcommands and their options. The work is in the module of each subcommand."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from posewire.errors import PosewireError
 
 app = typer.Typer(
     name="posewire",
-    help="Real-time human pose estimation. Settings come from POSEWIRE_* variables; options go before them.",
+    help="Real-time human pose estimation. Settings are POSEWIRE_* environment variables; options override them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,11 +24,11 @@ app.add_typer(keys_app, name="keys")
 
 DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
 ModelsOption = Annotated[
-    str | None, typer.Option(metavar="PAIR", help="A detector and a pose model by one word: fast, accurate or paper; see `models use`.")
+    str | None, typer.Option(metavar="PAIR", help="Name of a pair of models: fast, accurate or paper; see `models use`.")
 ]
-TrackOption = Annotated[bool, typer.Option(help="Videos: give each person an identity; without, the detector runs on every frame.")]
-SmoothOption = Annotated[bool, typer.Option(help="Videos: take the jitter out of the keypoints; only with identities.")]
-DetectEveryOption = Annotated[int, typer.Option(min=1, help="Videos: the most frames between two runs of the detector.")]
+TrackOption = Annotated[bool, typer.Option(help="Videos: track people; without tracking, the detector runs on every frame.")]
+SmoothOption = Annotated[bool, typer.Option(help="Videos: reduce the jitter of the keypoints; only with tracking.")]
+DetectEveryOption = Annotated[int, typer.Option(min=1, help="Videos: maximum number of frames between two runs of the detector.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 
@@ -46,13 +46,13 @@ def root(_: Annotated[bool, typer.Option("--version", callback=_version, is_eage
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free port.", min=0, max=65535)] = None,
     models: ModelsOption = None,
     device: DeviceOption = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that run the models on a CPU; 0: threads do.", min=0, max=1024)] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes that run the models on a CPU; 0: threads.", min=0, max=1024)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C; what was accepted is finished first."""
+    """Serve the HTTP API until SIGTERM or Ctrl-C; accepted requests are completed first."""
     from posewire.cli.serve import serve as run
 
     raise typer.Exit(run(load_settings(host=host, port=port, models=models, device=device, workers=workers, log_level=log_level)))
@@ -60,25 +60,25 @@ def serve(
 
 @app.command()
 def predict(
-    pictures: Annotated[list[str], typer.Argument(help="Pictures, videos, folders or glob patterns.")],
+    pictures: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     as_json: JsonOption = False,
     form: Annotated[Literal["posewire", "coco"], typer.Option("--format", help="Shape of the JSON.")] = "posewire",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for pictures and videos with the skeletons drawn, and JSON Lines.", file_okay=False)
+        Path | None, typer.Option(help="Folder for images and videos with skeletons, and for JSON Lines.", file_okay=False)
     ] = None,
     min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
     min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
-    max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each picture.")] = None,
-    flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop: twice the cost.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Limit of people per image; the best are kept.")] = None,
+    flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop; doubles the cost.")] = None,
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Find everyone in pictures and videos; prints a line each, or JSON (a line a picture or frame; format coco: one list).
+    """Estimate the poses in images and videos. Prints a line per file, or JSON (a line per image or frame; format coco: one list).
 
-    With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. Ctrl-C ends both where they are, as NAME.partial.pose.*.
+    With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. After Ctrl-C both end at that frame, as NAME.partial.pose.*.
     """
     from posewire.cli.predict import predict as run
     from posewire.cli.predict_options import PredictOptions, Tracking
@@ -97,20 +97,18 @@ def predict(
 
 @app.command()
 def watch(
-    source: Annotated[str, typer.Argument(help="An rtsp:// or http:// address of a camera, or a video that plays like one.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the video with the skeletons drawn, and JSON Lines.", file_okay=False)
-    ] = None,
+    source: Annotated[str, typer.Argument(help="The rtsp:// or http:// address of a camera, or a video file that plays like one.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the video with skeletons, and for JSON Lines.", file_okay=False)] = None,
     min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
     min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
-    max_people: Annotated[int | None, typer.Option(min=1, help="The best so many people of each frame.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Limit of people per frame; the best are kept.")] = None,
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Follow everyone before a camera: JSON Lines on standard output until Ctrl-C; connects again when the camera goes away."""
+    """Track the people of a camera: prints JSON Lines until Ctrl-C, and reconnects when the camera is lost."""
     from posewire.cli.predict_options import Tracking
     from posewire.cli.watch import watch as run
 
@@ -122,24 +120,30 @@ def watch(
 
 @app.command()
 def evaluate(
-    images: Annotated[Path, typer.Option(help="Folder of the pictures.", exists=True, file_okay=False)],
+    images: Annotated[Path, typer.Option(help="Folder of the images.", exists=True, file_okay=False)],
     annotations: Annotated[Path, typer.Option(help="COCO person keypoints (JSON).", exists=True, dir_okay=False)],
     boxes: Annotated[Literal["gt", "detector"], typer.Option(help="Boxes of the annotations, or of the detector.")] = "gt",
     url: Annotated[str | None, typer.Option(help="Evaluate a running service instead, such as http://127.0.0.1:8000.")] = None,
     decoding: Annotated[Decoding | None, typer.Option(help="dark or quarter.")] = None,
     flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="COCO's figures also with the other boxes and the other flip test.")] = False,
-    html: Annotated[Path | None, typer.Option(help="File for a page with all figures and the worst pictures.", dir_okay=False)] = None,
-    worst: Annotated[int, typer.Option(min=0, help="Pictures on that page.")] = 12,
-    fit_images: Annotated[
-        Path | None, typer.Option(help="Folder of other pictures, to fit a curve for the scores on.", exists=True, file_okay=False)
+    every: Annotated[
+        bool, typer.Option("--all", help="Also evaluate with the other kind of boxes, and with the other value of --flip-test.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="File for an HTML report with all figures and the worst images.", dir_okay=False)
     ] = None,
-    fit_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst images in the report.")] = 12,
+    fit_images: Annotated[
+        Path | None, typer.Option(help="Folder of other images, to fit a calibration curve of the scores.", exists=True, file_okay=False)
+    ] = None,
+    fit_annotations: Annotated[
+        Path | None, typer.Option(help="COCO person keypoints of --fit-images.", exists=True, dir_okay=False)
+    ] = None,
     as_json: JsonOption = False,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """COCO AP (pycocotools) of the chosen models or of a running service; errors by joint, size and occlusion; what scores mean."""
+    """Evaluate the models or a running service: COCO AP, errors by joint, size and occlusion, calibration of scores."""
     from posewire.cli.evaluate import EvaluateOptions
     from posewire.cli.evaluate import evaluate as run
 
@@ -160,16 +164,16 @@ def evaluate(
 @app.command()
 def bench(
     model: Annotated[
-        str | None, typer.Option(help="A name, an ONNX file or the kernels' .safetensors; none: the chosen pose model.")
+        str | None, typer.Option(help="Name of a model, ONNX file or .safetensors for the kernels; default: the pose model in use.")
     ] = None,
-    against: Annotated[Path | None, typer.Option(help="The ONNX file to compare with.", exists=True, dir_okay=False)] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Items of a run; may be repeated [default: 1 and 8].")] = None,
+    against: Annotated[Path | None, typer.Option(help="ONNX file to compare with.", exists=True, dir_okay=False)] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated [default: 1 and 8].")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Intra-op threads; may be repeated [default: 1].")] = None,
-    rounds: Annotated[int, typer.Option(min=5, help="Times that everything runs.")] = 50,
+    rounds: Annotated[int, typer.Option(min=5, help="Number of rounds.")] = 50,
     as_json: JsonOption = False,
     models: ModelsOption = None,
 ) -> None:
-    """Time a model against another file on this CPU, interleaved: ratios with their spread, and the noise."""
+    """Compare the speed of two model files on this CPU: interleaved runs, ratios with quartiles, and the noise."""
     from posewire.cli.bench import bench as run
     from posewire.cli.bench import model_file
 
@@ -180,15 +184,15 @@ def bench(
 
 @app.command()
 def doctor(as_json: JsonOption = False, models: ModelsOption = None, device: DeviceOption = None) -> None:
-    """Say what is installed, which device would be used and whether the models load and run."""
+    """Report what is installed and which device is used, and test that the models load and run."""
     from posewire.cli.doctor import doctor as run
 
     raise typer.Exit(run(load_settings(models=models, device=device, log_level="warning"), as_json=as_json))
 
 
 @keys_app.command("new")
-def keys_new(name: Annotated[str, typer.Argument(help="Who will hold it: letters, digits, dots and dashes.")]) -> None:
-    """Make an API key: the key, on standard error, for its holder; on standard output its line for POSEWIRE_API_KEYS_FILE."""
+def keys_new(name: Annotated[str, typer.Argument(help="Name of the holder: letters, digits, dots and dashes.")]) -> None:
+    """Make an API key: prints the key on standard error, and its line for POSEWIRE_API_KEYS_FILE on standard output."""
     from posewire.server.keys import new_key, parse_keys
 
     key, line = new_key(name)
@@ -199,7 +203,7 @@ def keys_new(name: Annotated[str, typer.Argument(help="Who will hold it: letters
 
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
-    """Every model of the store and every one that can be pulled, with its size, licence and measured accuracy; and the pairs."""
+    """List the models of the store, the models that can be pulled, and the pairs."""
     from posewire.cli.models import list_models
 
     raise typer.Exit(list_models(load_settings(), as_json=as_json))
@@ -207,7 +211,7 @@ def models_list(as_json: JsonOption = False) -> None:
 
 @models_app.command("show")
 def models_show(name: Annotated[str, typer.Argument(help="A model of `models list`.")], as_json: JsonOption = False) -> None:
-    """Everything that is known of a model, whether it ships, was pulled or can be pulled."""
+    """Show all data of a model: one that ships, was pulled or can be pulled."""
     from posewire.cli.models import show_model
 
     raise typer.Exit(show_model(load_settings(), name, as_json=as_json))
@@ -215,11 +219,9 @@ def models_show(name: Annotated[str, typer.Argument(help="A model of `models lis
 
 @models_app.command("use")
 def models_use(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[PAIR]", help="A pair of the manifest to keep for this user; default: forget the kept one.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[PAIR]", help="A pair of the manifest; `default` removes the choice.")] = None,
 ) -> None:
-    """Choose a detector and a pose model by one word, for all later commands; without a word, show the pairs and which is in use."""
+    """Choose a detector and a pose model for all later commands of this user; without a name, show the pairs."""
     from posewire.cli.pairs import show_pairs, use_pair
 
     settings = load_settings()
@@ -229,9 +231,9 @@ def models_use(
 @models_app.command("pull")
 def models_pull(
     name: Annotated[str, typer.Argument(help="A model that `models list` says can be pulled.")],
-    store: Annotated[Path | None, typer.Option(help="Folder for it; none: POSEWIRE_CACHE_DIR/models.", file_okay=False)] = None,
+    store: Annotated[Path | None, typer.Option(help="Target folder; default: POSEWIRE_CACHE_DIR/models.", file_okay=False)] = None,
 ) -> None:
-    """Fetch a published model, prove its SHA-256, compile it where it is a checkpoint, and keep it; goes on where it was cut."""
+    """Download a published model, check its SHA-256 and compile it if it is a checkpoint; resumes an interrupted download."""
     from posewire.cli.pull import pull_model
 
     raise typer.Exit(pull_model(load_settings(), name, store))
@@ -239,7 +241,7 @@ def models_pull(
 
 @models_app.command("verify")
 def models_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Models; none: all.")] = None, as_json: JsonOption = False
+    names: Annotated[list[str] | None, typer.Argument(help="Names of models; default: all.")] = None, as_json: JsonOption = False
 ) -> None:
     """Compare every model file with the manifest's sha256."""
     from posewire.cli.models import verify_models
@@ -250,32 +252,34 @@ def models_verify(
 @models_app.command("compile")
 def models_compile(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth or .safetensors file.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.safetensors for Posewire's kernels.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Target: FILE.onnx, or FILE.safetensors for Posewire's kernels.", dir_okay=False)],
     variant: Annotated[str, typer.Option(help="litehrnet-18, litehrnet-30, naive-litehrnet-18 or wider-naive-litehrnet-18.")],
-    height: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 256,
-    width: Annotated[int, typer.Option(min=32, help="Of the input, pixels.")] = 192,
-    keypoints: Annotated[int, typer.Option(min=1, help="COCO has 17, MPII 16.")] = 17,
+    height: Annotated[int, typer.Option(min=32, help="Height of the input, pixels.")] = 256,
+    width: Annotated[int, typer.Option(min=32, help="Width of the input, pixels.")] = 192,
+    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints: COCO has 17, MPII 16.")] = 17,
     input_format: Annotated[
         Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"],
-        typer.Option("--input", help="Normalised pictures, or pixels as they are."),
+        typer.Option("--input", help="Format of the input: normalised images, or raw pixels."),
     ] = "float32-nchw",
     mean: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+        tuple[float, float, float] | None,
+        typer.Option(help="Mean of the channels, 0..255, for uint8 [default: ImageNet's].", show_default=False),
     ] = None,
     std: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Of channels 0..255, for uint8 [default: ImageNet's].", show_default=False)
+        tuple[float, float, float] | None,
+        typer.Option(help="Standard deviation of the channels, 0..255, for uint8 [default: ImageNet's].", show_default=False),
     ] = None,
     output: Annotated[
-        Literal["heatmaps", "keypoints"], typer.Option(help="heatmaps, or keypoints: decoded by DARK in the graph.")
+        Literal["heatmaps", "keypoints"], typer.Option(help="Output: heatmaps, or keypoints decoded by DARK in the graph.")
     ] = "heatmaps",
-    sigma: Annotated[float | None, typer.Option(help="Of the training's Gaussians, heatmap pixels; for keypoints.")] = None,
-    sigmoid: Annotated[bool, typer.Option("--sigmoid", help="The checkpoint gives logits: its heatmaps are their sigmoids.")] = False,
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="fp32, or fp16: float16 inside, for GPUs.")] = "fp32",
+    sigma: Annotated[float | None, typer.Option(help="Sigma of the training's Gaussians in heatmap pixels; needed for keypoints.")] = None,
+    sigmoid: Annotated[bool, typer.Option("--sigmoid", help="The checkpoint returns logits; add a sigmoid.")] = False,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Precision: fp32, or fp16 for GPUs.")] = "fp32",
     without: Annotated[
-        list[str] | None, typer.Option(metavar="PASS", help="A pass of the compiler to leave out (docs/compiler.md); may be repeated.")
+        list[str] | None, typer.Option(metavar="PASS", help="Skip a pass of the compiler (docs/compiler.md); may be repeated.")
     ] = None,
 ) -> None:
-    """Compile a checkpoint into a lean ONNX graph, or weights for Posewire's kernels; prints what its manifest entry needs."""
+    """Compile a checkpoint into an ONNX graph or into weights for Posewire's kernels; prints the values for its manifest entry."""
     from posewire.cli.compile import compile_checkpoint
     from posewire.registry.networks.litehrnet.spec import get_variant
     from posewire.tools.compiler.litehrnet.options import GraphOptions
@@ -287,23 +291,25 @@ def models_compile(
 
 @models_app.command("quantize")
 def models_quantize(
-    model: Annotated[str, typer.Argument(help="An ONNX file of a pose model, or a pose model's name.")],
-    images: Annotated[Path, typer.Option(help="Folder of pictures to calibrate on.", exists=True, file_okay=False)],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write.", dir_okay=False)],
+    model: Annotated[str, typer.Argument(help="ONNX file or name of a pose model.")],
+    images: Annotated[Path, typer.Option(help="Folder of images for the calibration.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Target ONNX file.", dir_okay=False)],
     annotations: Annotated[
         Path | None,
-        typer.Option(help="COCO person keypoints of --images; none: the detector finds the people.", exists=True, dir_okay=False),
+        typer.Option(help="COCO person keypoints of --images; default: the detector finds the people.", exists=True, dir_okay=False),
     ] = None,
-    validate_images: Annotated[Path | None, typer.Option(help="Folder of pictures to measure AP on.", exists=True, file_okay=False)] = None,
-    validate_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
-    people: Annotated[int, typer.Option(min=16, help="To calibrate on.")] = 128,
+    validate_images: Annotated[Path | None, typer.Option(help="Folder of images to measure AP.", exists=True, file_okay=False)] = None,
+    validate_annotations: Annotated[
+        Path | None, typer.Option(help="COCO person keypoints of --validate-images.", exists=True, dir_okay=False)
+    ] = None,
+    people: Annotated[int, typer.Option(min=16, help="Number of people for the calibration.")] = 128,
     coverage: Annotated[
-        Literal["pointwise", "all"], typer.Option(help="What becomes INT8: 1x1 convolutions, or all there is.")
+        Literal["pointwise", "all"], typer.Option(help="Operators that become INT8: 1x1 convolutions, or all.")
     ] = "pointwise",
-    rounds: Annotated[int, typer.Option(min=5, help="Times that both files run.")] = 50,
-    keep: Annotated[bool, typer.Option("--keep", help="Write the file also if it loses.")] = False,
+    rounds: Annotated[int, typer.Option(min=5, help="Number of rounds of the speed comparison.")] = 50,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the file even if it is not worth it.")] = False,
 ) -> None:
-    """Make a static INT8 file (QDQ), measure it, and keep it only where it is faster here and loses less than 0.5 AP."""
+    """Quantize a pose model to static INT8 (QDQ). The file is kept only if it is faster here and loses less than 0.5 AP."""
     from posewire.cli.quantize import QuantizeOptions, quantize_model
 
     options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
@@ -311,7 +317,7 @@ def models_quantize(
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line and exit code 1."""
+    """Run the command; a PosewireError is printed as one line, with exit code 1."""
     try:
         app()
     except PosewireError as error:

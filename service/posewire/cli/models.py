@@ -1,4 +1,4 @@
-"""`posewire models`: what is in the store, and what can be pulled into it."""
+"""`posewire models`: list, show and verify the models of the store and those that can be pulled."""
 
 import json
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ def list_models(settings: Settings, *, as_json: bool) -> int:
 
 
 def show_model(settings: Settings, name: str, *, as_json: bool) -> int:
-    """Print everything that is known of one model.
+    """Print all data of one model.
 
     Raises:
-        ModelError: nobody knows it; the message names those that are known.
+        ModelError: the manifest does not have it; the message names all models.
     """
     store = open_store(settings)
     entries = {_model(entry).name: entry for entry in (*store.manifest.models, *_not_pulled(store))}
@@ -54,7 +54,7 @@ def show_model(settings: Settings, name: str, *, as_json: bool) -> int:
 
 
 def verify_models(settings: Settings, names: list[str], *, as_json: bool) -> int:
-    """Check model files against the manifest; 1 when one is missing or damaged."""
+    """Compare model files with the manifest; return 1 if one is missing or damaged."""
     store = open_store(settings)
     specs = [store.manifest.get(name) for name in names] or list(store.manifest.models)
     found = [(spec.name, _verdict(store, spec)) for spec in specs]
@@ -84,7 +84,7 @@ def _model(entry: ModelSpec | Download) -> PoseModel | DetectorModel:
 
 
 def _bytes(entry: ModelSpec | Download) -> int | None:
-    """The size of the ONNX file, or of all that is to be fetched; None: it is not known."""
+    """Return the size of the ONNX file, or of all files to download; None if it is unknown."""
     sizes = [file.bytes for file in entry.files] if isinstance(entry, Download) else [entry.bytes]
     return None if None in sizes else sum(size for size in sizes if size)
 

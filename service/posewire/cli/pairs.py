@@ -1,4 +1,4 @@
-"""`posewire models use`: a detector and a pose model by one word."""
+"""`posewire models use`: choose a pair of a detector and a pose model."""
 
 from rich.console import Console
 from rich.table import Table
@@ -11,12 +11,12 @@ from posewire.registry.store import open_store
 
 
 def show_pairs(settings: Settings) -> int:
-    """Print the pairs, which of them is in use, and which models serve; 1 when the choice cannot serve."""
+    """Print the pairs, the one in use, and the models that serve; return 1 if the choice cannot be served."""
     return int(not print_pairs(settings, open_store(settings).manifest))
 
 
 def print_pairs(settings: Settings, manifest: Manifest) -> bool:
-    """Print a table of the pairs, and below it the models that serve, or why none can; return whether they can."""
+    """Print a table of the pairs, and the models that serve or the reason why they cannot; return True if they can."""
     pair: str | None = None
     try:
         choice = choose(settings, manifest)
@@ -31,10 +31,10 @@ def print_pairs(settings: Settings, manifest: Manifest) -> bool:
 
 
 def use_pair(settings: Settings, name: str) -> int:
-    """Keep a pair for this user, or forget the kept one.
+    """Store a pair as the choice of this user, or remove the choice.
 
     Raises:
-        PosewireError: there is no such pair, a model of it must be pulled first, or the file cannot be written.
+        PosewireError: the pair does not exist, one of its models must be pulled first, or the file cannot be written.
     """
     if name == NO_PAIR:
         forget_choice(settings)
@@ -51,13 +51,13 @@ def use_pair(settings: Settings, name: str) -> int:
 
 
 def table_console() -> Console:
-    """A console for tables; a file or a pipe has no width, so that nothing is cut there."""
+    """Return a console for tables; in a file or a pipe it is so wide that no cell is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
 
 
 def _table(manifest: Manifest, in_use: str | None) -> Table:
-    """A row for each pair, with a star at the one in use; a model that must be pulled first says so."""
+    """Return a table with a row for each pair; a star marks the one in use."""
     here = {spec.name for spec in manifest.models}
     table = Table("pair", "detector", "pose", "for whom")
     for name, pair in manifest.pairs.items():

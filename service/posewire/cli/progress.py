@@ -1,4 +1,4 @@
-"""A progress bar for what takes long."""
+"""Progress bars for long commands."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from rich.progress import (
 
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where a person watches and there is more than one thing to wait for.
+    """Show a bar on standard error, if it is a terminal and `total` is more than one.
 
     Yields:
         A function to call when one more is done.
@@ -32,11 +32,11 @@ def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def video_progress(frames: int | None, what: str) -> Iterator[Callable[[], None]]:
-    """A bar of frames with rate and time left on standard error, where a person watches.
+    """Show a bar of frames with rate and remaining time on standard error, if it is a terminal.
 
     Args:
-        frames: about how many there are; None: nobody knows.
-        what: is being worked on.
+        frames: approximate number; None: unknown.
+        what: label of the bar.
 
     Yields:
         A function to call when one more is done.
@@ -57,13 +57,13 @@ def video_progress(frames: int | None, what: str) -> Iterator[Callable[[], None]
 
 @contextmanager
 def download_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of bytes, rate and time left on standard error, where a person watches.
+    """Show a bar of bytes with rate and remaining time on standard error, if it is a terminal.
 
     Yields:
-        A function to call with the bytes that are there and, where known, of how many.
+        A function to call with the number of bytes downloaded and, if known, the total.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda have, total: bar.update(task, completed=have, total=total)
+        yield lambda downloaded, total: bar.update(task, completed=downloaded, total=total)

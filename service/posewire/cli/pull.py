@@ -1,4 +1,4 @@
-"""`posewire models pull`: a published model, fetched and ready to be served."""
+"""`posewire models pull`: download a published model and make it ready to serve."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
-    """Have a model in `folder`, or where the settings look for pulled ones; 130 after Ctrl-C.
+    """Pull a model into `folder`, or into the settings' folder of pulled models; return 130 after Ctrl-C.
 
     Raises:
         PosewireError: it cannot be pulled.
@@ -24,7 +24,7 @@ def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
         with download_progress(name) as report:
             spec = pull(name, store.manifest, root, mirror=settings.model_mirror, report=report)
     except KeyboardInterrupt:
-        print(f"posewire: interrupted; run it again to go on with what is in {root}", file=sys.stderr)
+        print(f"posewire: interrupted; run it again to resume the download in {root}", file=sys.stderr)
         return _INTERRUPTED
     print(f"{name}: {root / spec.file}, {spec.bytes / 1e6:.1f} MB")
     elsewhere = f"POSEWIRE_MODEL_STORE={root} " if root != store.pulled_root else ""

@@ -1,4 +1,4 @@
-"""What a video becomes on the disk: an MP4 with the skeletons drawn, and JSON Lines beside it."""
+"""The output files of a video: an MP4 with skeletons, and JSON Lines beside it."""
 
 import contextlib
 import os
@@ -15,16 +15,16 @@ from posewire.video.writing import VideoWriter
 
 
 class VideoOutput:
-    """Both files under way, hidden until `finish` names them. Safe on any thread, one frame at a time.
+    """A writer of both files; they are hidden until `finish` renames them. It may be used on any thread, one frame at a time.
 
     Args:
         target: the MP4, `NAME.pose.mp4`; the lines go to `NAME.pose.jsonl` beside it.
-        rate: frames a second.
-        engine: draws.
-        min_keypoint_score: lesser keypoints are left out; None: of the lines none, of the picture those that the model doubts.
+        rate: frames per second.
+        engine: draws the skeletons.
+        min_keypoint_score: keypoints below it are left out. None: the lines have all keypoints, the images the model's default.
 
     Raises (also from `write` and `finish`):
-        PosewireError: a file cannot be written; says why. Nothing stays.
+        PosewireError: a file cannot be written; the message says why. Both files are removed.
     """
 
     def __init__(self, target: Path, rate: float, engine: Engine, min_keypoint_score: float | None) -> None:
@@ -44,7 +44,7 @@ class VideoOutput:
         self._temporary = Path(name)
 
     def write(self, source: VideoFrame, result: PoseResult, line: FrameLine) -> None:
-        """Add a frame; takes tens of milliseconds. After `finish` it does nothing."""
+        """Add a frame; takes tens of milliseconds. Does nothing after `finish`."""
         with self._lock:
             if not self._open:
                 return
@@ -61,7 +61,7 @@ class VideoOutput:
             self._frames += 1
 
     def finish(self, *, partial: bool) -> tuple[Path, ...]:
-        """End both files and name them, `NAME.partial.pose.…` where the video was not seen to its end; without a frame there are none."""
+        """Complete and rename both files, to `NAME.partial.pose.…` if `partial`; return their paths, or () if no frame was written."""
         with self._lock:
             if not self._open or not self._frames:
                 self._discard()
@@ -84,13 +84,13 @@ class VideoOutput:
             return video, lines
 
     def discard(self) -> None:
-        """Leave nothing behind; after `finish` it does nothing."""
+        """Remove the unfinished files; does nothing after `finish`."""
         with self._lock:
             self._discard()
 
     def _discard(self) -> None:
         self._open = False
         self._writer.discard()
-        with contextlib.suppress(OSError):  # the disk is full, and the file goes
+        with contextlib.suppress(OSError):  # the disk may be full; the file is removed anyway
             self._lines.close()
         self._temporary.unlink(missing_ok=True)

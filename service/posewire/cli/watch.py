@@ -1,4 +1,4 @@
-"""`posewire watch`: a camera's people, a line a frame, until Ctrl-C."""
+"""`posewire watch`: track the people of a camera; prints a line per frame until Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from posewire.video.camera import Camera, address_of
 
 
 def watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> int:
-    """Print what a camera shows until a file's end, Ctrl-C or SIGTERM; 0 after any of them.
+    """Print the poses of a camera until a file's end, Ctrl-C or SIGTERM; return 0 after any of them.
 
     Raises:
         PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
@@ -37,7 +37,7 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
         pass
     except ServiceError as error:
         raise PosewireError(f"{address_of(source)}: {error.detail}") from None
-    except BrokenPipeError:  # whoever read the lines has enough; Python would complain again at its exit
+    except BrokenPipeError:  # the reader of the lines has stopped; without this, Python prints the error again at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -49,14 +49,14 @@ async def _watch(source: str, out: Path | None, min_keypoint_score: float | None
     engine = load_engine(settings, Metrics())
     await engine.start()
     try:
-        async with Camera(source, max_pixels=settings.max_pixels, say=_say) as camera:
+        async with Camera(source, max_pixels=settings.max_pixels, report=_print_note) as camera:
             with contextlib.suppress(asyncio.CancelledError), _output(out, camera.info.rate, engine, min_keypoint_score) as output:
-                await _follow(camera, engine, output, min_keypoint_score or 0.0, tracking)
+                await _track(camera, engine, output, min_keypoint_score or 0.0, tracking)
     finally:
         await engine.close()
 
 
-async def _follow(camera: Camera, engine: Engine, output: VideoOutput | None, min_keypoint_score: float, tracking: Tracking) -> None:
+async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, min_keypoint_score: float, tracking: Tracking) -> None:
     session = tracking.session(engine, Priority.STREAM)
     names = engine.pose.spec.keypoints.names
     while (newest := await camera.newest()) is not None:
@@ -78,7 +78,7 @@ async def _follow(camera: Camera, engine: Engine, output: VideoOutput | None, mi
 
 @contextlib.contextmanager
 def _output(out: Path | None, rate: float, engine: Engine, min_keypoint_score: float | None) -> Iterator[VideoOutput | None]:
-    """Files that are whole however the block ends, but for a disk that is full."""
+    """Yield an output whose files are complete even if the block ends early; only a full disk prevents that."""
     if out is None:
         yield None
         return
@@ -87,8 +87,8 @@ def _output(out: Path | None, rate: float, engine: Engine, min_keypoint_score: f
         yield output
     finally:
         for path in output.finish(partial=False):
-            _say(str(path))
+            _print_note(str(path))
 
 
-def _say(words: str) -> None:
-    print(f"posewire: {words}", file=sys.stderr, flush=True)
+def _print_note(text: str) -> None:
+    print(f"posewire: {text}", file=sys.stderr, flush=True)

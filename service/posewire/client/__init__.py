@@ -1,13 +1,12 @@
 """Clients of a Posewire service.
 
     with PoseClient("http://127.0.0.1:8000") as client:
-        [picture] = client.pose(Path("street.jpg")).images
+        [image] = client.pose(Path("street.jpg")).images
         with client.stream() as stream:
             for result in stream.results(frames):
                 ...
 
-`AsyncPoseClient` has the same to await. What the service raises is raised here: the errors are those of `posewire.errors`,
-made again from its answers.
+`AsyncPoseClient` has the same methods for `await`. Both raise the errors of `posewire.errors`, as the service reports them.
 """
 
 from posewire.client.answers import StreamResult

@@ -1,4 +1,4 @@
-"""What a service says on a stream, as a client's results and errors."""
+"""Convert the answers of a service into results and errors of the client."""
 
 import json
 from dataclasses import dataclass
@@ -29,33 +29,33 @@ from posewire.errors import (
 from posewire.schemas.pose import describe
 from posewire.schemas.stream import SERVER_MESSAGE, ErrorMessage, ResultMessage, StartedMessage, TrackedPerson
 
-# The same stream would be refused again.
+# Errors after which the client does not reconnect: the same stream would be rejected again.
 FINAL = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)
 _BY_CLOSE_CODE = {kind.close_code: kind for kind in (*FINAL, Draining, Overloaded, TimedOut, TooManyStreams)}
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedFrame:
-    """A frame that waits, or is under way."""
+    """A frame that waits, or was sent and has no answer yet."""
 
     number: int
     data: bytes
-    offered: float  # seconds, monotonic
+    offered: float  # time of the call of `offer` or `put`, seconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What became of one frame."""
+    """The result of one frame, or its error."""
 
-    frame: int  # its number, as `offer` and `put` gave it
-    connection: int  # counts connections from 0; track ids of different ones have nothing in common
+    frame: int  # its number, as `offer` and `put` returned it
+    connection: int  # number of the connection, from 0; each connection counts its track ids anew
     latency_ms: float  # from `offer` or `put` to the arrival of the answer
-    answer: ResultMessage | None  # None: there is an error
+    answer: ResultMessage | None  # None if there is an error
     error: ServiceError | None  # of this frame alone
 
     @classmethod
     def of(cls, message: ResultMessage | ErrorMessage, frame: OfferedFrame, connection: int, arrived: float) -> Self:
-        """What the service has answered to a frame; `arrived` in seconds, monotonic."""
+        """Return the result of a frame from the service's answer; `arrived` in seconds, monotonic."""
         latency_ms = round((arrived - frame.offered) * 1000, 2)
         if isinstance(message, ResultMessage):
             return cls(frame.number, connection, latency_ms, message, None)
@@ -63,15 +63,15 @@ class StreamResult:
 
     @property
     def people(self) -> list[TrackedPerson]:
-        """Everyone in the frame; nobody where there is an error."""
+        """Return everyone in the frame; an empty list if there is an error."""
         return self.answer.people if self.answer else []
 
 
 def parse(text: str | bytes) -> StartedMessage | ResultMessage | ErrorMessage:
-    """A message of the service.
+    """Parse a message of the service.
 
     Raises:
-        UnexpectedAnswer: it is none.
+        UnexpectedAnswer: it is not a message of this version of Posewire.
     """
     try:
         return SERVER_MESSAGE.validate_json(text)
@@ -80,12 +80,12 @@ def parse(text: str | bytes) -> StartedMessage | ResultMessage | ErrorMessage:
 
 
 def error_of_problem(url: str, status: int, body: bytes, retry_after: str | None) -> PosewireError:
-    """The error of an HTTP answer, to a request or to a stream's handshake.
+    """Return the error of an HTTP answer, to a request or to a stream's handshake.
 
     Args:
-        url: that was asked.
+        url: of the request.
         status: of the answer.
-        body: of the answer: a problem of ours, or what something between us says.
+        body: of the answer: a problem of the service, or anything from a proxy.
         retry_after: the header.
     """
     try:
@@ -97,7 +97,7 @@ def error_of_problem(url: str, status: int, body: bytes, retry_after: str | None
 
 
 def error_of_refusal(url: str, answer: Response) -> PosewireError:
-    """Why a stream's handshake was refused; by something before the service that may let us through later: ConnectionLost."""
+    """Return the error of a rejected handshake; ConnectionLost if a proxy rejected it and a later attempt may succeed."""
     error = error_of_problem(url, answer.status_code, bytes(answer.body), answer.headers.get("Retry-After"))
     if isinstance(error, UnexpectedAnswer) and (answer.status_code >= 500 or answer.status_code == 429):
         return ConnectionLost(str(error))
@@ -105,12 +105,12 @@ def error_of_refusal(url: str, answer: Response) -> PosewireError:
 
 
 def whole_seconds(retry_after: str | None) -> int | None:
-    """A `Retry-After` header's seconds; None: it is missing, or a date."""
+    """Return the seconds of a `Retry-After` header; None if it is missing or a date."""
     return int(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
 
 
 def error_of_close(closed: ConnectionClosed) -> PosewireError:
-    """Why a connection ended."""
+    """Return the error that ended a connection."""
     if closed.rcvd is None:
         return ConnectionLost("the connection was lost")
     kind = _BY_CLOSE_CODE.get(closed.rcvd.code)

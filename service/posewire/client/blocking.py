@@ -1,4 +1,4 @@
-"""The clients for code that blocks: the async ones, on an event loop in a thread of its own."""
+"""Blocking clients: they run the async clients on an event loop in a thread."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class PoseStream:
-    """A stream of frames; a context manager, and an iterator of results. It does what `AsyncPoseStream` does."""
+    """A stream of frames: a context manager and an iterator of results, like `AsyncPoseStream`."""
 
     def __init__(self, portal: BlockingPortal, stream: AsyncPoseStream) -> None:
         self._portal = portal
         self._stream = stream
 
     def __enter__(self) -> Self:
-        """Connect; raises as `AsyncPoseStream`."""
+        """Connect; raises the errors of `AsyncPoseStream`."""
         self._portal.call(self._stream.__aenter__)
         return self
 
@@ -35,27 +35,27 @@ class PoseStream:
 
     @property
     def started(self) -> StartedMessage:
-        """The service's answer to the start: names of the keypoints, skeleton, limits."""
+        """Return the service's answer to the start: names of the keypoints, skeleton, limits."""
         return self._stream.started
 
     def offer(self, data: bytes) -> int:
-        """As `AsyncPoseStream.offer`."""
+        """Do the same as `AsyncPoseStream.offer`."""
         return self._portal.call(self._stream.offer, data)
 
     def put(self, data: bytes) -> int:
-        """As `AsyncPoseStream.put`."""
+        """Do the same as `AsyncPoseStream.put`."""
         return self._portal.call(self._stream.put, data)
 
     def __iter__(self) -> Self:
-        """The results, as they come."""
+        """Return the iterator of results."""
         return self
 
     def __next__(self) -> StreamResult:
-        """The next result; raises as `AsyncPoseStream`."""
+        """Wait for the next result; raises the errors of `AsyncPoseStream`."""
         return _next(self._portal, self._stream)
 
     def results(self, frames: Iterable[bytes], *, every: bool = False) -> Iterator[StreamResult]:
-        """As `AsyncPoseStream.results`; `frames` is iterated on another thread, one step at a time."""
+        """Do the same as `AsyncPoseStream.results`; `frames` is iterated on another thread, one step at a time."""
         results = self._stream.results(_on_a_thread(frames), every=every)
         try:
             while True:
@@ -90,7 +90,7 @@ def _streaming(
 
 
 class PoseClient:
-    """A client that blocks; a context manager. Its arguments are those of `AsyncPoseClient`."""
+    """A blocking client; a context manager. Its arguments are those of `AsyncPoseClient`."""
 
     def __init__(
         self, url: str, *, timeout_s: float = 10.0, retries: int = 4, headers: Mapping[str, str] | None = None, patience_s: float = 60.0
@@ -105,7 +105,7 @@ class PoseClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections, end the thread."""
+        """Close the connections and end the thread."""
         self._stack.close()
 
     pose = _blocking(AsyncPoseClient.pose)

@@ -1,4 +1,4 @@
-"""Pictures sent to `POST /v1/pose`, and the way to a stream."""
+"""The async client: sends images to `POST /v1/pose`, and opens streams."""
 
 import asyncio
 import json
@@ -24,14 +24,14 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class AsyncPoseClient:
-    """A client to await; an async context manager.
+    """An async client; an async context manager.
 
     Args:
         url: of the service.
-        timeout_s: of one request, sent to the service as its deadline too.
-        retries: of a request that found the service busy or out of reach.
+        timeout_s: of one request; it is also sent to the service as the deadline.
+        retries: of a request, if the service is busy or cannot be reached.
         headers: of every request and of the streams' handshakes.
-        patience_s: how long a stream goes on trying to connect.
+        patience_s: how long a stream tries to connect before it gives up.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class AsyncPoseClient:
         self._retries = retries
         self._headers = dict(headers or {})
         self._patience_s = patience_s
-        # A little longer than the deadline, so that the service says itself that it has passed.
+        # A little longer than the deadline, so that the service itself reports that the deadline has passed.
         self._http = httpx.AsyncClient(headers=self._headers, timeout=timeout_s + 5)
 
     async def __aenter__(self) -> Self:
-        """Nothing is connected yet."""
+        """Return the client; the first request connects."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -55,26 +55,26 @@ class AsyncPoseClient:
 
     async def pose(
         self,
-        *pictures: Picture,
+        *images: Picture,
         max_people: int | None = None,
         min_detection_score: float | None = None,
         min_keypoint_score: float | None = None,
         boxes: list[Box] | None = None,
     ) -> PoseResponse:
-        """Everyone in pictures.
+        """Estimate the poses of everyone in the images.
 
         Args:
-            pictures: encoded (JPEG, PNG, WebP or BMP), or files of such.
-            max_people: the best so many people of each picture.
-            min_detection_score: 0..1, people below are left out.
-            min_keypoint_score: 0..1, keypoints below are left out.
-            boxes: x, y, width, height in pixels of the only picture; the detector is skipped.
+            images: encoded (JPEG, PNG, WebP or BMP), or paths of such files.
+            max_people: the limit of people per image; the best are returned.
+            min_detection_score: 0..1; people below it are left out.
+            min_keypoint_score: 0..1; keypoints below it are left out.
+            boxes: x, y, width, height in pixels; the detector is skipped. Only with a single image.
 
         Raises:
-            ServiceError: the service refuses, or fails on it; after the retries also Overloaded and its like.
-            ConnectionLost, UnexpectedAnswer: it cannot be reached, or is no Posewire.
+            ServiceError: the service rejects the request or fails; Overloaded and similar errors only after the retries.
+            ConnectionLost, UnexpectedAnswer: the service cannot be reached, or the server is not Posewire.
         """
-        contents = [await asyncio.to_thread(p.read_bytes) if isinstance(p, Path) else p for p in pictures]
+        contents = [await asyncio.to_thread(p.read_bytes) if isinstance(p, Path) else p for p in images]
         params = {"max_people": max_people, "min_detection_score": min_detection_score, "min_keypoint_score": min_keypoint_score}
         query = {name: str(value) for name, value in params.items() if value is not None}
         if boxes is not None:
@@ -82,7 +82,7 @@ class AsyncPoseClient:
         headers = {"X-Request-Timeout-Ms": str(max(1, round(self._timeout_s * 1000)))}
         url = f"{self._url}/v1/pose"
         if len(contents) == 1:
-            # What is no picture is sent as one: the service says what it found.
+            # Unknown data is sent as JPEG: the service then reports what it found.
             headers["Content-Type"] = sniff(contents[0]) or "image/jpeg"
             request = self._http.build_request("POST", url, params=query, headers=headers, content=contents[0])
         else:
@@ -103,7 +103,7 @@ class AsyncPoseClient:
         min_detection_score: float | None = None,
         min_keypoint_score: float = 0.0,
     ) -> AsyncPoseStream:
-        """A stream of frames, to be entered with `async with`; the arguments are those of the start message.
+        """Return a stream of frames, for `async with`; the arguments are those of the start message.
 
         Raises:
             BadParameter: an argument is not valid.
@@ -119,7 +119,7 @@ class AsyncPoseClient:
         return AsyncPoseStream(url, start, self._headers, self._patience_s)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        """A good answer; who is busy is asked again when it says."""
+        """Send a request until it succeeds; a busy service is asked again after the time of its `Retry-After`."""
         pause_s = 0.5
         for attempt in range(self._retries + 1):
             last = attempt == self._retries

@@ -1,4 +1,4 @@
-"""A client's end of `WS /v1/stream`: the newest frame wins here too, and a lost connection comes back."""
+"""The client of `WS /v1/stream`: it sends only the newest frame, and reconnects when the connection is lost."""
 
 import asyncio
 import random
@@ -15,26 +15,26 @@ from posewire.client.answers import FINAL, OfferedFrame, StreamResult, error_of_
 from posewire.errors import ConnectionLost, ServiceError, TimedOut, UnexpectedAnswer
 from posewire.schemas.stream import AckMessage, StartedMessage, StartMessage
 
-# Frames that may be on their way or being worked on: one in the service, one behind it.
+# The limit of frames without an answer: one that the service processes, and the next one.
 _WINDOW = 2
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
 
-# Of one message of the service: far more than a result has.
-_MOST_BYTES = 16 * 1024 * 1024
+# The limit of one message of the service, far above the size of a result.
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class AsyncPoseStream:
-    """A stream of frames; an async context manager, and an async iterator of results.
+    """A stream of frames: an async context manager, and an async iterator of results.
 
-    A result is acknowledged when it is taken out of the iterator: who reads slowly gets newer frames, not a backlog.
+    A result is acknowledged when the caller takes it from the iterator. So a slow caller gets newer frames, not a backlog.
 
     Args:
         url: of the stream, ws:// or wss://.
         start: the start message.
         headers: of the handshake.
-        patience_s: how long to go on trying to connect.
+        patience_s: how long to try to connect before giving up.
     """
 
     def __init__(self, url: str, start: StartMessage, headers: Mapping[str, str], patience_s: float) -> None:
@@ -47,12 +47,12 @@ class AsyncPoseStream:
         self._offered = 0
         self._waiting: OfferedFrame | None = None
         self._in_flight: dict[int, OfferedFrame] = {}  # by seq
-        self._results: deque[tuple[StreamResult, ClientConnection, int]] = deque()  # with where to acknowledge which seq
+        self._results: deque[tuple[StreamResult, ClientConnection, int]] = deque()  # with the connection and the seq to acknowledge
         self._changed = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect; raises as `__anext__`."""
+        """Connect; raises the errors of `__anext__`."""
         self._runner = asyncio.create_task(self._run(), name="pose-stream")
         self._runner.add_done_callback(lambda _: self._notify())
         try:
@@ -63,18 +63,18 @@ class AsyncPoseStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """As `close`."""
+        """Close the stream."""
         await self.close()
 
     async def close(self) -> None:
-        """End the stream; what is not answered yet will not be."""
+        """End the stream; frames without an answer are dropped."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
     @property
     def started(self) -> StartedMessage:
-        """The service's answer to the start: names of the keypoints, skeleton, limits."""
+        """Return the service's answer to the start: names of the keypoints, skeleton, limits."""
         if self._started is None:
             raise ConnectionLost("the stream is not open")
         return self._started
@@ -88,10 +88,10 @@ class AsyncPoseStream:
         return not self._waiting and not self._in_flight
 
     def offer(self, data: bytes) -> int:
-        """Send a frame (JPEG, PNG or WebP) as soon as it would be worked on at once; a newer offer takes its place until then.
+        """Send a frame (JPEG, PNG or WebP) as soon as the service is ready for it; a newer offer replaces it until then.
 
         Returns:
-            Its number, from 0.
+            The number of the frame, from 0.
         """
         number = self._offered
         self._offered += 1
@@ -100,61 +100,61 @@ class AsyncPoseStream:
         return number
 
     async def put(self, data: bytes) -> int:
-        """Wait until the frame before has been sent, then offer this one: no frame is passed over. Raises as `__anext__`."""
+        """Wait until the last frame is sent, then offer this one: no frame is dropped. Raises the errors of `__anext__`."""
         await self._until(lambda: self._waiting is None)
         return self.offer(data)
 
     def __aiter__(self) -> Self:
-        """The results, as they come."""
+        """Return the iterator of results."""
         return self
 
     async def __anext__(self) -> StreamResult:
-        """The next result.
+        """Wait for the next result.
 
         Raises:
-            ServiceError: the service refuses the stream, or has ended it for a reason that stays.
-            ConnectionLost, UnexpectedAnswer: it cannot be reached, or is no Posewire.
+            ServiceError: the service rejects the stream, or ended it for a reason that stays.
+            ConnectionLost, UnexpectedAnswer: the service cannot be reached, or the server is not Posewire.
         """
         await self._until(lambda: bool(self._results) or self._closed)
         if not self._results:
             raise StopAsyncIteration
-        return await self._take()
+        return await self._next_result()
 
     async def results(self, frames: AsyncIterable[bytes], *, every: bool = False) -> AsyncGenerator[StreamResult, None]:
-        """Send frames and give the results, until the last frame is answered.
+        """Send frames and yield their results, until the last frame is answered.
 
         Args:
-            frames: encoded pictures.
-            every: wait for the service, so that each frame is answered, as for a file; else the newest wins, as for a camera.
+            frames: encoded images.
+            every: True waits for the service, so that each frame has a result (a file). False sends the newest frame (a camera).
 
         Raises:
-            As `__anext__`, and what `frames` raises.
+            The errors of `__anext__`, and those of `frames`.
         """
-        feeding = asyncio.create_task(self._feed(frames, every), name="pose-stream-feed")
-        feeding.add_done_callback(lambda _: self._notify())
+        sending = asyncio.create_task(self._send_frames(frames, every), name="pose-stream-frames")
+        sending.add_done_callback(lambda _: self._notify())
         try:
             while True:
-                await self._until(lambda: bool(self._results) or self._closed or (feeding.done() and self._idle))
+                await self._until(lambda: bool(self._results) or self._closed or (sending.done() and self._idle))
                 if not self._results:
                     break
-                yield await self._take()
-            feeding.result()
+                yield await self._next_result()
+            sending.result()
         finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
-    async def _feed(self, frames: AsyncIterable[bytes], every: bool) -> None:
+    async def _send_frames(self, frames: AsyncIterable[bytes], every: bool) -> None:
         async for data in frames:
             _ = await self.put(data) if every else self.offer(data)
 
-    async def _take(self) -> StreamResult:
+    async def _next_result(self) -> StreamResult:
         result, connection, seq = self._results.popleft()
         with suppress(ConnectionClosed):
             await connection.send(AckMessage(type="ack", seq=seq).model_dump_json())
         return result
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait; what has ended the stream is raised."""
+        """Wait until the condition holds; raises the error that ended the stream."""
         while not condition():
             if self._runner is None or self._closed:
                 raise ConnectionLost("the stream is not open")
@@ -163,18 +163,18 @@ class AsyncPoseStream:
             await self._changed.wait()
 
     def _notify(self) -> None:
-        """Wake everyone who waits now."""
+        """Wake all tasks that wait in `_until`."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _run(self) -> None:
-        """Connect, again and again."""
+        """Connect, and reconnect until an error is final or the patience is over."""
         pause, lost_at = _FIRST_PAUSE_S, time.monotonic()
         while True:
             connections = self._connections
             try:
                 await self._connection()
-            except TimedOut:  # it fell asleep for want of frames
+            except TimedOut:  # the service closed a stream without frames; the next frame opens it again
                 while self._waiting is None:
                     await self._changed.wait()
                 lost_at = time.monotonic()
@@ -184,17 +184,17 @@ class AsyncPoseStream:
             except (ServiceError, ConnectionLost) as error:
                 if self._connections > connections:
                     pause, lost_at = _FIRST_PAUSE_S, time.monotonic()
-                asked_s = (isinstance(error, ServiceError) and error.retry_after_s) or 0
-                pause_s = max(asked_s, pause) * random.uniform(0.75, 1.25)  # noqa: S311 - not all clients at the same moment
+                retry_after_s = (isinstance(error, ServiceError) and error.retry_after_s) or 0
+                pause_s = max(retry_after_s, pause) * random.uniform(0.75, 1.25)  # noqa: S311 - so that clients do not all reconnect at once
                 if time.monotonic() + pause_s > lost_at + self._patience_s:
                     raise error from None
             await asyncio.sleep(pause_s)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _connection(self) -> None:
-        """One connection, from its handshake to the error that ends it."""
+        """Run one connection, from its handshake to the error that ends it."""
         try:
-            async with connect(self._url, additional_headers=self._headers, compression=None, max_size=_MOST_BYTES) as connection:
+            async with connect(self._url, additional_headers=self._headers, compression=None, max_size=_MAX_MESSAGE_BYTES) as connection:
                 await connection.send(self._start.model_dump_json())
                 started = parse(await connection.recv())
                 if not isinstance(started, StartedMessage):
@@ -207,7 +207,7 @@ class AsyncPoseStream:
                 finally:
                     sender.cancel()
                     await asyncio.gather(sender, return_exceptions=True)
-                    self._take_back()
+                    self._requeue_newest()
         except ConnectionClosed as closed:
             raise error_of_close(closed) from None
         except InvalidStatus as refused:
@@ -238,8 +238,8 @@ class AsyncPoseStream:
             self._results.append((result, connection, message.seq))
             self._notify()
 
-    def _take_back(self) -> None:
-        """The connection is lost: its newest frame goes on the next one, unless there is a newer."""
+    def _requeue_newest(self) -> None:
+        """Keep the newest frame of a lost connection for the next one, unless a newer frame waits."""
         lost = max(self._in_flight.values(), key=lambda frame: frame.number, default=None)
         self._in_flight.clear()
         if self._waiting is None:

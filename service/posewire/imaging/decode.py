@@ -1,12 +1,12 @@
-"""Encoded pictures into upright RGB frames.
+"""Decode encoded images into upright RGB frames.
 
-The bytes come from strangers. So the format is told by the bytes alone, the size is read from the header and checked
-before anything is allocated, and OpenCV's decoder is only then let near them.
+The bytes are untrusted. The format is taken from the bytes alone. The size is read from the header and checked before
+anything is allocated. Only then does OpenCV's decoder see the bytes.
 
-The headers are read here and not by `imagesize`, which falls short for each format: it takes WebP's scale bits and the
-16-bit fields of OS/2 bitmaps for part of the size, holds the GIL for seconds on a JPEG of 20 MB of empty segments, and
-tells neither an animation nor a PNG chunk that claims gigabytes. Each reader below finds the header that the decoder
-behind it (libjpeg-turbo, OpenCV's chunk reader, libwebp) will find.
+The headers are read here and not by `imagesize`, because `imagesize` fails for each format: it counts WebP's scale bits and
+the 16-bit fields of OS/2 bitmaps as part of the size, holds the GIL for seconds on a JPEG of 20 MB of empty segments, and
+detects neither an animation nor a PNG chunk that claims gigabytes. Each reader below finds the same header as the decoder
+after it (libjpeg-turbo, OpenCV's chunk reader, libwebp).
 """
 
 import codecs
@@ -21,23 +21,23 @@ import numpy as np
 from posewire.errors import BadPicture, TooLarge
 from posewire.types import Frame, UInt8Array
 
-# A damaged picture is the sender's news, told by BadPicture: not a line in our log. This level is the whole process's.
-# What libpng and libjpeg print on their own ("libpng error: …") does not pass through OpenCV's log and stays.
+# A damaged image is reported to its sender by BadPicture, not in our log. The level holds for the whole process.
+# libpng and libjpeg print some messages themselves ("libpng error: …"); those do not pass through OpenCV's log and stay.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 SUPPORTED: Final = "JPEG, PNG, WebP or BMP"
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins many a text
-_HEAD_BYTES: Final = 64  # enough to tell what something is
+_BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})  # many texts also begin with "BM"
+_HEAD_BYTES: Final = 64  # enough to recognise every format
 
-# What a marker is to libjpeg: any run of 0xFF, then the code. 0xFF00 is a stuffed byte of the entropy-coded data; restart
-# (0xD0 to 0xD7) and reserved codes (below 0xC0) have no length to skip. One regular expression, so that megabytes without
-# a marker are passed at C speed.
+# A marker, as libjpeg defines it, is any run of 0xFF and then the code. 0xFF00 is a stuffed byte of the entropy-coded data.
+# Restart codes (0xD0 to 0xD7) and reserved codes (below 0xC0) have no length to skip. One regular expression skips
+# megabytes without a marker at C speed.
 _JPEG_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _JPEG_FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are DHT, JPG, DAC
 _JPEG_END: Final = 0xD9
 _JPEG_SCAN: Final = 0xDA
-# Each scan is a pass over the whole picture, however few bytes it has: a megabyte of 30-byte scans keeps a core busy for
+# Each scan is a pass over the whole image, even if it has few bytes: a megabyte of 30-byte scans keeps a core busy for
 # minutes. Encoders write about 10 scans.
 _MAX_JPEG_SCANS: Final = 100
 _MAX_JPEG_SEGMENTS: Final = 2000  # a profile and EXIF take at most 300
@@ -50,11 +50,11 @@ _ANIMATED: Final = "the picture is an animation; send one still frame"
 class _Header(NamedTuple):
     width: int  # pixels, as stored: before EXIF orientation
     height: int  # pixels, as stored
-    problem: str | None = None  # why it cannot be decoded, as far as that is known before decoding
+    problem: str | None = None  # the reason why it cannot be decoded, if the header already shows one
 
 
 def sniff(data: bytes | memoryview) -> str | None:
-    """Tell the media type of an encoded picture from its first bytes.
+    """Return the media type of an encoded image, from its first bytes.
 
     Returns:
         "image/jpeg", "image/png", "image/webp" or "image/bmp"; None for anything else. Never raises.
@@ -72,15 +72,15 @@ def sniff(data: bytes | memoryview) -> str | None:
 
 
 def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Frame:
-    """Decode one still picture.
+    """Decode one still image.
 
-    EXIF orientation is applied. Grey, palette, CMYK and 16-bit pictures become 8-bit RGB. An alpha channel is dropped, not
+    EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become 8-bit RGB. An alpha channel is dropped, not
     blended: a transparent pixel has the colour that is stored for it. Colour profiles are not applied.
 
     Args:
-        data: the encoded picture; a memoryview is of contiguous bytes and is not copied.
-        max_bytes: the most bytes that `data` may have.
-        max_pixels: the most pixels (width times height) that the header may claim.
+        data: the encoded image; a memoryview must be contiguous and is not copied.
+        max_bytes: the limit for the size of `data`.
+        max_pixels: the limit for width times height, as the header states them.
 
     Returns:
         A frame of (H, W, 3) uint8 RGB, C-contiguous, upright: x to the right, y down.
@@ -94,7 +94,7 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
 
 
 def count_pixels(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> int:
-    """How many pixels `decode` will make of a picture, by its header alone; raises as it does."""
+    """Return the number of pixels that `decode` will produce, from the header alone; raises the same errors as `decode`."""
     header = _checked_header(memoryview(data), max_bytes, max_pixels)
     return header.width * header.height
 
@@ -120,7 +120,7 @@ def _decode_pixels(view: memoryview, header: _Header) -> UInt8Array:
         raise BadPicture(_DAMAGED) from None
     if pixels is None:
         raise BadPicture(_DAMAGED)
-    # EXIF orientation may have turned it. Any other size means that OpenCV read another header than we did.
+    # EXIF orientation may have swapped the sides. Any other size means that OpenCV read another header than we did.
     if pixels.shape not in {(header.height, header.width, 3), (header.width, header.height, 3)}:
         raise BadPicture(f"the picture's size is not the {header.width} x {header.height} px of its header; the file is damaged")
     return np.ascontiguousarray(pixels, dtype=np.uint8)
@@ -137,12 +137,12 @@ def _read_header(view: memoryview) -> _Header:
 
 
 def _jpeg_header(view: memoryview) -> _Header:
-    """Take the size from the frame header; what lies inside another segment (an EXIF thumbnail) is passed over."""
+    """Read the size from the frame header. Headers inside another segment (an EXIF thumbnail) are skipped."""
     header: _Header | None = None
     scans = 0
     for marker, start in _jpeg_segments(view):
         if marker in _JPEG_FRAME_HEADERS:
-            if header is not None:  # libjpeg refuses this too
+            if header is not None:  # libjpeg rejects a second one, too
                 return header._replace(problem=_DAMAGED)
             height, width = struct.unpack_from(">HH", view, start + 3)
             header = _Header(width, height)
@@ -171,9 +171,9 @@ def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _png_header(view: memoryview) -> _Header:
-    """Take the size from IHDR, then look for an animation and for chunks that are longer than the file.
+    """Read the size from IHDR, then look for an animation and for chunks that are longer than the file.
 
-    OpenCV allocates what a chunk claims, up to 2 GiB, before it looks whether the bytes are there.
+    OpenCV allocates the size that a chunk claims, up to 2 GiB, before it checks that the bytes exist.
     """
     length, kind, width, height = struct.unpack_from(">I4sII", view, len(_PNG_SIGNATURE))
     if (length, kind) != (13, b"IHDR"):
@@ -196,7 +196,7 @@ def _png_header(view: memoryview) -> _Header:
 
 
 def _webp_header(view: memoryview) -> _Header:
-    """Take the size from the first chunk; libwebp refuses a VP8X canvas that is not the size of the picture in it."""
+    """Read the size from the first chunk; libwebp rejects a VP8X canvas whose size differs from that of the image in it."""
     (kind,) = struct.unpack_from("4s", view, 12)
     if kind == b"VP8X":
         flags, wide, high = struct.unpack_from("<B3x3s3s", view, 20)
@@ -214,7 +214,7 @@ def _webp_header(view: memoryview) -> _Header:
 
 
 def _bmp_header(view: memoryview) -> _Header:
-    """Take the size from the DIB header; a negative height is legal and means that the top row comes first."""
+    """Read the size from the DIB header; a negative height is legal and means that the top row comes first."""
     if view[14] == 12:  # the OS/2 header
         width, height = struct.unpack_from("<HH", view, 18)
     else:
@@ -244,7 +244,7 @@ _OTHERS: Final = (
 
 
 def _describe(head: bytes) -> str:
-    """Say what the first bytes are, for the one who sent them."""
+    """Name the kind of data that begins with these bytes, for the error message."""
     if not head:
         return "nothing (0 bytes)"
     for magic, name in _OTHERS:
@@ -253,7 +253,7 @@ def _describe(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return {b"avi": "an AVIF", b"hei": "a HEIC", b"mif": "a HEIC"}.get(head[8:11], "an MP4 or QuickTime video")
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut in two at the end is no error
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # an incomplete character at the end is no error
     except UnicodeDecodeError:
         return "bytes of an unknown kind"
     return "text" if all(character.isprintable() or character.isspace() for character in text) else "bytes of an unknown kind"

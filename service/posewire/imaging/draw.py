@@ -1,4 +1,4 @@
-"""Skeletons drawn on a picture, and the picture encoded."""
+"""Draw skeletons on an image, and encode the image."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from posewire.types import FloatArray, Pose, UInt8Array
 
 PictureType: TypeAlias = Literal["image/jpeg", "image/png"]
 _Color: TypeAlias = tuple[int, int, int]  # RGB
-_Point: TypeAlias = tuple[float, float] | npt.NDArray[np.float64]  # x y, pixels of the picture
+_Point: TypeAlias = tuple[float, float] | npt.NDArray[np.float64]  # x y, pixels of the image
 
-# Blue and orange stay apart for colour-blind eyes; the outline makes them stand out on any ground.
+# Colour-blind people can tell blue from orange; the outline keeps both visible on any background.
 _LEFT: _Color = (255, 145, 20)
 _MIDDLE: _Color = (245, 245, 240)
 _RIGHT: _Color = (40, 175, 255)
@@ -23,14 +23,14 @@ _CORE: _Color = (255, 255, 255)  # of a keypoint
 _OUTLINE: _Color = (18, 20, 28)
 _COLORS = (_MIDDLE, _LEFT, _RIGHT)  # by side: 0, 1 and -1
 
-_CORE_MIN_RADIUS = 3.0  # pixels; in smaller dots it drowns the colour
-_SHIFT = 4  # OpenCV takes fixed-point coordinates with so many binary places: 1/16 pixel
+_CORE_MIN_RADIUS = 3.0  # pixels; in smaller dots the core would hide the colour
+_SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates: 1/16 pixel
 _JPEG_QUALITY = 90
 _JPEG_MAX_SIDE = 65500  # pixels; libjpeg's limit
 
 
 def sides_of(names: Sequence[str]) -> tuple[int, ...]:
-    """The side of each keypoint by its name: 1 for `left_…`, -1 for `right_…`, 0 for the middle."""
+    """Return the side of each keypoint from its name: 1 for `left_…`, -1 for `right_…`, 0 for the middle."""
     return tuple(1 if name.startswith("left_") else -1 if name.startswith("right_") else 0 for name in names)
 
 
@@ -42,14 +42,14 @@ def draw_poses(
     sides: Sequence[int],
     min_keypoint_score: float,
 ) -> UInt8Array:
-    """Draw every person's box, limbs and keypoints; the first person comes out on top.
+    """Draw every person's box, limbs and keypoints; the first person is drawn on top.
 
     Args:
-        pixels: (H, W, 3) uint8, RGB; stays as it is.
-        people: best first, in pixels of this picture; what lies outside or is not finite is left out.
+        pixels: (H, W, 3) uint8, RGB; is not changed.
+        people: best first, in pixels of this image; points outside the image or not finite are left out.
         skeleton: limbs as pairs of keypoint indices.
-        sides: of each keypoint, as `sides_of` gives them; person's left orange, right blue, middle white.
-        min_keypoint_score: 0..1; lesser keypoints and their limbs are left out.
+        sides: of each keypoint, as `sides_of` returns them; the person's left is orange, right blue, middle white.
+        min_keypoint_score: 0..1; keypoints below it, and their limbs, are left out.
 
     Returns:
         (H, W, 3) uint8, RGB, a new array.
@@ -65,11 +65,11 @@ def draw_poses(
 
 
 def draw_track_ids(canvas: UInt8Array, people: Sequence[Pose]) -> None:
-    """Write each person's `track_id` at the top left of their box, on a ground whose colour stays with the identity.
+    """Write each person's `track_id` at the top left of their box; the background colour depends on the `track_id` alone.
 
     Args:
-        canvas: (H, W, 3) uint8, RGB; is drawn on.
-        people: in pixels of this picture; those without identity are left out.
+        canvas: (H, W, 3) uint8, RGB; is changed in place.
+        people: in pixels of this image; people without a `track_id` are left out.
     """
     scale = max(0.4, min(canvas.shape[:2]) / 1000)
     for person in people:
@@ -78,28 +78,28 @@ def draw_track_ids(canvas: UInt8Array, people: Sequence[Pose]) -> None:
         text = str(person.track_id)
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         room = (canvas.shape[1] - width - 4, canvas.shape[0] - below)
-        x, y = (round(min(max(float(at), 0), max(most, 0))) for at, most in zip(person.box_xywh[:2], room, strict=True))
+        x, y = (round(min(max(float(at), 0), max(limit, 0))) for at, limit in zip(person.box_xywh[:2], room, strict=True))
         y = max(y, height + 4)
         cv2.rectangle(canvas, (x, y - height - 4), (x + width + 4, y + below - 2), _track_color(person.track_id), cv2.FILLED)
         cv2.putText(canvas, text, (x + 2, y - 2), cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, 1, cv2.LINE_AA)
 
 
 def _track_color(track_id: int) -> _Color:
-    """A bright colour; the golden angle keeps those of neighbouring numbers apart."""
-    hue = round(track_id * 137.508 / 2) % 180  # OpenCV's hues have half degrees
+    """Return a bright colour; the golden angle makes consecutive ids differ clearly."""
+    hue = round(track_id * 137.508 / 2) % 180  # a unit of OpenCV's hue is two degrees
     red, green, blue = cv2.cvtColor(np.array([[[hue, 140, 255]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return red, green, blue
 
 
 def encode(pixels: UInt8Array, media_type: PictureType) -> bytes:
-    """Encode a picture, JPEG at quality 90.
+    """Encode an image, JPEG at quality 90.
 
     Args:
         pixels: (H, W, 3) uint8, RGB.
         media_type: `image/jpeg` or `image/png`.
 
     Raises:
-        TooLarge: a side is longer than JPEG can hold.
+        TooLarge: a side is longer than JPEG allows.
     """
     if media_type == "image/jpeg" and max(pixels.shape[:2]) > _JPEG_MAX_SIDE:
         raise TooLarge(f"JPEG holds at most {_JPEG_MAX_SIDE} pixels a side; ask for image/png")
@@ -109,7 +109,7 @@ def encode(pixels: UInt8Array, media_type: PictureType) -> bytes:
 
 
 def _line_width(box_xywh: FloatArray, canvas: UInt8Array) -> float:
-    """Pixels; grows with the person, less than in proportion, and never finer than the picture's size can show."""
+    """Return a line width in pixels; it grows with the person, and stays visible when the whole image is viewed."""
     height, width = canvas.shape[:2]
     _, _, w, h = (float(v) for v in box_xywh)
     person = math.sqrt(w * h) if w > 0 and h > 0 and math.isfinite(w * h) else 0.0
@@ -120,9 +120,9 @@ def _line_width(box_xywh: FloatArray, canvas: UInt8Array) -> float:
 def _draw_skeleton(
     canvas: UInt8Array, points: npt.NDArray[np.float64], skeleton: Sequence[tuple[int, int]], sides: Sequence[int], width: float
 ) -> None:
-    """One person's limbs and keypoints, (K, 2) with NaN for those not shown.
+    """Draw one person's limbs and keypoints; `points` is (K, 2), NaN for those not shown.
 
-    First all outlines, then all colours: no dark rim cuts a joint.
+    All outlines are drawn before all colours, so that no outline crosses a joint.
     """
     seen = np.asarray(np.isfinite(points).all(1))
     limbs = [(a, b) for a, b in skeleton if seen[a] and seen[b]]
@@ -141,12 +141,12 @@ def _draw_skeleton(
 
 
 def _limb_side(a: int, b: int) -> int:
-    """A limb is on the side of its ends; one across the body is in the middle."""
+    """Return the side of a limb: that of its ends, or the middle if it crosses the body."""
     return 0 if a == -b else a or b
 
 
 def _draw_box(canvas: UInt8Array, box_xywh: FloatArray, width: int) -> None:
-    """A thin frame with a dark rim; a box without area is left out."""
+    """Draw a thin frame with a dark outline; a box without area is left out."""
     x, y, w, h = (float(v) for v in box_xywh)
     if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
         return
@@ -157,9 +157,9 @@ def _draw_box(canvas: UInt8Array, box_xywh: FloatArray, width: int) -> None:
 
 
 def _draw_line(canvas: UInt8Array, start: _Point, end: _Point, color: _Color, width: float) -> None:
-    cut = _clip_line(start, end, canvas, width)
-    if cut is not None:
-        cv2.line(canvas, _fixed(cut[0]), _fixed(cut[1]), color, max(1, round(width)), cv2.LINE_AA, _SHIFT)
+    clipped = _clip_line(start, end, canvas, width)
+    if clipped is not None:
+        cv2.line(canvas, _fixed(clipped[0]), _fixed(clipped[1]), color, max(1, round(width)), cv2.LINE_AA, _SHIFT)
 
 
 def _draw_dot(canvas: UInt8Array, center: _Point, color: _Color, radius: float) -> None:
@@ -173,9 +173,9 @@ def _fixed(point: _Point) -> tuple[int, int]:
 
 
 def _clip_line(start: _Point, end: _Point, canvas: UInt8Array, margin: float) -> tuple[_Point, _Point] | None:
-    """The part of a line within the picture and a margin about it (Liang and Barsky); None: it is all outside.
+    """Return the part of a line within the image and a margin around it (Liang and Barsky); None if there is no such part.
 
-    OpenCV raises on coordinates beyond 32 bits; the margin keeps the ends of a cut line out of sight.
+    OpenCV raises on coordinates beyond 32 bits. The margin keeps the ends of a clipped line outside the image.
     """
     low, high = 0.0, 1.0
     for axis, size in ((0, canvas.shape[1]), (1, canvas.shape[0])):

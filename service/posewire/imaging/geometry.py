@@ -1,4 +1,4 @@
-"""Boxes, letterboxes and affine crops: one idea a function, numpy in, numpy out.
+"""Boxes, letterboxes and affine crops, as pure functions on numpy arrays.
 
 Every coordinate is in pixels, x to the right, y down. An affine is (2, 3) float32 and maps column vectors (x, y, 1).
 """
@@ -6,28 +6,28 @@ Every coordinate is in pixels, x to the right, y down. An affine is (2, 3) float
 import cv2
 import numpy as np
 
-from posewire.imaging.resize import shrink
+from posewire.imaging.resize import area_resize
 from posewire.types import Crop, FloatArray, Frame, UInt8Array
 
 
 def xyxy_to_xywh(boxes: FloatArray) -> FloatArray:
-    """Corners to corner and size, (N, 4) float32 each."""
+    """Convert (x0, y0, x1, y1) into (x, y, width, height), (N, 4) float32 each."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
-    """Corner and size to corners, (N, 4) float32 each."""
+    """Convert (x, y, width, height) into (x0, y0, x1, y1), (N, 4) float32 each."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def clip_boxes(boxes_xyxy: FloatArray, width: int, height: int) -> FloatArray:
-    """(N, 4) float32 corners, cut to a picture of `width` x `height` pixels."""
+    """Clip (N, 4) float32 corners to an image of `width` x `height` pixels."""
     limit = np.array([width, height, width, height], np.float32)
     return np.clip(boxes_xyxy, 0, limit)
 
 
 def letterbox(pixels: UInt8Array, height: int, width: int, pad_value: int) -> tuple[UInt8Array, float]:
-    """Scale a picture to fit, at the top left of a canvas filled with `pad_value`.
+    """Scale an image to fit a canvas, keeping its aspect; it lies at the top left, the rest is `pad_value`.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -36,29 +36,29 @@ def letterbox(pixels: UInt8Array, height: int, width: int, pad_value: int) -> tu
         pad_value: 0..255, for all channels.
 
     Returns:
-        The (height, width, 3) uint8 canvas, and the scale: canvas pixels a picture pixel.
+        The (height, width, 3) uint8 canvas, and the scale: canvas pixels per image pixel.
     """
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     canvas = np.full((height, width, 3), pad_value, np.uint8)
     inside = canvas[: size[1], : size[0]]
     if scale < 1:
-        shrink(pixels, size[1], size[0], inside)
+        area_resize(pixels, size[1], size[0], inside)
     else:
         inside[:] = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     return canvas, scale
 
 
 def non_maximum_suppression(boxes_xyxy: FloatArray, scores: FloatArray, iou: float) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Greedy suppression of boxes that overlap a better one.
+    """Drop boxes that overlap a better one (greedy non-maximum suppression).
 
     Args:
         boxes_xyxy: (N, 4) float32.
         scores: (N,) float32.
-        iou: the overlap, 0..1, above which the lesser box goes.
+        iou: 0..1; of two boxes that overlap more than this, the one with the lower score is dropped.
 
     Returns:
-        Indices of the boxes that stay, best first.
+        Indices of the remaining boxes, best first.
     """
     if not len(boxes_xyxy):
         return np.empty(0, np.intp)
@@ -67,16 +67,16 @@ def non_maximum_suppression(boxes_xyxy: FloatArray, scores: FloatArray, iou: flo
 
 
 def crop_affine(box_xywh: FloatArray, height: int, width: int, padding: float) -> FloatArray:
-    """The affine that cuts a person out: picture pixels -> crop pixels.
+    """Return the affine of a person's crop: image pixels -> crop pixels.
 
-    The box is widened or heightened to the crop's aspect about its centre, then scaled by `padding`; its centre goes
-    to (width / 2, height / 2), as in the top-down networks since Simple Baselines (arXiv 1804.06208).
+    The box is extended about its centre to the aspect of the crop, then scaled by `padding`. Its centre maps to
+    (width / 2, height / 2), as in the top-down networks since Simple Baselines (arXiv 1804.06208).
 
     Args:
-        box_xywh: (4,) float32, pixels of the picture.
+        box_xywh: (4,) float32, pixels of the image.
         height: of the crop, pixels.
         width: of the crop, pixels.
-        padding: 1.25 shows a quarter more than the box.
+        padding: factor on the size of the box; 1.25 shows a quarter more than the box.
 
     Returns:
         (2, 3) float32.
@@ -88,28 +88,28 @@ def crop_affine(box_xywh: FloatArray, height: int, width: int, padding: float) -
 
 
 def invert_affine(matrix: FloatArray) -> FloatArray:
-    """The affine that undoes `matrix`, (2, 3) float32 each."""
+    """Return the inverse of `matrix`, (2, 3) float32 each."""
     return np.asarray(cv2.invertAffineTransform(matrix.astype(np.float64)), np.float32)
 
 
 def apply_affine(matrix: FloatArray, points_xy: FloatArray) -> FloatArray:
-    """Points (..., 2) float32 through a (2, 3) affine, in double precision: large pictures keep their sub-pixels."""
+    """Map points (..., 2) float32 by a (2, 3) affine; double precision keeps sub-pixels of large images."""
     exact = matrix.astype(np.float64)
     return (points_xy @ exact[:, :2].T + exact[:, 2]).astype(np.float32)
 
 
 def cut_crops(frame: Frame, boxes_xywh: FloatArray, height: int, width: int, padding: float) -> list[Crop]:
-    """Cut every person out of a picture.
+    """Crop every person out of an image.
 
     Args:
-        frame: the picture.
-        boxes_xywh: (N, 4) float32, pixels of the picture.
+        frame: the image.
+        boxes_xywh: (N, 4) float32, pixels of the image.
         height: of a crop, pixels.
         width: of a crop, pixels.
         padding: as in `crop_affine`.
 
     Returns:
-        N crops; what lies outside the picture is black.
+        N crops; parts outside the image are black.
     """
     crops = []
     for box in boxes_xywh:

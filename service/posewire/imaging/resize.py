@@ -1,4 +1,4 @@
-"""Scaling pictures down, three to seven times as fast as OpenCV's area interpolation (docs/kernels.md)."""
+"""Scale images down by area interpolation (docs/kernels.md)."""
 
 from functools import cache
 from typing import Final
@@ -10,21 +10,21 @@ from posewire.errors import ModelError
 from posewire.native.library import Kernels, load_kernels
 from posewire.types import UInt8Array
 
-# Floats of a cover in shrink.h.
+# The number of floats of a `Cover` in shrink.h.
 _COVER: Final = 5
 
 
-def shrink(pixels: UInt8Array, height: int, width: int, out: UInt8Array) -> None:
-    """Scale a picture down by the mean of the area of each new pixel; without the kernels, by OpenCV's INTER_AREA, which is the same.
+def area_resize(pixels: UInt8Array, height: int, width: int, out: UInt8Array) -> None:
+    """Scale an image down: each new pixel is the mean of the area that it covers. Without the kernels OpenCV's INTER_AREA does the same.
 
     Args:
         pixels: (H, W, 3) uint8.
-        height: of the new picture, pixels, at most H.
-        width: of the new picture, pixels, at most W.
-        out: (height, width, 3) uint8 to write it to; may be a part of a wider picture.
+        height: of the new image, pixels, at most H.
+        width: of the new image, pixels, at most W.
+        out: (height, width, 3) uint8, receives the new image; may be a part of a wider image.
     """
     kernels = _kernels()
-    half = pixels.shape[:2] == (2 * height, 2 * width)  # OpenCV has a way of its own for that, which is faster still
+    half = pixels.shape[:2] == (2 * height, 2 * width)  # OpenCV has a special, faster path for this
     if kernels is None or half:
         out[:] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         return

@@ -1,6 +1,6 @@
-"""The JSON that goes over the wire.
+"""The JSON of `POST /v1/pose` and `GET /v1/models`.
 
-Coordinates are pixels of the upright picture, after EXIF orientation.
+Coordinates are pixels of the upright image, after EXIF orientation.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from posewire.errors import BadParameter
 from posewire.types import FloatArray, Pose, PoseResult, Timings
 
-# A thousandth of a pixel: finer is noise, and it keeps the answer short.
+# A thousandth of a pixel: finer digits are noise, and they make the answer longer.
 DECIMALS = 3
 SCORE_DECIMALS = 4
 
-# Far beyond any picture, and far below where float32 overflows on the way to the crop and back.
+# Far larger than any image, and far smaller than the numbers at which float32 overflows in the crop's affine.
 Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
@@ -25,7 +25,7 @@ _BOXES = TypeAdapter(list[Box])
 
 
 def parse_boxes(text: str | None) -> list[Box] | None:
-    """The `boxes` of a query.
+    """Parse the query parameter `boxes`.
 
     Raises:
         BadParameter: it is not JSON of the form [[x, y, width, height], …].
@@ -39,7 +39,7 @@ def parse_boxes(text: str | None) -> list[Box] | None:
 
 
 def describe(error: ValidationError | RequestValidationError) -> str:
-    """A validation error in one line: where, and what is wrong; a name that the caller made up may hold anything."""
+    """Return a validation error as one line: the place, and the problem. Names come from the caller, so they are escaped."""
     parts = []
     for e in error.errors()[:3]:
         names = (p for p in e["loc"] if p not in ("query", "body", "header"))
@@ -53,12 +53,12 @@ def _one_line(name: str) -> str:
 
 
 class ImageIn(BaseModel):
-    """One picture of a JSON body."""
+    """One image of a JSON body."""
 
     model_config = ConfigDict(extra="forbid")
 
-    base64: str = Field(description="The picture's bytes (JPEG, PNG, WebP or BMP) in base64.")
-    boxes: list[Box] | None = Field(None, description="People as [x, y, width, height]; given, the detector is skipped.")
+    base64: str = Field(description="The image's bytes (JPEG, PNG, WebP or BMP) in base64.")
+    boxes: list[Box] | None = Field(None, description="People as [x, y, width, height]; with boxes the detector is skipped.")
 
 
 class PoseRequest(BaseModel):
@@ -74,14 +74,12 @@ class PoseParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below this score are left out.")
     min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Keypoints below are left out (format=posewire), 0 0 0 (format=coco) or not drawn."
+        0.0, description="Keypoints below this score are left out (format=posewire), 0 0 0 (format=coco) or not drawn."
     )
-    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each picture.")
-    boxes: str | None = Field(
-        None, description="JSON [[x, y, width, height], …] in pixels of the upright picture: the detector is skipped."
-    )
+    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per image; the best are returned.")
+    boxes: str | None = Field(None, description="JSON [[x, y, width, height], …] in pixels of the upright image: the detector is skipped.")
     format: Literal["posewire", "coco"] = Field("posewire", description="posewire, or COCO's results list.")
 
 
@@ -103,7 +101,7 @@ class PersonOut(BaseModel):
 
 
 class TimingsOut(BaseModel):
-    """Where a picture's time went, in milliseconds."""
+    """The time of each stage of one image, in milliseconds."""
 
     decode: float
     queue: float
@@ -113,7 +111,7 @@ class TimingsOut(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """Everyone in one picture: best first, or in the order of the caller's boxes."""
+    """Everyone in one image: best first, or in the order of the caller's boxes."""
 
     width: int
     height: int
@@ -122,12 +120,12 @@ class ImageOut(BaseModel):
 
     @classmethod
     def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """A picture as it is sent."""
-        return cls.model_validate(picture_fields(result, names, min_keypoint_score))
+        """Return the result of one image as it is sent."""
+        return cls.model_validate(image_fields(result, names, min_keypoint_score))
 
 
-def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """What every answer says of a picture or frame, in plain values: `width`, `height`, `people` and `timings_ms`."""
+def image_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
+    """Return the fields that every answer has for an image or frame: `width`, `height`, `people` and `timings_ms`."""
     return {
         "width": result.width,
         "height": result.height,
@@ -137,7 +135,7 @@ def picture_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_scor
 
 
 def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """A person as it is sent: keypoints below `min_keypoint_score` are left out; who has an identity is told by it."""
+    """Return a person as it is sent: without keypoints below `min_keypoint_score`, and with `track_id` if there is one."""
     scores = pose.keypoints.scores
     rows = zip(names, _rounded(pose.keypoints.xy, DECIMALS), _rounded(scores, SCORE_DECIMALS), scores.tolist(), strict=True)
     person = {
@@ -149,19 +147,19 @@ def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float
 
 
 def _rounded(values: FloatArray, decimals: int) -> list[Any]:
-    """Doubles: a float32 has no short decimal of its own. As an array, for it takes a third of the time of `round` for each."""
+    """Return rounded doubles (a float32 has no short decimal form); rounding the array is faster than `round` for each value."""
     rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
     return rounded
 
 
 def stages_ms(t: Timings) -> dict[str, float]:
-    """Milliseconds by the stages of which answers tell, not rounded; cutting the crops counts as pose."""
+    """Return the milliseconds of each stage that an answer reports, not rounded; cropping is part of `pose`."""
     stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
     return {k: v * 1000 for k, v in stages.items()}
 
 
 class ModelNames(BaseModel):
-    """The models that answered."""
+    """The names of the models that produced the answer."""
 
     detector: str
     pose: str
@@ -176,7 +174,7 @@ class PoseResponse(BaseModel):
 
 
 class CocoPerson(BaseModel):
-    """One row of COCO's results list; `image_id` is the picture's index in the request."""
+    """One row of COCO's results list; `image_id` is the image's index in the request."""
 
     image_id: int | str
     category_id: int
@@ -186,7 +184,7 @@ class CocoPerson(BaseModel):
 
 
 def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float) -> list[CocoPerson]:
-    """People as rows of COCO's results list; a keypoint below `min_keypoint_score` is 0 0 0, COCO's sign for none."""
+    """Return people as rows of COCO's results list; a keypoint below `min_keypoint_score` is 0 0 0, COCO's value for a missing one."""
     rows = []
     for pose in result.people:
         flat: list[float] = []
@@ -208,14 +206,14 @@ def _box(pose: Pose) -> tuple[float, float, float, float]:
 
 
 class ModelOut(BaseModel):
-    """One model that is served."""
+    """One served model."""
 
     name: str
     task: str
     title: str
-    provider: str = Field(description="What it really runs on: ONNX Runtime's name of it, or Posewire's kernels.")
-    file: str = Field(description="Of the model's files in the store the one that runs here: the ONNX one, or that for Posewire's kernels.")
-    sha256: str = Field(description="Of that file.")
+    provider: str = Field(description="What the model runs on: the name of ONNX Runtime's provider, or Posewire's kernels.")
+    file: str = Field(description="The file of the model that runs here: the ONNX file, or the file for Posewire's kernels.")
+    sha256: str = Field(description="The SHA-256 of that file.")
     licence: str
     input_height: int
     input_width: int
@@ -229,5 +227,5 @@ class ModelsResponse(BaseModel):
     device: str
     device_reason: str
     workers: int
-    pair: str | None = Field(description="Name of the pair that both models are of; null: they are of no pair.")
+    pair: str | None = Field(description="The name of the pair of both models; null: they are not a pair of the manifest.")
     models: list[ModelOut]

@@ -5,13 +5,13 @@ from typing import Annotated, Literal, Self, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadMessage, BadParameter, ServiceError
-from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe, picture_fields
+from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe, image_fields
 from posewire.types import PoseResult
 
 M = TypeVar("M", bound=BaseModel)
 
-# Far more than a start or an acknowledgement needs.
-_MOST_CHARACTERS = 4096
+# Far longer than a start or an acknowledgement.
+_MAX_CHARACTERS = 4096
 
 
 class StartMessage(BaseModel):
@@ -20,15 +20,15 @@ class StartMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["start"]
-    track: bool = Field(True, description="Give each person an identity that lasts from frame to frame.")
-    smooth: bool = Field(True, description="Take the jitter out of the keypoints; only with track.")
-    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each frame.")
-    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
-    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below are left out.")
+    track: bool = Field(True, description="Give each person a track_id that stays the same from frame to frame.")
+    smooth: bool = Field(True, description="Reduce the jitter of the keypoints; only with track.")
+    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per frame; the best are returned.")
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below this score are left out.")
+    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below this score are left out.")
 
 
 class AckMessage(BaseModel):
-    """The client has taken in this answer and all before it."""
+    """The client has processed this answer and all before it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,14 +37,14 @@ class AckMessage(BaseModel):
 
 
 class StreamLimits(BaseModel):
-    """What one stream may do."""
+    """The limits of one stream."""
 
     max_bytes: int = Field(description="Bytes of one frame.")
     max_pixels: int = Field(description="Pixels of one frame.")
     max_people: int = Field(description="People of one frame.")
-    credits: int = Field(description="Answers that may be unacknowledged.")
-    deadline_ms: int = Field(description="The age at which a frame is given up.")
-    idle_s: float = Field(description="Seconds of silence after which the stream is closed.")
+    credits: int = Field(description="Limit of answers without an acknowledgement.")
+    deadline_ms: int = Field(description="Age at which a frame is dropped.")
+    idle_s: float = Field(description="Seconds without a message after which the stream is closed.")
 
 
 class StartedMessage(BaseModel):
@@ -53,8 +53,8 @@ class StartedMessage(BaseModel):
     type: Literal["started"] = "started"
     request_id: str
     model: ModelNames
-    keypoints: list[str] = Field(description="Names, in the order that `skeleton` counts in.")
-    skeleton: list[tuple[int, int]] = Field(description="Pairs of keypoints to join.")
+    keypoints: list[str] = Field(description="Names of the keypoints; `skeleton` has indices into this list.")
+    skeleton: list[tuple[int, int]] = Field(description="Pairs of keypoints that a limb connects.")
     limits: StreamLimits
 
 
@@ -66,7 +66,7 @@ class TrackedPerson(PersonOut):
 
 class _Answer(BaseModel):
     seq: int = Field(description="The number of the frame on this connection, from 0.")
-    dropped: int = Field(description="Frames passed over since the answer before this one.")
+    dropped: int = Field(description="Frames dropped since the last answer.")
     age_ms: float = Field(description="Milliseconds from the frame's last byte to the sending of this answer.")
 
 
@@ -83,13 +83,13 @@ class ResultMessage(_Answer):
     def from_result(
         cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, seq: int, dropped: int, age_ms: float
     ) -> Self:
-        """A result as it is sent."""
-        fields = picture_fields(result, names, min_keypoint_score)
+        """Return a result as it is sent."""
+        fields = image_fields(result, names, min_keypoint_score)
         return cls.model_validate({"seq": seq, "dropped": dropped, "age_ms": age_ms, **fields})
 
 
 class StreamProblem(BaseModel):
-    """What RFC 9457 says of an error."""
+    """The fields of an error (RFC 9457)."""
 
     type: str
     title: str
@@ -98,7 +98,7 @@ class StreamProblem(BaseModel):
 
     @classmethod
     def from_error(cls, error: ServiceError) -> Self:
-        """The problem that POST /v1/pose would answer."""
+        """Return the problem as POST /v1/pose would answer it."""
         return cls(type=f"urn:posewire:problem:{error.slug}", title=error.title, status=error.status, detail=error.detail)
 
 
@@ -116,7 +116,7 @@ SERVER_MESSAGE: TypeAdapter[StartedMessage | ResultMessage | ErrorMessage] = Typ
 
 
 def parse_start(text: str) -> StartMessage:
-    """The first message of a client.
+    """Parse the first message of a client.
 
     Raises:
         BadMessage: it is not JSON, or not of type "start".
@@ -126,19 +126,19 @@ def parse_start(text: str) -> StartMessage:
 
 
 def parse_ack(text: str) -> AckMessage:
-    """A text message of a client after its first.
+    """Parse a later text message of a client.
 
     Raises:
-        BadMessage: it is no acknowledgement.
+        BadMessage: it is not an acknowledgement.
     """
     return _parse(text, AckMessage, BadMessage)
 
 
 def _parse(text: str, model: type[M], invalid: type[ServiceError]) -> M:
-    """`invalid` where a message of the right type has a wrong field."""
+    """Parse a message; raise `invalid` if the type is right and a field is wrong."""
     [kind] = get_args(model.model_fields["type"].annotation)
     wanted = f'a text message is {{"type": "{kind}", …}} at this point'
-    if len(text) > _MOST_CHARACTERS:
+    if len(text) > _MAX_CHARACTERS:
         raise BadMessage(f"{wanted}; this one has {len(text)} characters")
     try:
         return model.model_validate_json(text)

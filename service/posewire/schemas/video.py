@@ -1,10 +1,10 @@
-"""The JSON of videos: one line a frame. Coordinates are pixels of the upright frame."""
+"""The JSON of videos: one line per frame. Coordinates are pixels of the upright frame."""
 
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from posewire.schemas.pose import ModelNames, TimingsOut, picture_fields
+from posewire.schemas.pose import ModelNames, TimingsOut, image_fields
 from posewire.schemas.stream import StreamProblem, TrackedPerson
 from posewire.types import PoseResult
 
@@ -24,41 +24,41 @@ class FrameLine(BaseModel):
     def from_result(
         cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: Any
     ) -> Self:
-        """A frame as it is sent; `more` are the fields of a subclass."""
-        fields = picture_fields(result, names, min_keypoint_score)
+        """Return a frame as it is sent; `more` has the fields of a subclass."""
+        fields = image_fields(result, names, min_keypoint_score)
         return cls.model_validate({"frame": frame, "pts_s": round(pts_s, 6), **fields, **more})
 
 
 class WatchLine(FrameLine):
     """Everyone in one frame of a camera; `pts_s` is by our clock."""
 
-    time: str = Field(description="When the answer was there, UTC.")
-    dropped: int = Field(description="Frames passed over since the line before this one.")
+    time: str = Field(description="Time of the answer, UTC.")
+    dropped: int = Field(description="Frames dropped since the last line.")
 
 
 class VideoLine(BaseModel):
-    """The first line of an answer: what the video says of itself."""
+    """The first line of an answer: the properties of the video."""
 
     type: Literal["video"] = "video"
     request_id: str
     model: ModelNames
     width: int
     height: int
-    frame_rate: float = Field(description="Frames a second, on average.")
-    frames: int | None = Field(description="About how many; null: not known before the end.")
+    frame_rate: float = Field(description="Frames per second, on average.")
+    frames: int | None = Field(description="Approximate number of frames; null: not known before the end.")
     duration_s: float | None
 
 
 class EndLine(BaseModel):
-    """The last line of a whole answer."""
+    """The last line of a complete answer."""
 
     type: Literal["end"] = "end"
     frames: int
-    people: int = Field(description="Identities that were given.")
+    people: int = Field(description="Number of different track ids.")
 
 
 class ErrorLine(BaseModel):
-    """The last line of an answer that was cut short: what RFC 9457 says of the error."""
+    """The last line of an incomplete answer: the error (RFC 9457)."""
 
     type: Literal["error"] = "error"
     problem: StreamProblem

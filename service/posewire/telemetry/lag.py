@@ -1,4 +1,4 @@
-"""How late the event loop is: what keeps it from its work keeps every request waiting, and no other metric says so."""
+"""Measure the lag of the event loop: code that blocks the loop delays every request, and no other metric shows it."""
 
 import asyncio
 

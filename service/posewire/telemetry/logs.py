@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, whatever is logged."""
+"""Structured logs: one JSON object per line."""
 
 import json
 import logging
@@ -12,34 +12,34 @@ from typing import TextIO
 
 # The id of the request that the running task serves; None outside of requests.
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
-# The trace that the caller's W3C traceparent names; None: it sent none.
+# The trace id of the caller's W3C traceparent; None: the caller sent none.
 trace_id_var: ContextVar[str | None] = ContextVar("trace_id", default=None)
 
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
-# What a record carries without `extra=`; `color_message` is uvicorn's message again, with terminal colours.
+# The attributes of a record without `extra=`; `color_message` is uvicorn's message again, with terminal colours.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _MAX_DEPTH = 6
-# ASCII: U+2028 and its like break lines too, and any stream can encode it. `json.dumps` would make an encoder a line.
+# ASCII: any stream can encode it, and it has no line breaks such as U+2028. `json.dumps` would create an encoder per line.
 _JSON = json.JSONEncoder(allow_nan=False)
 
 
 def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
-    """Send every log record of the process to one stream, one JSON object a line.
+    """Send every log record of the process to one stream, one JSON object per line.
 
-    uvicorn's loggers lose their own handlers and go the same way; start uvicorn with `log_config=None`, or it puts its
-    handlers back. Calling again replaces level and stream.
+    uvicorn's own handlers are removed. Start uvicorn with `log_config=None`, or it adds them again. A second call replaces
+    level and stream.
 
     Args:
         level: a name of the logging module in any case, or its number.
-        stream: where to; None: standard error as it is now.
+        stream: the target; None: standard error as it is now.
     """
-    # Nobody reads these, and every record would ask the system for them.
+    # The lines do not show these, and every record would ask the system for them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = LineHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
-        # A plain StreamHandler is what logging.basicConfig leaves: it would say everything twice.
+        # logging.basicConfig adds a plain StreamHandler, which would write every record a second time.
         if isinstance(old.formatter, JsonFormatter) or type(old) is logging.StreamHandler:
             root.removeHandler(old)
     root.addHandler(handler)
@@ -97,13 +97,13 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of ASCII JSON: ts, level, logger, message, then what else there is."""
+    """Formats a record as one line of ASCII JSON: ts, level, logger, message, then the other fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end; never raises."""
+        """Return the line, without its line break; never raises."""
         try:
             return _JSON.encode(self._entry(record))
-        except Exception as error:  # a log call must not fail the work that it tells of
+        except Exception as error:  # a log call must not break the work that it describes
             entry = _head(record) | {"message": _text(record.msg), "log_error": _text(error)}
             return json.dumps(entry)
 
@@ -120,7 +120,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _head(record: logging.LogRecord) -> dict[str, object]:
-    """When, how grave, who, and for which request and trace."""
+    """Return time, level, logger, and the ids of request and trace."""
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     head: dict[str, object] = {"ts": moment.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
     if request_id := request_id_var.get():
@@ -131,7 +131,7 @@ def _head(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message with its arguments; side by side where they do not fit."""
+    """Return the message with its arguments; if they do not fit, return both texts one after the other."""
     try:
         return record.getMessage()
     except Exception:
@@ -139,7 +139,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """A value as JSON can carry it: what it cannot, or is nested too deep, as text."""
+    """Return a value that JSON can hold; other values, and values nested too deep, become text."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -152,7 +152,7 @@ def _plain(value: object, depth: int = 0) -> object:
 
 
 def _text(value: object) -> str:
-    """str(), of objects too whose own __str__ raises."""
+    """Return str(value); works also if the value's __str__ raises."""
     try:
         return str(value)
     except Exception:

@@ -1,8 +1,6 @@
-"""One app's metrics in the Prometheus client: how they are made, listed and written out."""
+"""One application's metrics in the Prometheus client: create, list and write them."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -22,79 +20,51 @@ from prometheus_client.registry import Collector
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What a metric is, apart from its values."""
+    """The description of a metric."""
 
     name: str
     kind: str  # histogram, counter or gauge
     labels: tuple[str, ...]
     meaning: str
-    bounds: tuple[float, ...]  # of a histogram's buckets, less infinity
-
-
-# Changes that may wait to be made.
-_MOST_WAITING = 512
+    bounds: tuple[float, ...]  # of a histogram's buckets, without infinity
 
 
 class Registry:
-    """A registry of its own, with the process's metrics in it: several apps live in one test process."""
+    """A Prometheus registry with the process's metrics; it is not the global one, because several applications share one test process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._waiting: deque[tuple[Callable[[float], None], float]] = deque()
         self._infos: list[MetricInfo] = []
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
     def histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str, values: Iterable[str] = ()) -> Histogram:
-        """A histogram; with one label, `values` exist from the start."""
+        """Create a histogram; with one label, the series of `values` exist from the start."""
         bounds = tuple(buckets)
         self._infos.append(MetricInfo(name, "histogram", labels, text, bounds))
         metric = Histogram(name, text, labels, buckets=bounds, registry=self._registry)
         _preset(metric, values)
         return metric
 
-    def observe(self, series: Histogram, value: float) -> None:
-        """Count a value in a histogram before it is next written out; on any thread.
-
-        Not at once: a picture has a dozen, and with the caches emptied by the models each would take ten times as long as among many.
-        """
-        self._put_off(series.observe, value)
-
-    def count(self, series: Counter | Gauge, by: float = 1) -> None:
-        """Add to a counter or a gauge, as `observe`."""
-        self._put_off(series.inc, by)
-
-    def _put_off(self, change: Callable[[float], None], value: float) -> None:
-        self._waiting.append((change, value))
-        if len(self._waiting) >= _MOST_WAITING:
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        with suppress(IndexError):  # of a deque that is empty, perhaps by another thread
-            while True:
-                change, value = self._waiting.popleft()
-                change(value)
-
     def counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
-        """A counter; with one label, `values` exist from the start."""
+        """Create a counter; with one label, the series of `values` exist from the start."""
         self._infos.append(MetricInfo(name, "counter", labels, text, ()))
         metric = Counter(name, text, labels, registry=self._registry)
         _preset(metric, values)
         return metric
 
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        """A gauge."""
+        """Create a gauge."""
         self._infos.append(MetricInfo(name, "gauge", labels, text, ()))
         return Gauge(name, text, labels, registry=self._registry)
 
     def catalogue(self) -> Iterator[MetricInfo]:
-        """What was made, in that order."""
+        """Return the descriptions of all metrics, in order of creation."""
         return iter(self._infos)
 
     def render(self, *, openmetrics: bool) -> tuple[bytes, str]:
-        """Every metric in Prometheus' text format or in OpenMetrics, and the media type."""
-        self._catch_up()
+        """Return every metric in Prometheus' text format or in OpenMetrics, and the media type."""
         registry = _WithoutCreated(self._registry)
         if openmetrics:
             body: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -103,7 +73,7 @@ class Registry:
 
 
 class _WithoutCreated(Collector):
-    """A registry less its `_created` series, which double the output; the library's own switch is global."""
+    """A registry without its `_created` series, which double the output; the library's own switch is global."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -115,6 +85,6 @@ class _WithoutCreated(Collector):
 
 
 def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
-    """Let the series of known label values exist at zero: a rate over a series that just appeared misses its first event."""
+    """Create the series of known label values at zero: a rate over a series that just appeared misses its first event."""
     for value in values:
         metric.labels(value)

@@ -1,8 +1,9 @@
-"""OpenTelemetry: what a request spent its time on, and with whom it shared a model run.
+"""Traces by OpenTelemetry: how long each stage of a request took, and which requests shared a model run.
 
-The code uses OpenTelemetry's API alone; nothing is traced until `configure_tracing` brings its SDK (extra `otel`).
-A request's spans are decode, queue, detect, crop, pose and encode, and so are those of a stream's frame, which has a trace of its
-own: a stream has no end in sight. So has a batch, with which the request's span and its `queue` span are linked, both ways.
+The code uses OpenTelemetry's API alone. Nothing is traced until `configure_tracing` loads its SDK (extra `otel`).
+A request has the spans decode, queue, detect, crop, pose and encode. A frame of a stream has the same spans, in a trace of its
+own, because a stream may last for days. A batch has a trace of its own, too; links connect it with the spans of its requests
+and their `queue` spans, in both directions.
 """
 
 import time
@@ -18,28 +19,28 @@ from posewire.errors import ConfigError
 
 
 class _Current:
-    tracer: trace.Tracer | None = None  # None: nothing is traced, and a request is spared the API's spans that do nothing
+    tracer: trace.Tracer | None = None  # None: tracing is off, and no spans are made
 
 
-_NOTHING = nullcontext(trace.INVALID_SPAN)
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 def use(provider: trace.TracerProvider | None) -> None:
-    """Give all spans from now on to a provider; OpenTelemetry's global one can be set once and never be taken back."""
+    """Send all later spans to a provider; None turns tracing off. OpenTelemetry's global provider can be set only once."""
     _Current.tracer = None if provider is None else provider.get_tracer("posewire", __version__)
 
 
 def is_on() -> bool:
-    """Whether anything is traced."""
+    """Return True if tracing is on."""
     return _Current.tracer is not None
 
 
 def configure_tracing(endpoint: str, ratio: float) -> None:
-    """Send spans to a collector; once a process, before the first request.
+    """Send spans to a collector; call it once per process, before the first request.
 
     Args:
         endpoint: of OTLP over HTTP, such as http://collector:4318/v1/traces.
-        ratio: 0..1, the part of the traces that begin here which is kept; a caller's own decision is followed.
+        ratio: 0..1, the part of the traces begun here that is kept. If the caller sent a traceparent, its decision holds.
 
     Raises:
         ConfigError: the SDK is not installed.
@@ -59,19 +60,19 @@ def configure_tracing(endpoint: str, ratio: float) -> None:
 
 
 def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
-    """A server's span, below the caller's where its `traceparent` names one."""
+    """Return the server's span of a request; its parent is the caller's span if `traceparent` names one."""
     if _Current.tracer is None:
-        return _NOTHING
+        return _NO_SPAN
     return _Current.tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER, record_exception=False)
 
 
 def current_span() -> Span:
-    """The caller's."""
+    """Return the span that is active where this is called."""
     return trace.INVALID_SPAN if _Current.tracer is None else trace.get_current_span()
 
 
 def end_request_span(span: Span, method: str, route: str | None, status: int) -> None:
-    """Name the span by its route, which is known only now."""
+    """Name the span by its route, which is known only at the end, and note the status."""
     span.update_name(f"{method} {route or 'unmatched'}")
     span.set_attributes({"http.request.method": method, "http.response.status_code": status})
     if route:
@@ -81,15 +82,15 @@ def end_request_span(span: Span, method: str, route: str | None, status: int) ->
 
 
 def frame_span(seq: int, arrived: float, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
-    """The first span of a trace of one frame, linked with the span that its stream's handshake came from.
+    """Return the first span of a frame's trace, linked to the span that the handshake of its stream named.
 
     Args:
         seq: the frame's number on its stream.
-        arrived: when its last byte was there, seconds, monotonic.
+        arrived: time of its last byte, seconds, monotonic.
         headers: of the handshake.
     """
     if _Current.tracer is None:
-        return _NOTHING
+        return _NO_SPAN
     caller = trace.get_current_span(propagate.extract(headers)).get_span_context()
     return _Current.tracer.start_as_current_span(
         "frame",
@@ -103,14 +104,14 @@ def frame_span(seq: int, arrived: float, headers: Mapping[str, str]) -> Abstract
 
 
 def fail_span(span: Span, slug: str, status: int) -> None:
-    """Tell the problem that is answered."""
+    """Note the problem that is answered."""
     span.set_attribute("posewire.problem", slug)
     if status >= 500:
         span.set_status(trace.StatusCode.ERROR)
 
 
 def traceparent() -> str | None:
-    """The current span as W3C names it, for those who come after; None: none is recorded."""
+    """Return the current span as a W3C `traceparent`, for the answer; None if no span is recorded."""
     carrier: dict[str, str] = {}
     if trace.get_current_span().is_recording():
         propagate.inject(carrier)
@@ -118,20 +119,20 @@ def traceparent() -> str | None:
 
 
 def sampled_trace_id(span: Span) -> str | None:
-    """The trace by which an exemplar is found again; None where it is not kept."""
+    """Return the id of the span's trace, for an exemplar; None if the trace is not kept."""
     context = span.get_span_context()
     return trace.format_trace_id(context.trace_id) if span.is_recording() and context.trace_flags.sampled else None
 
 
 def stage(name: str) -> AbstractContextManager[Span]:
-    """A span within the current one."""
+    """Return a span below the current one."""
     if _Current.tracer is None:
-        return _NOTHING
+        return _NO_SPAN
     return _Current.tracer.start_as_current_span(name)
 
 
 def past(name: str, started: float, ended: float) -> None:
-    """A span within the current one of what is over already, perhaps in another process; seconds, monotonic."""
+    """Record a span below the current one for work that has ended, perhaps in another process; seconds, monotonic."""
     if _Current.tracer is None or not trace.get_current_span().is_recording():
         return
     epoch = _epoch_ns()
@@ -139,14 +140,14 @@ def past(name: str, started: float, ended: float) -> None:
 
 
 def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Span:
-    """A model run for many, in a trace of its own, which begins now, and each one's time in the queue until now.
+    """Begin the trace of a batch, and record the `queue` span of each of its items.
 
     Args:
         model: the batcher's name.
-        waiting: for every item its caller's span, and since when it waited, seconds, monotonic.
+        waiting: for every item the span of its request and its time of arrival, seconds, monotonic.
 
     Returns:
-        The run's span, for `end_batch`.
+        The batch's span, for `end_batch`.
     """
     tracer = _Current.tracer
     if tracer is None:
@@ -165,7 +166,7 @@ def batch(model: str, waiting: Iterable[tuple[Span, float]]) -> Span:
 
 
 def end_batch(run: Span, error: BaseException | None) -> None:
-    """The run's end, and what it raised."""
+    """End the span of a batch; note the error that the run raised."""
     if error is not None:
         run.record_exception(error)
         run.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
@@ -173,5 +174,5 @@ def end_batch(run: Span, error: BaseException | None) -> None:
 
 
 def _epoch_ns() -> int:
-    """What turns a moment of the monotonic clock into one of a span's."""
+    """Return the offset from the monotonic clock to the clock of spans, nanoseconds."""
     return time.time_ns() - time.monotonic_ns()

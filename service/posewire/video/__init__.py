@@ -1,1 +1,1 @@
-"""Video files and cameras: decoded into upright frames, and encoded with what was found. Needs PyAV, the extra `video`."""
+"""Read video files and cameras, and write videos. Needs PyAV, the extra `video`."""

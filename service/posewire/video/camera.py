@@ -1,4 +1,4 @@
-"""A camera, or a file that plays like one: always its newest frame, and connected again when it goes away."""
+"""Read the newest frame of a camera, or of a file that plays like one; a lost camera is connected again."""
 
 import asyncio
 import contextlib
@@ -13,31 +13,31 @@ from urllib.parse import urlsplit
 from posewire.errors import BadVideo, ServiceError
 from posewire.video.reading import VideoFrame, VideoInfo, VideoReader
 
-_PATIENCE_S = 10.0  # for an answer or a frame
-_FIRST_PAUSE_S = 1.0  # before the first attempt to connect again; doubles from one to the next while no frame comes
+_TIMEOUT_S = 10.0  # for an answer or a frame
+_FIRST_PAUSE_S = 1.0  # before the first attempt to reconnect; it doubles with each attempt until a frame arrives
 _LONGEST_PAUSE_S = 30.0
 
 
 class Camera:
-    """Reads on a thread of its own, so that nothing piles up behind a slow reader. An asynchronous context.
+    """An asynchronous context that reads frames on its own thread and keeps only the newest one.
 
     Args:
-        source: an RTSP or HTTP address, or a file, which plays at its own pace and ends.
+        source: an RTSP or HTTP address, or a file, which plays at its own frame rate and ends.
         max_pixels: of one frame.
-        say: is told, on the camera's thread, of a connection that was lost.
+        report: is called on the camera's thread with a message when a connection is lost.
 
     Raises (on entering):
-        NotInstalled, BadVideo, TooLarge: as `VideoReader`; only a camera that has answered once is called again.
+        NotInstalled, BadVideo, TooLarge: as `VideoReader`. The first connection is tried only once.
     """
 
-    def __init__(self, source: str, *, max_pixels: int, say: Callable[[str], None]) -> None:
+    def __init__(self, source: str, *, max_pixels: int, report: Callable[[str], None]) -> None:
         self._source = source
         self._max_pixels = max_pixels
-        self._say = say
+        self._report = report
         self._is_file = Path(source).is_file()
         self._stop = threading.Event()
-        self._came = asyncio.Event()
-        self._started = 0.0  # when the first connection stood, seconds, monotonic
+        self._received = asyncio.Event()  # a frame or the end
+        self._started = 0.0  # time of the first connection, seconds, monotonic
         self._frames = 0  # read so far
         self._newest: VideoFrame | None = None
         self._dropped = 0
@@ -48,7 +48,7 @@ class Camera:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         connected: asyncio.Future[None] = loop.create_future()
-        # A daemon: a camera that keeps silent must not keep the process.
+        # A daemon: a silent camera must not keep the process alive.
         threading.Thread(target=self._read, args=(loop, connected), name="posewire-camera", daemon=True).start()
         await connected
         return self
@@ -57,9 +57,9 @@ class Camera:
         self._stop.set()
 
     async def newest(self) -> tuple[VideoFrame, int] | None:
-        """The newest frame that was not given yet, waited for, and how many were passed over; None: a file's end.
+        """Wait for a frame that was not returned before; return it, and the number of frames dropped before it.
 
-        Times are seconds since the first frame: of a camera by our clock, of a file by its own.
+        Returns None at the end of a file. Times are seconds since the first frame: our clock for a camera, its own for a file.
 
         Raises:
             BadVideo, TooLarge: a file is damaged, or the frames have become too large.
@@ -69,14 +69,14 @@ class Camera:
                 if self._end is not None:
                     raise self._end
                 return None
-            self._came.clear()
-            await self._came.wait()
+            self._received.clear()
+            await self._received.wait()
         frame, dropped = self._newest, self._dropped
         self._newest, self._dropped = None, 0
         return frame, dropped
 
     def _read(self, loop: asyncio.AbstractEventLoop, connected: "asyncio.Future[None]") -> None:
-        """The thread: connects, reads, and connects again."""
+        """Connect, read, and connect again; runs on the camera's thread."""
         pause = _FIRST_PAUSE_S
         while not self._stop.is_set():
             before, problem = self._frames, None
@@ -85,46 +85,46 @@ class Camera:
             except ServiceError as error:
                 problem = error
             if self._is_file or not self._frames or not isinstance(problem, BadVideo | None):
-                _tell(loop, self._finish, connected, problem)
+                _call(loop, self._finish, connected, problem)
                 return
             pause = _FIRST_PAUSE_S if self._frames > before else min(2 * pause, _LONGEST_PAUSE_S)
-            self._say(f"{address_of(self._source)}: {problem.detail if problem else 'the camera has stopped'}; again in {pause:g} s")
+            self._report(f"{address_of(self._source)}: {problem.detail if problem else 'the camera has stopped'}; again in {pause:g} s")
             self._stop.wait(pause)
 
     def _play(self, loop: asyncio.AbstractEventLoop, connected: "asyncio.Future[None]") -> None:
-        """One connection, to its end."""
-        with VideoReader(self._source, camera=not self._is_file, max_pixels=self._max_pixels, timeout_s=_PATIENCE_S) as reader:
+        """Read one connection to its end."""
+        with VideoReader(self._source, camera=not self._is_file, max_pixels=self._max_pixels, timeout_s=_TIMEOUT_S) as reader:
             if not self._frames:
                 self.info, self._started = reader.info, time.monotonic()
-                _tell(loop, connected.set_result, None)
+                _call(loop, connected.set_result, None)
             for read in reader:
                 if self._is_file:
                     self._stop.wait(max(0.0, self._started + read.t_seconds - time.monotonic()))
                 if self._stop.is_set():
                     return
                 t = read.t_seconds if self._is_file else time.monotonic() - self._started
-                _tell(loop, self._take, VideoFrame(self._frames, t, read.frame))
+                _call(loop, self._keep, VideoFrame(self._frames, t, read.frame))
                 self._frames += 1
 
-    def _take(self, frame: VideoFrame) -> None:
+    def _keep(self, frame: VideoFrame) -> None:
         self._dropped += self._newest is not None
         self._newest = frame
-        self._came.set()
+        self._received.set()
 
     def _finish(self, connected: "asyncio.Future[None]", problem: ServiceError | None) -> None:
         self._ended, self._end = True, problem
-        self._came.set()
+        self._received.set()
         if not connected.done():
             connected.set_exception(problem or BadVideo("the video has no frame"))
 
 
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody wants to know
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits for the call
         loop.call_soon_threadsafe(function, *arguments)
 
 
 def address_of(source: str) -> str:
-    """A source as it may be shown: without the user name and password that an address may carry."""
+    """Return a source without the user name and password that an address may contain."""
     try:
         parts = urlsplit(source)
         host = parts.hostname

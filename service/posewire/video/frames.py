@@ -1,4 +1,4 @@
-"""The frames of a video as an asynchronous iterator that is one frame ahead of its reader."""
+"""The frames of a video as an asynchronous iterator that decodes one frame ahead."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,11 +8,11 @@ from posewire.video.reading import VideoFrame, VideoReader
 
 
 async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerator[VideoFrame, None]:
-    """Frames, decoded on a thread while the one before is worked on.
+    """Yield frames; the next one is decoded on a thread while the caller processes the last one.
 
     Args:
-        reader: is read to its end, or until this generator is closed; stays open.
-        threads: where frames are decoded; None: the event loop's own.
+        reader: is read to its end, or until this generator is closed; it is not closed.
+        threads: executor that decodes; None: the event loop's own.
 
     Raises:
         BadVideo, TooLarge: as the reader.
@@ -23,7 +23,7 @@ async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerato
             ahead = asyncio.create_task(_next(reader, threads))
             yield frame
     finally:
-        # Nobody awaits a frame that is under way: what it raises is not wanted any more.
+        # Nobody awaits the frame that is being decoded, so its error is ignored.
         ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
         ahead.cancel()
 

@@ -1,4 +1,4 @@
-"""Videos and cameras into upright RGB frames with their times."""
+"""Decode videos and cameras into upright RGB frames with their times."""
 
 import errno
 import threading
@@ -16,7 +16,7 @@ from posewire.types import Frame, UInt8Array
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# What a stranger's file may be. Playlists are not among them: they name other files and addresses, which FFmpeg would open.
+# The formats allowed for untrusted files. Playlists are excluded: they name other files and addresses, which FFmpeg would open.
 CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "m4v", "h264", "hevc")
 KINDS = "MP4, QuickTime, WebM, Matroska, AVI, MPEG, FLV, WMV or Ogg"
 
@@ -25,8 +25,8 @@ SUFFIXES = frozenset({
     *(".ts", ".m2ts", ".mts", ".flv", ".wmv", ".ogv", ".h264", ".hevc"),
 })  # fmt: skip
 
-_DEFAULT_RATE = 25.0  # frames a second, where a file does not say
-_LEAST_STEP_S = 1e-3  # times of frames rise, whatever a file says
+_DEFAULT_RATE = 25.0  # frames per second, if a file does not state it
+_MIN_STEP_S = 1e-3  # the times of frames always rise, even if those in the file do not
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +40,27 @@ class VideoFrame:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video says of itself."""
+    """The properties of a video, as its header states them."""
 
     width: int  # pixels, upright
     height: int  # pixels, upright
-    rate: float  # frames a second, on average
-    frames: int | None  # about; None: not known before the end
+    rate: float  # frames per second, on average
+    frames: int | None  # approximate; None: not known before the end
     duration_s: float | None
 
 
 class VideoReader:
-    """The frames of one video stream, in order: a context and an iterator. `close` may be called on any thread.
+    """A context and an iterator over the frames of one video, in order. `close` may be called on any thread.
 
     Args:
         source: a file or an address.
-        camera: an address or file of the user's own, of any kind, read as it comes; otherwise a file of a stranger.
+        camera: True if the source is trusted: any address and any format. False for an untrusted file.
         max_pixels: of one frame.
         timeout_s: for an address to answer.
 
     Raises:
-        NotInstalled: PyAV is not there.
-        BadVideo: not a video, without a picture, empty, or damaged; also while iterating.
+        NotInstalled: PyAV is not installed.
+        BadVideo: the source is not a video, has no video stream, is empty or damaged; also while iterating.
         TooLarge: a frame has too many pixels; also while iterating.
     """
 
@@ -88,7 +88,7 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Free the file; waits for a frame that is being decoded."""
+        """Close the file; waits for a frame that is being decoded."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -98,7 +98,7 @@ class VideoReader:
         return self
 
     def __next__(self) -> VideoFrame:
-        """The next frame; takes milliseconds, and from a camera until it comes."""
+        """Return the next frame; takes milliseconds for a file, and blocks until a frame arrives for a camera."""
         with self._lock:
             if self._closed:
                 raise StopIteration
@@ -114,10 +114,10 @@ class VideoReader:
             container: InputContainer = self._av.open(str(source), options=options, timeout=timeout_s)
         except (self._av.error.InvalidDataError, self._av.error.EOFError):
             raise BadVideo(f"the video is damaged, cut short or no video; {KINDS} can be read") from None
-        except self._av.error.ArgumentError:  # what `format_whitelist` answers
-            raise BadVideo(f"the video is of no kind that is taken: send {KINDS}") from None
+        except self._av.error.ArgumentError:  # raised for a format outside of `format_whitelist`
+            raise BadVideo(f"the video's format is not supported: send {KINDS}") from None
         except (OSError, self._av.FFmpegError) as error:
-            if error.errno == errno.EIO and not camera:  # the header says that there is more than there is
+            if error.errno == errno.EIO and not camera:  # the header promises more data than there is
                 raise BadVideo(f"the video is damaged or cut short; {KINDS} can be read") from None
             raise BadVideo(f"the video cannot be opened: {error.strerror or error}") from None
         return container
@@ -129,9 +129,9 @@ class VideoReader:
             raise BadVideo(f"the video has no picture: only {others}")
         stream = streams[0]
         if stream.codec_context is None:
-            raise BadVideo("the video is in a code that this build of FFmpeg cannot decode")
+            raise BadVideo("the video has a codec that this build of FFmpeg cannot decode")
         self._check_size(stream.width, stream.height)
-        stream.codec_context.thread_count = 1  # a frame is decoded much faster than it is looked at
+        stream.codec_context.thread_count = 1  # decoding a frame is much faster than the models
         stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
         return stream
 
@@ -148,7 +148,7 @@ class VideoReader:
                 at = decoded.time
                 start = at if start is None else start
                 t = last + 1 / rate if at is None or start is None else at - start
-                last = max(t, last + _LEAST_STEP_S) if index else 0.0
+                last = max(t, last + _MIN_STEP_S) if index else 0.0
                 yield VideoFrame(index, last, Frame(_upright(decoded.to_ndarray(format="rgb24"), decoded.rotation)))
                 index += 1
         except (OSError, self._av.FFmpegError) as error:
@@ -165,20 +165,20 @@ class VideoReader:
 
 
 def import_av() -> Any:
-    """PyAV.
+    """Return the module of PyAV.
 
     Raises:
-        NotInstalled: it is not there; says how to get it.
+        NotInstalled: PyAV is not installed; the message says how to install it.
     """
     try:
         import av  # noqa: PLC0415 - an extra
         import av.error  # noqa: PLC0415
     except ImportError:
         raise NotInstalled("videos need PyAV, which is not installed here: pip install 'posewire[video]'") from None
-    av.logging.set_level(None)  # what is wrong with a video is told by BadVideo
+    av.logging.set_level(None)  # problems are reported by BadVideo
     return av
 
 
 def _upright(pixels: UInt8Array, rotation: int) -> UInt8Array:
-    """Turn a frame as its display matrix says; `rotation` is in degrees counter-clockwise."""
+    """Rotate a frame by its display matrix; `rotation` is in degrees counter-clockwise."""
     return np.ascontiguousarray(np.rot90(pixels, round(rotation / 90) % 4))

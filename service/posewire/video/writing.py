@@ -1,4 +1,4 @@
-"""Frames into an H.264 MP4 that keeps their times."""
+"""Write frames into an H.264 MP4 that keeps their times."""
 
 import contextlib
 import os
@@ -14,20 +14,20 @@ from posewire.errors import PosewireError
 from posewire.types import UInt8Array
 from posewire.video.reading import import_av
 
-_TICKS = 90_000  # a second; every usual frame rate is a whole number of them
+_TICKS = 90_000  # per second; a frame of every common frame rate lasts a whole number of them
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 
 
 class VideoWriter:
-    """One MP4 under way. It lies beside its target, hidden, until `finish` gives it its name; `discard` removes it.
+    """A writer of one MP4. It writes a hidden file beside the target; `finish` renames it, `discard` removes it.
 
     Args:
-        target: where it goes in the end; tells the folder.
-        rate: frames a second, for players; the times of the frames are kept whatever it is.
+        target: path of the finished file.
+        rate: frames per second, for players; the times of the frames do not depend on it.
 
     Raises (also from `write` and `finish`):
-        NotInstalled: PyAV is not there.
-        PosewireError: the file cannot be written; says why. It is removed.
+        NotInstalled: PyAV is not installed.
+        PosewireError: the file cannot be written; the message says why. The file is removed.
     """
 
     def __init__(self, target: Path, rate: float) -> None:
@@ -47,7 +47,7 @@ class VideoWriter:
     def write(self, pixels: UInt8Array, t_seconds: float) -> None:
         """Add a frame, (H, W, 3) uint8 RGB; a frame of another size than the first is scaled to it.
 
-        H.264 has even sides: an odd one is made even by repeating the last row or column.
+        H.264 needs even sides: the last row or column of an odd side is repeated.
         """
         try:
             if self._stream is None:
@@ -60,7 +60,7 @@ class VideoWriter:
             raise self._failure(error) from None
 
     def finish(self, target: Path | None = None) -> Path:
-        """End the file and give it its name, or another one in the same folder."""
+        """Complete the file and rename it to `target`, or to another name in the same folder."""
         target = target or self._target
         try:
             if self._stream is not None:
@@ -74,8 +74,8 @@ class VideoWriter:
         return target
 
     def discard(self) -> None:
-        """Leave nothing behind; after `finish` it does nothing."""
-        with contextlib.suppress(OSError, self._av.FFmpegError):  # it is the file that goes
+        """Remove the unfinished file; does nothing after `finish`."""
+        with contextlib.suppress(OSError, self._av.FFmpegError):  # the file is removed anyway
             self._container.close()
         self._temporary.unlink(missing_ok=True)
 

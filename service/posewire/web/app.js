@@ -1,6 +1,6 @@
-// The page: what the controls do, and what is said to whom.
+// The page: controls, sources, streams and messages.
 
-import { takeDrops } from './drop.js';
+import { handleDrops } from './drop.js';
 import { Meter } from './meter.js';
 import { askForKey, complain, hush, say } from './notices.js';
 import { holdKey, KeyNeeded, poseModel, poseOfPicture } from './service.js';
@@ -16,14 +16,14 @@ const meter = new Meter({ latency: $('latency'), rate: $('rate'), people: $('peo
 const grabber = new Grabber();
 const look = { names: [], skeleton: [], confidence: 0.2, labels: true, mirrored: false };
 
-let source = 0; // its number: what an earlier one still brings is passed over
-let again = null; // what brings it back
+let source = 0; // number of the source: late answers for an earlier one are ignored
+let again = null; // starts the same source again
 let stream = null;
 let stopFrames = () => {};
 let facing = 'user';
 let last = null; // the result that is on the screen
 
-// ---- what is said
+// ---- messages
 
 function fail(error, retry = null) {
   stop();
@@ -39,7 +39,7 @@ function fail(error, retry = null) {
   complain(error.title ?? 'That did not work', error.message, retry && { label: 'Try again', run: retry });
 }
 
-const peopleSay = (count) => `Live: ${count === 1 ? '1 person' : `${count} people`}`;
+const countText = (count) => (count === 1 ? '1 person' : `${count} people`);
 
 // ---- from source to screen
 
@@ -61,7 +61,7 @@ function stop() {
   say('idle', 'Ready');
 }
 
-/** Show an element of the view, in its own proportions. */
+/** Show an element of the view, with its own aspect ratio. */
 function show(element, width, height) {
   $('welcome').hidden = true;
   for (const id of ['view', 'dock']) $(id).hidden = false;
@@ -96,13 +96,13 @@ function startStream() {
     last = detail;
     redraw();
     meter.result(detail);
-    say('live', peopleSay(detail.people.length));
+    say('live', `Live: ${countText(detail.people.length)}`);
   });
   mine.addEventListener('waiting', ({ detail: { code, reason, seconds } }) => {
     const title = { 1013: 'The server is busy', 1012: 'The server is restarting' }[code] ?? 'The connection was lost';
     say('waiting', 'Reconnecting …');
     complain(title, `${reason ? `${reason}. ` : ''}Connecting again in ${Math.ceil(seconds)} s.`);
-    // A browser does not tell why a handshake failed: over HTTP it does, and before it is tried.
+    // A browser does not report why a handshake failed; a request over HTTP shows the reason.
     poseModel().catch((error) => error instanceof KeyNeeded && stream === mine && fail(error));
   });
   mine.addEventListener('failed', ({ detail: { code, reason } }) => {
@@ -110,7 +110,7 @@ function startStream() {
   });
 }
 
-/** Send what the video shows, as fast as it is answered. */
+/** Send frames of the video as fast as they are answered. */
 function run() {
   startStream();
   meter.start();
@@ -180,7 +180,7 @@ async function usePicture(file) {
     last = answer;
     redraw();
     meter.picture(answer, performance.now() - started);
-    say('live', `Found ${answer.people.length === 1 ? '1 person' : `${answer.people.length} people`}`);
+    say('live', `Found ${countText(answer.people.length)}`);
     $('stop').focus({ preventScroll: true });
   } catch (error) {
     if (mine === source) fail(error);
@@ -245,4 +245,4 @@ $('confidence').addEventListener('input', () => {
 $('settings').addEventListener('submit', (event) => event.preventDefault());
 new ResizeObserver(redraw).observe(overlay);
 video.addEventListener('resize', () => video.videoWidth && !$('view').hidden && show(video, video.videoWidth, video.videoHeight));
-takeDrops($('drop'), useFile);
+handleDrops($('drop'), useFile);

@@ -1,11 +1,13 @@
-// Files that are dropped onto the page.
+// Files dropped onto the page.
 
 /**
- * @param {HTMLElement} sign shown while something is held over the page.
- * @param {(file: File) => void} take
+ * Call a function with each file that is dropped onto the page.
+ *
+ * @param {HTMLElement} sign shown while a file is held over the page.
+ * @param {(file: File) => void} onFile
  */
-export function takeDrops(sign, take) {
-  let drags = 0; // elements under way: leaving a child is not leaving the page
+export function handleDrops(sign, onFile) {
+  let drags = 0; // entered elements: leaving a child element is not leaving the page
   addEventListener('dragenter', (event) => {
     event.preventDefault();
     drags += 1;
@@ -21,6 +23,6 @@ export function takeDrops(sign, take) {
     drags = 0;
     sign.hidden = true;
     const [file] = event.dataTransfer.files;
-    if (file) take(file);
+    if (file) onFile(file);
   });
 }

@@ -1,13 +1,13 @@
 // The live figures.
 
-const SPAN_MS = 2000; // over which a rate is taken
-const SPARKS = 120;
+const SPAN_MS = 2000; // the window of the frame rate
+const SPARKS = 120; // latencies in the sparkline
 
-/** Counts frames and shows latency, rate, people, drops and the server's time. */
+/** Counts frames, and shows latency, rate, people, dropped frames and the server's time. */
 export class Meter {
   #show;
   #spark;
-  #answers = []; // when results came, ms
+  #answers = []; // times of results, ms
   #latencies = [];
   #result = null;
   #frames = 0;
@@ -16,14 +16,14 @@ export class Meter {
 
   /**
    * @param {Record<'latency' | 'rate' | 'people' | 'drops' | 'server', HTMLElement>} show
-   * @param {HTMLCanvasElement} spark for the course of the latency.
+   * @param {HTMLCanvasElement} spark shows a sparkline of the latency.
    */
   constructor(show, spark) {
     this.#show = show;
     this.#spark = spark;
   }
 
-  /** Begin anew. */
+  /** Reset the figures and start to show them. */
   start() {
     this.stop();
     this.#answers = [];
@@ -33,18 +33,18 @@ export class Meter {
     this.#timer = setInterval(() => this.#render(), 250);
   }
 
-  /** Leave the figures as they are. */
+  /** Stop updating the figures. */
   stop() {
     clearInterval(this.#timer);
   }
 
-  /** A frame was seen; `dropped`: and not sent, because others were under way. */
+  /** Count a frame of the source; `dropped`: it was not sent, because others had no answer yet. */
   frame(dropped) {
     this.#frames += 1;
     this.#drops += dropped ? 1 : 0;
   }
 
-  /** A result came. */
+  /** Count a result. */
   result(message) {
     const now = performance.now();
     this.#answers.push(now);
@@ -55,12 +55,12 @@ export class Meter {
     this.#result = message;
   }
 
-  /** The figures of a single picture. */
+  /** Show the figures of a single image. */
   picture(image, latency_ms) {
     this.#set({ latency: latency_ms.toFixed(0), rate: '–', drops: '–', people: image.people.length, server: image.timings_ms.total.toFixed(0) });
   }
 
-  /** No figures. */
+  /** Show no figures. */
   clear() {
     this.stop();
     this.#set({ latency: '–', rate: '–', drops: '–', people: '–', server: '–' });
@@ -80,7 +80,7 @@ export class Meter {
       drops: `${Math.round((100 * this.#drops) / Math.max(this.#frames, 1))} %`,
       server: this.#result.timings_ms.total.toFixed(0),
     });
-    this.#show.drops.title = `${this.#drops} of ${this.#frames} frames were passed over for newer ones`;
+    this.#show.drops.title = `${this.#drops} of ${this.#frames} frames were dropped for newer ones`;
     this.#drawSpark();
   }
 

@@ -1,14 +1,14 @@
-// What the page says, and the key that it asks for.
+// Messages of the page, and the form for the API key.
 
 const $ = (id) => document.getElementById(id);
 
-/** In the bar: how it goes. */
+/** Show the status in the bar. */
 export function say(state, text) {
   $('status').dataset.state = state;
   if ($('status').textContent !== text) $('status').textContent = text;
 }
 
-/** What went wrong, and what to do. */
+/** Show a problem, and what to do about it. */
 export function complain(title, text, action = null) {
   $('notice-title').textContent = title;
   $('notice-text').textContent = text;
@@ -18,8 +18,8 @@ export function complain(title, text, action = null) {
   $('notice').hidden = false;
 }
 
-/** Ask for a key, and call `take` with it. */
-export function askForKey(why, take) {
+/** Ask for a key, and call `onKey` with it. */
+export function askForKey(why, onKey) {
   say('waiting', 'Locked');
   $('key-text').textContent = `${why[0].toUpperCase()}${why.slice(1)}.`;
   $('key').hidden = false;
@@ -28,11 +28,11 @@ export function askForKey(why, take) {
     event.preventDefault();
     const given = $('key-value').value.trim();
     $('key-value').value = '';
-    take(given);
+    onKey(given);
   };
 }
 
-/** Take back what was said and asked. */
+/** Hide the problem and the form. */
 export function hush() {
   $('notice').hidden = $('key').hidden = true;
 }

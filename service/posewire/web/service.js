@@ -1,13 +1,13 @@
-// The service over HTTP, and the key that opens it where it wants one.
+// Requests to the service over HTTP, and the API key.
 
 import { SourceError } from './sources.js';
 
 const STORED = 'posewire.key';
 
-/** The service wants a key, or another one. */
+/** The service needs a key, or rejected the present one. */
 export class KeyNeeded extends SourceError {}
 
-/** For as long as this tab is open; null where the browser is told to keep nothing. */
+/** The storage of this tab; null if the browser forbids it. */
 function storage() {
   try {
     return sessionStorage;
@@ -18,17 +18,17 @@ function storage() {
 
 let key = storage()?.getItem(STORED) ?? '';
 
-/** Hold a key from now on. */
+/** Use a key for all later requests of this tab. */
 export function holdKey(given) {
   key = given;
   storage()?.setItem(STORED, key);
 }
 
-/** What a WebSocket offers: its only way to bring a key. */
+/** The subprotocols of a WebSocket: the only way for a browser to send a key with it. */
 export const subprotocols = () => (key ? ['posewire.v1', `posewire.key.${key}`] : []);
 
 /**
- * The JSON that the service answers.
+ * Send a request; return the JSON of the answer.
  *
  * @param {string} path below the page's.
  * @param {RequestInit} options
@@ -51,13 +51,13 @@ async function ask(path, options = {}) {
   throw new SourceError(body.title ?? `The server answered ${answer.status}`, body.detail ?? 'Try again in a moment.');
 }
 
-/** The pose model that is served: its keypoints and its skeleton. */
+/** Return the served pose model: its keypoints and its skeleton. */
 export async function poseModel() {
   return (await ask('v1/models')).models.find(({ task }) => task === 'pose');
 }
 
 /**
- * Ask for the people of one picture.
+ * Return the people of one image.
  *
  * @param {Blob} file
  * @returns {Promise<{width: number, height: number, people: object[], timings_ms: object}>}

@@ -1,9 +1,9 @@
-// Skeletons on a canvas that lies over the picture.
+// Draws skeletons on a canvas over the image.
 
 const GOLDEN_ANGLE = 137.508;
 const OUTLINE = 'rgb(5 8 14 / .65)';
 
-/** A colour that stays with a track; neighbours in number are far apart in hue. */
+/** Return the colour of a track; consecutive ids have very different hues. */
 export function trackColor(id) {
   return `hsl(${(168 + id * GOLDEN_ANGLE) % 360} 85% 66%)`;
 }
@@ -11,8 +11,8 @@ export function trackColor(id) {
 /**
  * Draw everyone.
  *
- * @param {HTMLCanvasElement} canvas over the picture, of any size in CSS pixels.
- * @param {{width: number, height: number, people: object[]}} result as the server sent it, in pixels of the picture.
+ * @param {HTMLCanvasElement} canvas over the image, of any size in CSS pixels.
+ * @param {{width: number, height: number, people: object[]}} result as the server sent it, in pixels of the image.
  * @param {{names: string[], skeleton: number[][], confidence: number, labels: boolean, mirrored: boolean}} look
  */
 export function draw(canvas, result, look) {

@@ -1,6 +1,6 @@
-// Where frames come from: a camera or a video file, and the frames themselves as JPEG.
+// Sources of frames: a camera or a video file. Frames are encoded as JPEG.
 
-const LONGEST_SIDE = 640; // pixels of a frame that is sent: the models look at less
+const LONGEST_SIDE = 640; // pixels of a sent frame; the models use fewer
 const JPEG_QUALITY = 0.8;
 
 /** A source that cannot be used; `title` and `message` are for the person at the screen. */
@@ -23,7 +23,7 @@ const CAMERA_ERRORS = {
  *
  * @param {HTMLVideoElement} video
  * @param {'user' | 'environment'} facing
- * @returns {Promise<{front: boolean, several: boolean}>} whether it looks at the user, and whether there is another one.
+ * @returns {Promise<{front: boolean, several: boolean}>} front: the camera faces the user; several: there are other cameras.
  */
 export async function openCamera(video, facing) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
@@ -48,7 +48,7 @@ export async function openCamera(video, facing) {
   return { front: (actual ?? facing) === 'user', several: cameras.length > 1 };
 }
 
-/** Play a video file, over and over, on a video element. */
+/** Play a video file in a loop on a video element. */
 export async function openVideo(video, file) {
   video.src = URL.createObjectURL(file);
   video.loop = true;
@@ -59,7 +59,7 @@ export async function openVideo(video, file) {
   }
 }
 
-/** Let go of camera and file. */
+/** Stop the camera and close the file. */
 export function release(video) {
   video.pause();
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
@@ -69,14 +69,14 @@ export function release(video) {
   video.load();
 }
 
-/** Call `take` at every new frame of the video, until the returned function is called. */
-export function eachFrame(video, take) {
+/** Call `onFrame` at every new frame of the video, until the returned function is called. */
+export function eachFrame(video, onFrame) {
   let stopped = false;
   let last = -1;
   const next = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback(step) : requestAnimationFrame(step));
   const step = () => {
     if (stopped) return;
-    if (video.requestVideoFrameCallback || video.currentTime !== last) take();
+    if (video.requestVideoFrameCallback || video.currentTime !== last) onFrame();
     last = video.currentTime;
     next();
   };
@@ -86,12 +86,12 @@ export function eachFrame(video, take) {
   };
 }
 
-/** Turns what a video shows into JPEG. */
+/** Encodes the present frame of a video as JPEG. */
 export class Grabber {
   #canvas = document.createElement('canvas');
   busy = false;
 
-  /** @returns {Promise<ArrayBuffer | null>} null: there is nothing to see yet. */
+  /** @returns {Promise<ArrayBuffer | null>} null: the video has no frame yet. */
   async grab(video) {
     const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
     const width = Math.round(video.videoWidth * scale);

@@ -1,25 +1,25 @@
-// A WebSocket of /v1/stream: the newest frame wins here too, and a lost connection comes back.
+// The client of /v1/stream: it sends only the newest frame, and reconnects when the connection is lost.
 
 import { subprotocols } from './service.js';
 
-// Frames that may be on their way or being worked on: one in the server, one behind it.
+// The limit of frames without an answer: one that the server processes, and the next one.
 const WINDOW = 2;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 
-// Close codes after which the same stream cannot work.
+// Close codes after which a reconnected stream would fail again.
 const FINAL = new Set([1009, 4400, 4415, 4422]);
 const IDLE = 4408;
 
 /**
  * Events: `started` (detail: the message), `result` (the message, with `latency_ms` from the frame's capture),
- * `refused` (one frame's problem), `waiting` ({code, reason, seconds}: it will connect again), `failed` ({code, reason}).
+ * `refused` (the problem of one frame), `waiting` ({code, reason, seconds}: it will reconnect), `failed` ({code, reason}).
  */
 export class PoseStream extends EventTarget {
   #socket = null;
   #options;
   #started = false;
-  #captured = new Map(); // seq -> when its frame was captured, ms
+  #captured = new Map(); // seq -> time of the frame's capture, ms
   #sent = 0;
   #answered = -1;
   #pause = FIRST_PAUSE_MS;
@@ -33,9 +33,9 @@ export class PoseStream extends EventTarget {
     this.#connect();
   }
 
-  /** Whether a frame that is sent now would be worked on without waiting behind others. */
+  /** True if the server would process a new frame at once. */
   get ready() {
-    if (!this.#socket && !this.#timer && !this.#closed) this.#connect(); // it had fallen asleep
+    if (!this.#socket && !this.#timer && !this.#closed) this.#connect(); // the server had closed an idle stream
     return this.#started && this.#sent - 1 - this.#answered < WINDOW && this.#socket.bufferedAmount === 0;
   }
 
@@ -52,7 +52,7 @@ export class PoseStream extends EventTarget {
     this.#write(data);
   }
 
-  /** End it for good. */
+  /** Close the stream; it does not reconnect. */
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -69,46 +69,46 @@ export class PoseStream extends EventTarget {
     this.#sent = 0;
     this.#answered = -1;
     socket.addEventListener('open', () => socket.send(JSON.stringify({ type: 'start', ...this.#options })));
-    socket.addEventListener('message', (event) => this.#take(JSON.parse(event.data)));
+    socket.addEventListener('message', (event) => this.#receive(JSON.parse(event.data)));
     socket.addEventListener('close', (event) => this.#ended(event));
   }
 
-  /** To a server that has said its goodbye nothing is sent: the browser would complain, and the end is about to be told. */
+  /** Send a message unless the socket is closing; the `close` event follows then. */
   #write(data) {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(data);
   }
 
-  #take(message) {
+  #receive(message) {
     if (this.#closed) return;
     if (message.type === 'started') {
       this.#started = true;
       this.#pause = FIRST_PAUSE_MS;
-      this.#tell('started', message);
+      this.#emit('started', message);
       return;
     }
     this.#write(JSON.stringify({ type: 'ack', seq: message.seq }));
     this.#answered = message.seq;
     const latency_ms = performance.now() - this.#captured.get(message.seq);
     for (const seq of this.#captured.keys()) if (seq <= message.seq) this.#captured.delete(seq);
-    this.#tell(message.type === 'result' ? 'result' : 'refused', { ...message, latency_ms });
+    this.#emit(message.type === 'result' ? 'result' : 'refused', { ...message, latency_ms });
   }
 
   #ended({ code, reason }) {
     this.#socket = null;
     this.#started = false;
-    if (this.#closed || code === IDLE) return; // asleep: the next frame wakes it
+    if (this.#closed || code === IDLE) return; // after an idle time the next frame reconnects
     if (FINAL.has(code)) {
       this.#closed = true;
-      this.#tell('failed', { code, reason });
+      this.#emit('failed', { code, reason });
       return;
     }
-    const pause = this.#pause * (0.75 + Math.random() / 2); // not all clients at the same moment
+    const pause = this.#pause * (0.75 + Math.random() / 2); // so that clients do not all reconnect at once
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
     this.#timer = setTimeout(() => this.#connect(), pause);
-    this.#tell('waiting', { code, reason, seconds: pause / 1000 });
+    this.#emit('waiting', { code, reason, seconds: pause / 1000 });
   }
 
-  #tell(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
