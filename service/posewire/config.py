@@ -37,14 +37,6 @@ class Decoding(StrEnum):
     QUARTER = "quarter"
 
 
-class ModelRuntime(StrEnum):
-    """What runs a model."""
-
-    AUTO = "auto"
-    KERNELS = "kernels"
-    ONNXRUNTIME = "onnxruntime"
-
-
 class Settings(BaseSettings):
     """What an operator may choose. The descriptions are the README's settings table."""
 
@@ -87,8 +79,8 @@ class Settings(BaseSettings):
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Threads of each of ONNX Runtime's runs; Posewire's kernels use one."
     )
-    pose_runtime: ModelRuntime = Field(
-        ModelRuntime.AUTO,
+    pose_runtime: str = Field(
+        "auto",
         description="auto, kernels or onnxruntime. auto takes Posewire's own kernels on a CPU where they are built, else ONNX Runtime.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")

@@ -17,6 +17,9 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 # How a network takes a batch of pictures: (N, 3, h, w) float32, normalised; or pixels as they are, (N, h, w, 3) or (N, 3, h, w).
 InputFormat: TypeAlias = Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"]
 
+# The stages of an image; "encode" is that of the answer.
+Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
+
 
 class Priority(IntEnum):
     """The class of a picture's work: the lesser goes first, but bulk keeps a share of its own."""

@@ -12,8 +12,8 @@ from posewire import __version__
 from posewire.errors import ServiceError, service_errors
 from posewire.telemetry.buckets import BATCH_SIZES, PEOPLE, REQUEST_S, STEP_S
 from posewire.telemetry.registry import MetricInfo, Registry
+from posewire.types import Stage
 
-Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
 # Why a frame of a stream has no result: a newer one came, it got too old, it is no picture, the model failed or was
 # overloaded, the stream ended.
