@@ -8,49 +8,20 @@ from multiprocessing.connection import Connection
 
 import cv2
 
-from posewire.config import load_settings
-from posewire.engine.engine import load_engine
-from posewire.imaging.decode import decode
-from posewire.imaging.geometry import xyxy_to_xywh
-from posewire.telemetry.metrics import Metrics
-from posewire.types import Pose
-
-
-class BarePipeline:
-    """The service's own models and functions on one thread, called one after the other."""
-
-    def __init__(self) -> None:
-        settings = load_settings({}, device="cpu", threads=1)
-        engine = load_engine(settings, Metrics())
-        self._detector, self._pose, self._settings = engine.detector, engine.pose, settings
-
-    def run(self, data: bytes) -> list[Pose]:
-        """Everyone in an encoded picture, with the service's defaults."""
-        settings = self._settings
-        frame = decode(data, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-        prepared = self._detector.prepare(frame)
-        [raw] = self._detector.infer([prepared.pixels])
-        found = self._detector.finish(raw, prepared.scale, frame, settings.min_detection_score, settings.max_people)
-        boxes = xyxy_to_xywh(found.boxes_xyxy)
-        crops = self._pose.prepare(frame, boxes)
-        keypoints = [self._pose.infer([crop.pixels])[0] for crop in crops]
-        return [
-            self._pose.finish(box, float(score), crop, points)
-            for box, score, crop, points in zip(boxes, found.scores, crops, keypoints, strict=True)
-        ]
+from posewire import PosePipeline
 
 
 def _work(orders: Connection, pictures: Sequence[bytes]) -> None:
     """A core's process: for every order of some seconds, answer with the pictures that were done and the seconds it took."""
     cv2.setNumThreads(1)
-    pipeline = BarePipeline()
+    pipeline = PosePipeline.load(device="cpu", threads=1)
     for picture in pictures:
-        pipeline.run(picture)
+        pipeline(picture)
     orders.send("ready")
     while (seconds := orders.recv()) is not None:
         done, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            pipeline.run(pictures[done % len(pictures)])
+            pipeline(pictures[done % len(pictures)])
             done += 1
         orders.send((done, time.perf_counter() - started))
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from loadtests import pictures
-from loadtests.bare import BarePipeline, bare_cores
+from loadtests.bare import bare_cores
 from loadtests.generator import RequestOf, closed_loop, in_turn
 from loadtests.outcomes import percentiles_ms, ratio
 from loadtests.report import Result
 from loadtests.scenarios import BUSY_CLIENTS, Bench, pose_request
+from posewire import PosePipeline
 
 # Many short rounds: a shared host's speed changes by a third within seconds, and what is compared must see the same of it. Slices of
 # half a second tell a ratio four times as exactly as those of two seconds that take as long together.
@@ -70,7 +71,7 @@ async def _served_rate(bench: Bench, request_of: RequestOf, seconds: float) -> f
 async def overhead(bench: Bench) -> Result:
     """A lone request, and the bare pipeline on the same picture, in blocks of ten in turn."""
     picture = pictures.single()
-    bare = BarePipeline()
+    bare = PosePipeline.load(device="cpu", threads=1)
     connection = socket.create_connection((bench.target.host, bench.target.port), timeout=30)
     request = pose_request(picture)
 
@@ -86,7 +87,7 @@ async def overhead(bench: Bench) -> Result:
 
     times: dict[str, list[list[float]]] = {"served": [], "bare": []}
     for block in range(-4, _BLOCKS):
-        for name, run in (("served", lone), ("bare", lambda: bare.run(picture)))[:: 1 if block % 2 else -1]:
+        for name, run in (("served", lone), ("bare", lambda: bare(picture)))[:: 1 if block % 2 else -1]:
             seconds = _timed(run)
             if block >= 0:
                 times[name].append(seconds)

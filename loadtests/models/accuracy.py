@@ -52,9 +52,9 @@ class People:
 
 
 def _boxes(detector: Detector, image_id: int, frame: Frame) -> list[Row]:
-    letterboxed = detector.prepare(frame)
+    letterboxed = detector.preprocess(frame)
     (raw,) = detector.infer([letterboxed.pixels])
-    found = detector.finish(raw, letterboxed.scale, frame, _MIN_SCORE, _MOST_PEOPLE)
+    found = detector.postprocess(raw, letterboxed.scale, frame, _MIN_SCORE, _MOST_PEOPLE)
     boxes_xywh = xyxy_to_xywh(found.boxes_xyxy)
     return [{"image_id": image_id, "bbox": b.tolist(), "box_score": float(s)} for b, s in zip(boxes_xywh, found.scores, strict=True)]
 

@@ -140,7 +140,7 @@ def _blazepose(people: People, name: str, path: Path) -> Iterator[Candidate]:
 def _detector(people: People, spec: DetectorSpec, path: Path, model: bytes, ours: bool) -> Candidate:
     opened = detector(spec, model)
     frame, _ = people.first()
-    pixels = opened.prepare(frame).pixels
+    pixels = opened.preprocess(frame).pixels
     size = cost(path, sides=(spec.input.height, spec.input.width))
     return Candidate(
         spec.name, "ONNX Runtime", _side(spec), size, partial(opened.infer, [pixels]), partial(people.score_boxes, opened), ours

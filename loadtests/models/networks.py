@@ -7,9 +7,9 @@ import numpy as np
 
 from loadtests.models import blazepose
 from loadtests.models.crops import circle_affine, square_affine
-from posewire.backends.tensor import network_input
+from posewire.backends.preprocess import Preprocessor
 from posewire.imaging.geometry import apply_affine, crop_affine, invert_affine
-from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.heads.heatmaps import decode_dark
 from posewire.pipeline.pose_estimator import PADDING
 from posewire.registry.specs import HeatmapOutput, PoseSpec
 from posewire.types import FloatArray, Frame, Keypoints
@@ -41,14 +41,14 @@ class LiteHrNet:
         if not isinstance(spec.output, HeatmapOutput):
             raise SystemExit(f"{spec.name} decodes its own heatmaps; choose a model that gives them")
         self._spec, self._output = spec, spec.output
-        self._mean, self._std = np.array(spec.input.mean, np.float32), np.array(spec.input.std, np.float32)
+        self._preprocessor = Preprocessor(spec.input)
 
     def affine(self, box_xywh: FloatArray) -> FloatArray:
         return crop_affine(box_xywh, self._spec.input.height, self._spec.input.width, PADDING)
 
     def tensor(self, frame: Frame, affine: FloatArray) -> Any:
         pixels = _cut(frame, affine, self._spec.input.width, self._spec.input.height)
-        return network_input([pixels], self._spec.input.colour, self._mean, self._std)
+        return self._preprocessor([pixels])
 
     def keypoints(self, outputs: Any) -> Keypoints:
         xy, scores = decode_dark(np.asarray(outputs[0], np.float32), blur_sigma=self._output.sigma)

@@ -1,27 +1,24 @@
 """What every peer serves: encoded pictures in, JSON out, many pictures a call.
 
-Decoding, scaling, suppression, cutting and keypoint decoding are Posewire's own functions, and its own session opens the two
-ONNX files that ship, with one intra-op thread; what differs between the peers is how requests reach this.
+It is Posewire's own pipeline, with both models in ONNX Runtime on one intra-op thread; what differs between the peers is how requests
+reach it.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnxruntime
 
-from posewire.backends.onnxruntime import OnnxSession
-from posewire.config import load_settings
-from posewire.engine.engine import load_engine
-from posewire.imaging.decode import decode
-from posewire.imaging.geometry import xyxy_to_xywh
-from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire import PosePipeline, PoseResult
+from posewire.backends.base import OpenedModel, Unsupported, register_backend
+from posewire.backends.device import DevicePlan, Runtime
+from posewire.registry.specs import ModelSpec
+from posewire.registry.store import ModelStore
 from posewire.schemas.pose import ImageOut, ModelNames, PoseResponse
-from posewire.telemetry.metrics import Metrics
-from posewire.types import FloatArray, Keypoints, Pose, PoseResult, UInt8Array
+from posewire.types import FloatArray, InputFormat, UInt8Array
 
 # Path of an ONNX file in place of the pose model that ships: `--plain` sets it.
 PLAIN = "LOADTESTS_PLAIN"
@@ -31,77 +28,59 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 MAX_BATCH = 4
 BATCH_WAIT_S = 0.002
 
-_Infer = Callable[[Sequence[UInt8Array]], Sequence[Keypoints]]
+_Run = Callable[[FloatArray | UInt8Array], FloatArray]
+
+
+@register_backend("plain")
+def _open_plain(spec: ModelSpec, _: ModelStore, __: DevicePlan, ___: Runtime) -> OpenedModel:
+    if spec.task != "pose":
+        raise Unsupported("the plain export is a pose model")
+    return OpenedModel(PlainSession(Path(os.environ[PLAIN])), spec)
 
 
 class PlainSession:
-    """A plain export as its users open it: no dimension overridden, a batch goes through whole."""
+    """A plain export as its users open it: no dimension overridden. A batch runs whole or item by item, as is faster here."""
+
+    provider = "CPUExecutionProvider"
+    input_format: InputFormat = "float32-nchw"
 
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        source, result = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        self._input = source.name
+        self.input_shape, self.output_shape = tuple(source.shape[1:]), tuple(result.shape[1:])
+        self._run = self._faster(np.zeros((MAX_BATCH, *self.input_shape), np.float32))
 
-    def run(self, batch: FloatArray) -> FloatArray:
+    def run(self, batch: FloatArray | UInt8Array, *, exclusive: bool = False) -> FloatArray:  # noqa: ARG002 - the interface
         """The heatmaps of a batch."""
+        return self._run(batch)
+
+    def open_size(self, size: int) -> bool:  # noqa: ARG002 - the interface
+        """Every size runs already."""
+        return True
+
+    def close_size(self, size: int) -> None:
+        """Every size runs still."""
+
+    def padding(self, items: int) -> int:  # noqa: ARG002 - the interface
+        """No size is padded."""
+        return 0
+
+    def open_exclusive(self) -> bool:
+        """There is one thread."""
+        return False
+
+    def _whole(self, batch: FloatArray | UInt8Array) -> FloatArray:
         return np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
 
+    def _one_by_one(self, batch: FloatArray | UInt8Array) -> FloatArray:
+        return np.concatenate([self._whole(batch[i : i + 1]) for i in range(len(batch))])
 
-class Model:
-    """Both models and what is around them; `answer` may be called from several threads."""
-
-    def __init__(self) -> None:
-        self._settings = load_settings({}, device="cpu", threads=1, pose_runtime="onnxruntime")
-        engine = load_engine(self._settings, Metrics())
-        self._detector, self._pose = engine.detector, engine.pose
-        if plain := os.environ.get(PLAIN):
-            self._pose = PoseEstimator(engine.pose.spec, cast(OnnxSession, PlainSession(Path(plain))), decoding=self._settings.decoding)
-        self._infer = self._faster()
-
-    def answer(self, pictures: Sequence[bytes]) -> list[bytes]:
-        """One JSON body a picture, as Posewire answers; the crops of all pictures go through the pose model together.
-
-        Raises:
-            BadPicture, TooLarge: of one of them.
-        """
-        settings = self._settings
-        frames = [decode(data, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels) for data in pictures]
-        prepared = [self._detector.prepare(frame) for frame in frames]
-        raws = self._detector.infer([p.pixels for p in prepared])
-        found = [
-            self._detector.finish(raw, p.scale, frame, settings.min_detection_score, settings.max_people)
-            for raw, p, frame in zip(raws, prepared, frames, strict=True)
-        ]
-        boxes = [xyxy_to_xywh(f.boxes_xyxy) for f in found]
-        crops = [self._pose.prepare(frame, b) for frame, b in zip(frames, boxes, strict=True)]
-        every = [crop for of_picture in crops for crop in of_picture]
-        points = iter(self._infer([crop.pixels for crop in every]) if every else ())
-        answers = []
-        for frame, b, f, of_picture in zip(frames, boxes, found, crops, strict=True):
-            people = [
-                self._pose.finish(box, float(score), crop, next(points)) for box, score, crop in zip(b, f.scores, of_picture, strict=True)
-            ]
-            answers.append(self._render(PoseResult(frame.width, frame.height, tuple(sorted(people, key=_score, reverse=True)))))
-        return answers
-
-    def _render(self, result: PoseResult) -> bytes:
-        body = PoseResponse.model_construct(
-            request_id="",
-            model=ModelNames(detector=self._detector.spec.name, pose=self._pose.spec.name),
-            images=[ImageOut.from_result(result, self._pose.spec.keypoints.names, 0.0)],
-        )
-        return body.model_dump_json().encode()
-
-    def _faster(self) -> _Infer:
-        """The pose model over a batch, whole or crop by crop: what is faster on this machine, so that no peer is made slow."""
-
-        def one_by_one(batch: Sequence[UInt8Array]) -> list[Keypoints]:
-            return [self._pose.infer([item])[0] for item in batch]
-
-        shape = (self._pose.spec.input.height, self._pose.spec.input.width, 3)
-        blank = [np.zeros(shape, np.uint8)] * MAX_BATCH
-        ways: dict[_Infer, list[float]] = {one_by_one: [], self._pose.infer: []}
+    def _faster(self, blank: FloatArray) -> _Run:
+        """The way that is faster on this machine, so that no peer is made slow."""
+        ways: dict[_Run, list[float]] = {self._one_by_one: [], self._whole: []}
         for _ in range(10):
             for way, seconds in ways.items():
                 started = time.perf_counter()
@@ -110,5 +89,26 @@ class Model:
         return min(ways, key=lambda way: float(np.median(ways[way])))
 
 
-def _score(person: Pose) -> float:
-    return person.score
+class Model:
+    """The pipeline and its JSON; `answer` may be called from several threads."""
+
+    def __init__(self) -> None:
+        runtime = "plain" if os.environ.get(PLAIN) else "onnxruntime"
+        self._pipeline = PosePipeline.load(device="cpu", threads=1, pose_runtime=runtime)
+
+    def answer(self, pictures: Sequence[bytes]) -> list[bytes]:
+        """One JSON body a picture, as Posewire answers; the crops of all pictures go through the pose model together.
+
+        Raises:
+            BadPicture, TooLarge: of one of them.
+        """
+        return [self._render(result) for result in self._pipeline.batch(pictures)]
+
+    def _render(self, result: PoseResult) -> bytes:
+        detector, pose = self._pipeline.detector.spec, self._pipeline.pose.spec
+        body = PoseResponse.model_construct(
+            request_id="",
+            model=ModelNames(detector=detector.name, pose=pose.name),
+            images=[ImageOut.from_result(result, pose.keypoints.names, 0.0)],
+        )
+        return body.model_dump_json().encode()

@@ -49,7 +49,7 @@ from model_store.training.teachers.opening import open_pose_teacher
 from model_store.training.trainer import Loss, Trainer
 from model_store.training.validation import keypoint_ap
 from posewire.errors import PosewireError
-from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.heads.heatmaps import decode_dark
 from posewire.types import UInt8Array
 
 # Of channels 0..255, RGB: the manifest's.

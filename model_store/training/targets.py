@@ -1,4 +1,4 @@
-"""Keypoints as heatmaps, the inverse of `posewire.pipeline.heads.heatmap_decoding`."""
+"""Keypoints as heatmaps, the inverse of `posewire.pipeline.heads.heatmaps`."""
 
 import numpy as np
 

@@ -36,14 +36,6 @@ class Decoding(StrEnum):
     QUARTER = "quarter"
 
 
-class ModelRuntime(StrEnum):
-    """The backend that runs the pose model."""
-
-    AUTO = "auto"
-    KERNELS = "kernels"
-    ONNXRUNTIME = "onnxruntime"
-
-
 class Settings(BaseSettings):
     """All settings. The README's table has the same descriptions."""
 
@@ -87,8 +79,8 @@ class Settings(BaseSettings):
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Threads of one run of ONNX Runtime; Posewire's kernels always use one."
     )
-    pose_runtime: ModelRuntime = Field(
-        ModelRuntime.AUTO,
+    pose_runtime: str = Field(
+        "auto",
         description="auto, kernels or onnxruntime. auto uses Posewire's kernels on a CPU if they are built, else ONNX Runtime.",
     )
     decoding: Decoding = Field(Decoding.DARK, description="Sub-pixel decoding of heatmaps: dark or quarter.")

@@ -17,6 +17,9 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 # The input of a network: (N, 3, h, w) float32, normalised; or raw pixels, (N, h, w, 3) or (N, 3, h, w) uint8.
 InputFormat: TypeAlias = Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"]
 
+# The stages of an image; "encode" is that of the answer.
+Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
+
 
 class Priority(IntEnum):
     """The priority of an image: lower values run first, but a share is reserved for `BULK`."""

@@ -95,11 +95,11 @@ def test_with_bound_memory_the_outputs_are_the_same(spec: ModelSpec) -> None:
 def test_sizes_that_are_opened_are_run_as_wholes_with_the_same_outputs(spec: ModelSpec) -> None:
     model, items = session(spec), inputs(spec, 16)
     pieces = model.run(items)
-    assert all(model.open(size) for size in (2, 4, 8))
+    assert all(model.open_size(size) for size in (2, 4, 8))
     for count in (1, 2, 3, 5, 8, 9, 16):
         np.testing.assert_allclose(model.run(items[:count]), pieces[:count], rtol=1e-3, atol=1e-4 * np.abs(pieces).max())
     for size in (2, 4, 8):
-        model.close(size)
+        model.close_size(size)
     np.testing.assert_array_equal(model.run(items[:5]), pieces[:5])
 
 
@@ -107,8 +107,8 @@ def test_only_open_sizes_are_run_on_a_device_that_takes_any() -> None:
     spec = SPECS[1]
     machine = Sizes(CUDA_PROVIDER, CPU_PROVIDER)
     model = OnnxSession(STORE.verified_bytes(spec), spec.name, gpu_plan(Device.CUDA, "a test", memory_bytes=1 << 30, cache=Path()), machine)
-    model.open(2)
-    model.open(4)
+    model.open_size(2)
+    model.open_size(4)
     for count, sizes in ((1, [1]), (2, [2]), (3, [4]), (4, [4]), (6, [4, 2]), (11, [4, 4, 4])):
         machine.ran.clear()
         assert len(model.run(inputs(spec, count))) == count

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.heads.heatmaps import decode_dark
 from posewire.tools.compiler.litehrnet.builder import OnnxBuilder
 from posewire.tools.compiler.litehrnet.decoding import DarkDecoder
 from posewire.types import FloatArray

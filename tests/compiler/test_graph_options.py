@@ -7,10 +7,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from posewire.backends.tensor import network_input
+from posewire.backends.preprocess import Preprocessor
 from posewire.errors import ModelError
-from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.heads.heatmaps import decode_dark
 from posewire.registry.networks.litehrnet.spec import VARIANTS, get_variant
+from posewire.registry.specs import ModelInput
 from posewire.tools.compiler.litehrnet.graph import compile_graph
 from posewire.tools.compiler.litehrnet.options import GraphOptions
 from posewire.tools.compiler.litehrnet.passes import Passes
@@ -29,7 +30,7 @@ def pixels(count: int) -> UInt8Array:
 
 
 def normalised(batch: UInt8Array) -> FloatArray:
-    return network_input(list(batch), "RGB", np.array(MEAN, np.float32), np.array(STD, np.float32))
+    return np.asarray(Preprocessor(ModelInput(height=HEIGHT, width=WIDTH, colour="RGB", mean=MEAN, std=STD))(list(batch)), np.float32)
 
 
 def laid_out(batch: UInt8Array, form: InputFormat) -> UInt8Array:

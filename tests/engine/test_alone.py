@@ -62,17 +62,17 @@ def test_alone_the_detector_finds_the_same(astronaut: bytes) -> None:
     model = detector(1)
     if not warm_alone(model):
         pytest.skip("one core")
-    picture = model.prepare(decode(astronaut, max_bytes=1_000_000, max_pixels=1_000_000)).pixels
+    picture = model.preprocess(decode(astronaut, max_bytes=1_000_000, max_pixels=1_000_000)).pixels
     [one] = model.infer([picture])
-    [other] = model.infer([picture], alone=True)
+    [other] = model.infer([picture], exclusive=True)
     assert np.allclose(one, other, atol=1e-4)
     alone_pays(model)  # whether it does depends on the machine; the sessions work on
-    assert len(model.infer([picture, picture], alone=True)) == 2
+    assert len(model.infer([picture, picture], exclusive=True)) == 2
 
 
 def test_threads_that_were_asked_for_are_not_doubled() -> None:
     assert not warm_alone(detector(2))
-    assert gpu_plan(Device.CUDA, "a test", memory_bytes=1, cache=default_root()).alone_threads == 1
+    assert gpu_plan(Device.CUDA, "a test", memory_bytes=1, cache=default_root()).exclusive_threads == 1
 
 
 class Watched(Detector):
@@ -82,9 +82,9 @@ class Watched(Detector):
         super().__init__(model.spec, model.session)
         self.alone: list[bool] = []
 
-    def infer(self, batch: Sequence[UInt8Array], *, alone: bool = False) -> list[FloatArray]:
-        self.alone.append(alone)
-        return super().infer(batch, alone=alone)
+    def infer(self, batch: Sequence[UInt8Array], *, exclusive: bool = False) -> list[FloatArray]:
+        self.alone.append(exclusive)
+        return super().infer(batch, exclusive=exclusive)
 
 
 async def test_the_engine_tells_a_lone_picture_where_it_pays(models: Engine, astronaut: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,12 +27,12 @@ class Machine:
         self._dear = dear
         self._wholes = wholes
 
-    def open(self, size: int) -> bool:
+    def open_size(self, size: int) -> bool:
         if self._wholes:
             self.opened.add(size)
         return self._wholes
 
-    def close(self, size: int) -> None:
+    def close_size(self, size: int) -> None:
         self.opened.discard(size)
 
     def padding(self, items: int) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from loadtests import pictures
-from loadtests.bare import BarePipeline
 from loadtests.faults import FaultyRuntime, InjectedFaultError
 from posewire.config import load_settings
 from posewire.engine.engine import Engine, load_engine
@@ -19,9 +18,9 @@ from posewire.telemetry.metrics import Metrics
 def test_a_crowd_has_room_for_everyone(people: int, models: Engine) -> None:
     frame = decode(pictures.crowd(people), max_bytes=10**7, max_pixels=10**7)
     assert (frame.width, frame.height) == (1280, 960)
-    prepared = models.detector.prepare(frame)
+    prepared = models.detector.preprocess(frame)
     [raw] = models.detector.infer([prepared.pixels])
-    found = models.detector.finish(raw, prepared.scale, frame, pictures.CROWD_SCORE, people)
+    found = models.detector.postprocess(raw, prepared.scale, frame, pictures.CROWD_SCORE, people)
     assert len(found.scores) == people
 
 
@@ -36,17 +35,11 @@ def test_mixed_pictures_are_pictures() -> None:
     assert {(256, 256), (2048, 2048), (1280, 960)} <= sizes
 
 
-def test_the_bare_pipeline_finds_the_person() -> None:
-    people = BarePipeline().run(pictures.single())
-    assert len(people) >= 1
-    assert max(person.score for person in people) > 0.3
-
-
 def test_faults_come_through_the_engines_own_door_and_only_when_armed(tmp_path: Path) -> None:
     runtime = pickle.loads(pickle.dumps(FaultyRuntime(1.0, tmp_path / "armed")))  # as the service's processes get it
     engine = load_engine(load_settings({}, device="cpu"), Metrics(), runtime)
     blank = decode(pictures.single(), max_bytes=10**7, max_pixels=10**7)
-    prepared = engine.detector.prepare(blank)
+    prepared = engine.detector.preprocess(blank)
     assert len(engine.detector.infer([prepared.pixels])) == 1
     (tmp_path / "armed").touch()
     with pytest.raises(InjectedFaultError):

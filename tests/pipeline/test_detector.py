@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 from posewire.backends.device import cpu_plan
 from posewire.backends.onnxruntime import OnnxSession
-from posewire.backends.tensor import network_input
-from posewire.pipeline.detector import Detector, Letterboxed, boxes_scores_layout, yolox_layout
+from posewire.backends.preprocess import Preprocessor
+from posewire.pipeline.detector import Detector, Letterboxed
+from posewire.pipeline.heads.base import detector_head
 from posewire.registry.score_curve import ScoreCurve
 from posewire.registry.specs import Calibration, DetectorOutput, DetectorSpec, ModelInput, Provenance
 from posewire.registry.store import ModelStore
@@ -46,7 +47,7 @@ def array(values: object) -> FloatArray:
 
 
 def test_our_layout_is_corners_and_a_score() -> None:
-    boxes, scores = boxes_scores_layout(array([[1, 2, 30, 40, 0.5], [5, 6, 7, 8, 0.25]]), made_up())
+    boxes, scores = detector_head(made_up()).decode(array([[1, 2, 30, 40, 0.5], [5, 6, 7, 8, 0.25]]))
     assert boxes.tolist() == [[1, 2, 30, 40], [5, 6, 7, 8]]
     assert scores.tolist() == [0.5, 0.25]
 
@@ -58,7 +59,7 @@ def test_our_layout_is_corners_and_a_score() -> None:
 def test_a_yolox_row_is_an_offset_and_a_size_in_strides(row: int, stride: int, cell: tuple[int, int]) -> None:
     raw = np.zeros((96 + 24 + 6, 5 + 3), np.float32)
     raw[row] = [0.25, 0.75, math.log(1.5), math.log(0.5), 0.8, 0.1, 0.5, 0.2]  # the last three: classes
-    boxes, scores = yolox_layout(raw, made_up("yolox", size=(64, 96), person_class=1))
+    boxes, scores = detector_head(made_up("yolox", size=(64, 96), person_class=1)).decode(raw)
     cx, cy, w, h = (cell[0] + 0.25) * stride, (cell[1] + 0.75) * stride, 1.5 * stride, 0.5 * stride
     assert boxes[row] == pytest.approx([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], abs=1e-4)
     assert scores[row] == pytest.approx(0.8 * 0.5)
@@ -66,12 +67,13 @@ def test_a_yolox_row_is_an_offset_and_a_size_in_strides(row: int, stride: int, c
 
 
 @pytest.mark.parametrize(("colour", "first", "last"), [("RGB", (10 - 1) / 4, (30 - 3) / 8), ("BGR", (30 - 1) / 4, (10 - 3) / 8)])
-def test_a_network_s_input_is_in_its_own_order_of_colours(colour: str, first: float, last: float) -> None:
+def test_a_network_s_input_is_in_its_own_order_of_colours(colour: Literal["RGB", "BGR"], first: float, last: float) -> None:
     pixels = np.empty((4, 6, 3), np.uint8)
     pixels[:] = (10, 20, 30)
     pixels[2, 5] = 255
     dark = np.zeros_like(pixels)
-    out = network_input([pixels, dark], colour, array([1, 2, 3]), array([4, 5, 8]))
+    described = ModelInput(height=4, width=6, colour=colour, mean=(1, 2, 3), std=(4, 5, 8))
+    out = Preprocessor(described)([pixels, dark])
     assert out.shape == (2, 3, 4, 6)
     assert out.dtype == np.float32
     assert out.flags.c_contiguous
@@ -99,7 +101,7 @@ def test_the_session_gets_the_manifest_s_colours_mean_and_std(colour: Literal["R
     spec = made_up()
     spec = spec.model_copy(update={"input": spec.input.model_copy(update={"colour": colour, "mean": mean, "std": std})})
     detector = Detector(spec, channel_means())
-    pictures = [detector.prepare(Frame(pixels)).pixels for pixels in (astronaut(), landscape())]
+    pictures = [detector.preprocess(Frame(pixels)).pixels for pixels in (astronaut(), landscape())]
     for raw, pixels in zip(detector.infer(pictures), pictures, strict=True):
         expected = (pixels.mean((0, 1))[order] - mean) / std
         np.testing.assert_allclose(raw, expected[None], rtol=1e-4)
@@ -109,7 +111,7 @@ def finish(
     rows: object, session: OnnxSession, *, scale: float = 1.0, min_score: float = 0.3, most: int = 50, size: tuple[int, int] = (64, 64)
 ) -> Detections:
     frame = Frame(np.zeros((*size, 3), np.uint8))
-    return Detector(made_up(), session).finish(array(rows).reshape(-1, 5), scale, frame, min_score, most)
+    return Detector(made_up(), session).postprocess(array(rows).reshape(-1, 5), scale, frame, min_score, most)
 
 
 APART = [[0, 0, 10, 10, 0.4], [20, 0, 30, 10, 0.9], [40, 0, 50, 10, 0.2], [0, 40, 10, 50, 0.6]]
@@ -143,7 +145,7 @@ def test_calibrated_scores_are_the_curve_s_and_so_is_the_threshold(session: Onnx
     frame = Frame(np.zeros((64, 64, 3), np.uint8))
     raw = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
     for least, count in ((0, 4), (float(curve(raw[2:3])[0]) - 1e-3, 3), (float(curve(raw[2:3])[0]) + 1e-3, 2)):
-        found = detector.finish(array(APART), 1.0, frame, least, 50)
+        found = detector.postprocess(array(APART), 1.0, frame, least, 50)
         np.testing.assert_allclose(found.scores, curve(raw)[:count], rtol=1e-5)
 
 
@@ -176,9 +178,9 @@ def test_many_candidates_at_no_threshold_leave_the_best(session: OnnxSession) ->
 def test_the_astronaut_is_found_and_the_landscape_is_empty(session: OnnxSession) -> None:
     detector = Detector(ModelStore().manifest.default("detector"), session)
     pictures = [Frame(astronaut()), Frame(landscape())]
-    prepared = [detector.prepare(frame) for frame in pictures]
+    prepared = [detector.preprocess(frame) for frame in pictures]
     raws = detector.infer([p.pixels for p in prepared])
-    person, nobody = (detector.finish(r, p.scale, f, 0.3, 50) for r, p, f in zip(raws, prepared, pictures, strict=True))
+    person, nobody = (detector.postprocess(r, p.scale, f, 0.3, 50) for r, p, f in zip(raws, prepared, pictures, strict=True))
     assert overlap([30, 0, 430, 512], person.boxes_xyxy[:1]) > 0.6
     assert len(nobody.scores) == 0
 
@@ -209,8 +211,8 @@ def found_large_people(detector: Detector) -> tuple[int, int]:
     hits = []
     for path, boxes in people_by_picture().items():
         frame = Frame(np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8))
-        prepared: Letterboxed = detector.prepare(frame)
-        found = detector.finish(detector.infer([prepared.pixels])[0], prepared.scale, frame, 0.3, 50)
+        prepared: Letterboxed = detector.preprocess(frame)
+        found = detector.postprocess(detector.infer([prepared.pixels])[0], prepared.scale, frame, 0.3, 50)
         hits += [overlap(box, found.boxes_xyxy) > 0.5 for box in boxes]
     return sum(hits), len(hits)
 

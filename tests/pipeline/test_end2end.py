@@ -34,9 +34,9 @@ def grey(value: int) -> Frame:
 def detect(frames: list[Frame], min_score: float, plan: DevicePlan) -> list[Detections]:
     session = OnnxSession(end2end_model(), "made-up", plan, MACHINE)
     detector = Detector(spec(), session)
-    prepared = [detector.prepare(frame) for frame in frames]
+    prepared = [detector.preprocess(frame) for frame in frames]
     raws = detector.infer([p.pixels for p in prepared])
-    return [detector.finish(raw, p.scale, frame, min_score, 50) for raw, p, frame in zip(raws, prepared, frames, strict=True)]
+    return [detector.postprocess(raw, p.scale, frame, min_score, 50) for raw, p, frame in zip(raws, prepared, frames, strict=True)]
 
 
 @pytest.mark.parametrize("plan", [CPU, GPU], ids=["cpu", "gpu"])

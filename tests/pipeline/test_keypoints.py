@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from posewire.pipeline.heads.heatmap_decoding import Decode, decode_dark, decode_quarter, flip_heatmaps
+from posewire.pipeline.heads.heatmaps import Decode, decode_dark, decode_quarter, flip_heatmaps
 from posewire.types import FloatArray
 
 HEIGHT, WIDTH = 32, 24  # of the maps

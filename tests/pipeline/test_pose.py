@@ -35,7 +35,7 @@ def estimator(session: OnnxSession, *, decoding: Decoding = Decoding.DARK, flip_
 def crops(session: OnnxSession) -> list[UInt8Array]:
     """Sixteen views of the astronaut."""
     shifts = np.random.default_rng(1).uniform(-60, 60, (16, 4)).astype(np.float32)
-    return [crop.pixels for crop in estimator(session).prepare(Frame(astronaut()), PERSON + shifts)]
+    return [crop.pixels for crop in estimator(session).crop(Frame(astronaut()), PERSON + shifts)]
 
 
 def swapped(values: FloatArray) -> FloatArray:
@@ -101,9 +101,9 @@ def test_with_the_flip_test_a_mirrored_crop_has_mirrored_keypoints(session: Onnx
 def test_a_crop_s_corners_are_the_padded_box_s_corners(session: OnnxSession) -> None:
     model = estimator(session)
     box = np.array([100, 50, 150, 200], np.float32)  # of the crop's aspect
-    [crop] = model.prepare(Frame(astronaut()), box[None])
+    [crop] = model.crop(Frame(astronaut()), box[None])
     corners = Keypoints(np.array([[0, 0], [WIDTH, HEIGHT], [WIDTH / 2, HEIGHT / 2]], np.float32), np.ones(3, np.float32))
-    pose = model.finish(box, 0.5, crop, corners)
+    pose = model.postprocess(box, 0.5, crop, corners)
     expected = np.array([[100 - 18.75, 50 - 25], [250 + 18.75, 250 + 25], [175, 150]])
     assert pose.keypoints.xy == pytest.approx(expected, abs=1e-2)
     assert np.array_equal(pose.box_xywh, box)
@@ -123,15 +123,15 @@ def test_a_person_s_score_is_the_box_s_times_the_mean_of_the_sure_keypoints(
 ) -> None:
     crop = Crop(np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.eye(2, 3, dtype=np.float32))
     found = Keypoints(np.zeros((len(scores), 2), np.float32), np.array(scores, np.float32))
-    pose = estimator(session).finish(PERSON, 0.8, crop, found)
+    pose = estimator(session).postprocess(PERSON, 0.8, crop, found)
     assert pose.score == pytest.approx(score)
     assert np.array_equal(pose.keypoints.scores, found.scores)
 
 
 def test_the_astronaut_s_face_and_shoulders_are_placed(session: OnnxSession) -> None:
     model = estimator(session)
-    [crop] = model.prepare(Frame(astronaut()), PERSON[None])
-    pose = model.finish(PERSON, 1.0, crop, model.infer([crop.pixels])[0])
+    [crop] = model.crop(Frame(astronaut()), PERSON[None])
+    pose = model.postprocess(PERSON, 1.0, crop, model.infer([crop.pixels])[0])
     places = dict(zip(SPEC.keypoints.names, pose.keypoints.xy.tolist(), strict=True))
     for name, truth in {"nose": (225, 121), "left_eye": (248, 103), "right_eye": (202, 101)}.items():
         assert places[name] == pytest.approx(truth, abs=20), name

@@ -67,9 +67,9 @@ class GatedDetector(Detector):
         super().__init__(model.spec, model.session)
         self._gate = gate
 
-    def infer(self, batch: Sequence[UInt8Array], *, alone: bool = False) -> list[FloatArray]:
+    def infer(self, batch: Sequence[UInt8Array], *, exclusive: bool = False) -> list[FloatArray]:
         self._gate.pass_through()
-        return super().infer(batch, alone=alone)
+        return super().infer(batch, exclusive=exclusive)
 
 
 class GatedPose(PoseEstimator):

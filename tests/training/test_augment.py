@@ -11,7 +11,7 @@ from model_store.training.data.records import swap_sides
 from model_store.training.recipe import PoseAugmentation
 from model_store.training.targets import STRIDE, encode, within
 from posewire.imaging.geometry import apply_affine, crop_affine
-from posewire.pipeline.heads.heatmap_decoding import decode_dark
+from posewire.pipeline.heads.heatmaps import decode_dark
 from posewire.pipeline.pose_estimator import PADDING
 from posewire.types import FloatArray
 from tests.training.data.stick import stick

@@ -1,1 +1,1 @@
-"""What runs a network: one file or package a backend."""
+"""The backends that run networks: one file or package each."""

@@ -1,7 +1,7 @@
-"""Where the models run, decided once and said aloud.
+"""The device that the models run on: chosen once, with the reason.
 
-`auto` takes CUDA where a session really runs on it, else the CPU, and keeps the reason. A device that was asked for by
-name and does not load is an error: never a silent fall-back (microsoft/onnxruntime #23372).
+`auto` takes CUDA where a session really runs on it, else the CPU. A device that was asked for by name and does not load is an
+error; there is no silent fall-back (microsoft/onnxruntime #23372).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +17,17 @@ CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 
-# What they gain is measured at every start; of more there is no measurement yet.
-_ALONE_THREADS = 2
+# Threads of a run that has the machine to itself. More threads have not been measured.
+_EXCLUSIVE_THREADS = 2
 
 Provider = tuple[str, Mapping[str, str]]
 
 
 class Runtime(Protocol):
-    """What is needed of ONNX Runtime: its module, or a stand-in for a machine that is not at hand."""
+    """The part of ONNX Runtime that is used: its module, or a stand-in for another machine."""
 
     def get_available_providers(self) -> Sequence[str]:
-        """Names of the execution providers that this build carries."""
+        """Return the names of the execution providers of this build."""
 
     def InferenceSession(self, model: bytes, /, **options: Any) -> Any:  # noqa: N802 - ONNX Runtime's name
         """Open a model."""
@@ -43,26 +43,27 @@ class DevicePlan:
     workers: int  # model runs side by side
     intra_op_threads: int  # of one model run on the CPU
     fixed_sizes: bool  # a session for each batch size
-    alone_threads: int = 1  # of a model run on the CPU while no other picture is there
+    exclusive_threads: int = 1  # of a model run on the CPU while nothing else runs
 
 
 def cpu_plan(workers: int, reason: str, intra_op_threads: int = 1) -> DevicePlan:
-    """Runs side by side, single-threaded unless told or a picture is alone.
+    """Return the plan of a CPU: `workers` runs side by side, each on `intra_op_threads` threads.
 
-    Each batch size has a session of its own: with a batch of any size ONNX Runtime does without its blocked layout in
-    places, and compiled Lite-HRNet is 1.3 times slower so.
+    Each batch size has a session of its own, because ONNX Runtime uses its blocked layout throughout only where the batch is fixed.
     """
-    alone_threads = max(intra_op_threads, min(_ALONE_THREADS, cpu_limit()))
-    return DevicePlan(Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, intra_op_threads, fixed_sizes=True, alone_threads=alone_threads)
+    exclusive_threads = max(intra_op_threads, min(_EXCLUSIVE_THREADS, cpu_limit()))
+    return DevicePlan(
+        Device.CPU, ((CPU_PROVIDER, {}),), reason, workers, intra_op_threads, fixed_sizes=True, exclusive_threads=exclusive_threads
+    )
 
 
 def gpu_plan(device: Device, reason: str, *, memory_bytes: int, cache: Path) -> DevicePlan:
-    """A run of each model at a time, so that one model's way to and from the device overlaps with the other's compute.
+    """Return the plan of a GPU: one run of each model at a time, so that copies of one overlap with the compute of the other.
 
-    One session takes every size: more would each hold memory of their own. HEURISTIC replaces cuDNN's exhaustive
-    search, which costs seconds at the first run of every new shape (microsoft/onnxruntime #19838); the arena grows by
-    what is asked for and is capped, or memory grows with every batch size (onnx/onnx #5107). TensorRT keeps its engines
-    on disk, or every start compiles them again.
+    One session takes every batch size, because each session holds memory of its own. HEURISTIC replaces cuDNN's exhaustive search,
+    which costs seconds at the first run of every new shape (microsoft/onnxruntime #19838). The arena grows by what is asked for, and
+    is limited: else memory grows with every batch size (onnx/onnx #5107). TensorRT keeps its engines on disk: else every start
+    compiles them again.
     """
     cuda = {
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -93,7 +94,7 @@ def choose_device(
     memory_bytes: int,
     cache: Path,
 ) -> DevicePlan:
-    """The device to use.
+    """Choose the device.
 
     Args:
         requested: by the operator.
@@ -120,12 +121,12 @@ def choose_device(
 
 
 def fell_back(requested: Device, plan: DevicePlan, runtime: Runtime) -> bool:
-    """Whether CUDA is installed and was free to be taken, and the CPU was."""
+    """Return True where `auto` took the CPU although this ONNX Runtime has CUDA."""
     return requested is Device.AUTO and plan.device is Device.CPU and CUDA_PROVIDER in runtime.get_available_providers()
 
 
 def _missing(plan: DevicePlan, runtime: Runtime, opens: Callable[[DevicePlan], str]) -> str | None:
-    """What keeps the plan's first provider from running; None: nothing."""
+    """Return why the plan's first provider does not run; None: it runs."""
     wanted = plan.providers[0][0]
     if wanted not in runtime.get_available_providers():
         return f"this ONNX Runtime has no {wanted} (it comes with posewire[gpu] in place of posewire[cpu])"

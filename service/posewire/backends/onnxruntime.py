@@ -1,4 +1,4 @@
-"""A model in ONNX Runtime, with a session for each batch size where that is faster."""
+"""The backend `onnxruntime`: any model that ships as an ONNX file, on every device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,20 +6,34 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from posewire.backends.base import OpenedModel, Shape, fits, register_backend
 from posewire.backends.device import CPU_PROVIDER, DevicePlan, Runtime
 from posewire.errors import ModelError
-from posewire.types import FloatArray, UInt8Array
+from posewire.registry.specs import ModelSpec
+from posewire.registry.store import ModelStore
+from posewire.types import FloatArray, InputFormat, UInt8Array
 
-# What a model of any batch calls its first dimension.
+# The name of the first dimension of a model that takes any batch.
 _BATCH = "batch"
 
 
+@register_backend("onnxruntime")
+def open_in_onnxruntime(spec: ModelSpec, store: ModelStore, plan: DevicePlan, runtime: Runtime) -> OpenedModel:
+    """Open a model's ONNX file.
+
+    Raises:
+        ModelError: the file is missing, damaged or not what the manifest says.
+    """
+    sizes = {"height": spec.input.height, "width": spec.input.width}
+    session = OnnxSession(store.verified_bytes(spec), spec.name, plan, runtime, sizes=sizes)
+    _require_input(spec, session)
+    return OpenedModel(session, spec)
+
+
 class OnnxSession:
-    """A model with one input, float32 or uint8, and one output of floats; `run` may be called from several threads at once.
+    """A model with one input, float32 or uint8, and one output of floats: an `InferenceSession`.
 
-    Outputs of another kind, such as class numbers, are never asked for.
-
-    It runs batches of the sizes that are open, 1 from the start, and no others: what does not fit is padded or cut.
+    Outputs of another type, such as class numbers, are not computed.
 
     Args:
         model: the ONNX file's bytes.
@@ -39,7 +53,7 @@ class OnnxSession:
         self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
         self._sizes = sizes or {}
         session = self._session(1, plan.intra_op_threads)
-        self._alone: Any = None
+        self._exclusive: Any = None
         inputs = session.get_inputs()
         outputs = [output for output in session.get_outputs() if "float" in output.type]
         if len(inputs) != 1 or len(outputs) != 1:
@@ -49,16 +63,16 @@ class OnnxSession:
         if isinstance(batch, int) and batch != 1:
             raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
         self._sessions = {1: session}
-        # Of an item; a size that the file leaves open is its name, or None.
-        self.input_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])
-        self.output_shape: tuple[int | str | None, ...] = tuple(outputs[0].shape[1:])
+        self.input_shape: Shape = tuple(inputs[0].shape[1:])
+        self.output_shape: Shape = tuple(outputs[0].shape[1:])
         self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
+        self.input_format: InputFormat = _input_format(self.input_type, self.input_shape)
         self.provider: str = session.get_providers()[0]
 
     def _session(self, size: int, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Within a run they must spin, to wake one takes as long as an operator; after it they would for nothing.
+        # Threads spin within a run, because to wake one takes as long as an operator. After a run they sleep.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -77,8 +91,8 @@ class OnnxSession:
         except Exception as error:
             raise ModelError(f"{self._name} cannot be opened: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
-    def open(self, size: int) -> bool:
-        """From now on run batches of `size` as wholes; False: the file takes single items only.
+    def open_size(self, size: int) -> bool:
+        """Run batches of `size` in one piece from now on; False: the file takes single items only.
 
         Raises:
             ModelError: as the first time.
@@ -90,26 +104,22 @@ class OnnxSession:
         self._sessions = self._sessions | {size: session}
         return True
 
-    @property
-    def can_be_alone(self) -> bool:
-        """Whether `open_alone` had threads to give."""
-        return self._alone is not None
-
-    def open_alone(self) -> None:
-        """From now on run single items on more threads where the caller says that they are alone, if there are more to be had.
+    def open_exclusive(self) -> bool:
+        """Open a session on more threads for exclusive runs of single items; False: the plan has no more threads.
 
         Raises:
             ModelError: as the first time.
         """
-        if self._plan.alone_threads > self._plan.intra_op_threads:
-            self._alone = self._session(1, self._plan.alone_threads)
+        if self._exclusive is None and self._plan.exclusive_threads > self._plan.intra_op_threads:
+            self._exclusive = self._session(1, self._plan.exclusive_threads)
+        return self._exclusive is not None
 
-    def close(self, size: int) -> None:
-        """No longer run batches of `size` as wholes."""
+    def close_size(self, size: int) -> None:
+        """Run batches of `size` in parts again."""
         self._sessions = {known: session for known, session in self._sessions.items() if known != size}
 
     def padding(self, items: int) -> int:
-        """Blank items that a run of so many items takes with it."""
+        """Return how many blank items a run of `items` items computes beside them."""
         if items in self._sessions:
             return 0
         if (whole := self._filled_to(items)) is not None:
@@ -119,18 +129,21 @@ class OnnxSession:
     def _filled_to(self, items: int) -> int | None:
         return min((size for size in self._sessions if items < size < 2 * items), default=None)
 
-    def run(self, batch: FloatArray | UInt8Array, *, alone: bool = False) -> FloatArray:
-        """The model's output for a batch, (N, …) float32 each.
+    def run(self, batch: FloatArray | UInt8Array, *, exclusive: bool = False) -> FloatArray:
+        """Run the model.
 
-        As a whole where the size is open. The next size that is open takes it with padding, unless half of it would be
-        padding; else it is cut.
+        A batch of an open size runs in one piece. Another is padded to the next open size, unless half of that would be padding;
+        else it is cut.
 
         Args:
-            batch: of the model's input.
-            alone: nothing else is likely to run meanwhile.
+            batch: (N, ...) of the model's input.
+            exclusive: nothing else runs on the machine meanwhile.
+
+        Returns:
+            (N, ...) float32.
         """
-        if alone and self.can_be_alone and len(batch) == 1:
-            return self._run(self._alone, batch)
+        if exclusive and self._exclusive is not None and len(batch) == 1:
+            return self._run(self._exclusive, batch)
         sessions = self._sessions
         if session := sessions.get(len(batch)):
             return self._run(session, batch)
@@ -151,3 +164,26 @@ class OnnxSession:
             session.run_with_iobinding(binding)
             output = binding.copy_outputs_to_cpu()[0]
         return np.asarray(output, np.float32)
+
+
+def _input_format(tensor: str, shape: Shape) -> InputFormat:
+    if tensor == "tensor(float)":
+        return "float32-nchw"
+    return "uint8-nhwc" if shape[-1:] == (3,) else "uint8-nchw"
+
+
+def _require_input(spec: ModelSpec, session: OnnxSession) -> None:
+    """Check that the file takes what the manifest says.
+
+    Raises:
+        ModelError: it takes something else.
+    """
+    described = spec.input
+    kind = "tensor(float)" if described.format == "float32-nchw" else "tensor(uint8)"
+    sides = described.height, described.width
+    shape = (*sides, 3) if described.format == "uint8-nhwc" else (3, *sides)
+    if session.input_type != kind or not fits(session.input_shape, shape):
+        raise ModelError(
+            f"{spec.name}: by the manifest an item is {shape} of {kind} ({described.format}); "
+            f"the file takes {session.input_shape} of {session.input_type}"
+        )

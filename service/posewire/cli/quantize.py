@@ -11,7 +11,7 @@ import numpy as np
 
 from posewire.backends.device import cpu_plan
 from posewire.backends.onnxruntime import OnnxSession
-from posewire.backends.preprocess import ModelFeed
+from posewire.backends.preprocess import Preprocessor
 from posewire.cli.bench import ModelFile, Row, item_shape, measure, model_file
 from posewire.cli.predict import find_pictures
 from posewire.cli.progress import progress
@@ -140,12 +140,12 @@ def int8(onnx: bytes, spec: PoseSpec, chosen: CalibrationSet, coverage: str, wha
     """The graph in INT8, calibrated on the chosen crops, with a progress bar that says `what`."""
     from posewire.tools.quantize.quantizing import Coverage, quantize
 
-    feed = ModelFeed(spec.input)
+    preprocessor = Preprocessor(spec.input)
     with progress(len(chosen.crops), what) as advance:
 
         def inputs() -> Iterator[FloatArray | UInt8Array]:
             for crop in chosen.crops:
-                yield feed([crop])
+                yield preprocessor([crop])
                 advance()
 
         return quantize(onnx, inputs(), Coverage(coverage))
@@ -159,9 +159,9 @@ def _ap(pose: PoseEstimator, data: Annotations, settings: Settings, what: str) -
         for picture in data.pictures:
             if len(picture.boxes_xywh):
                 frame = read(picture.path, limits)
-                crops = pose.prepare(frame, picture.boxes_xywh)
+                crops = pose.crop(frame, picture.boxes_xywh)
                 found = pose.infer([crop.pixels for crop in crops])
-                people = (pose.finish(box, 1.0, crop, k) for box, crop, k in zip(picture.boxes_xywh, crops, found, strict=True))
+                people = (pose.postprocess(box, 1.0, crop, k) for box, crop, k in zip(picture.boxes_xywh, crops, found, strict=True))
                 rows += [row.model_dump() for row in coco_rows(PoseResult(frame.width, frame.height, tuple(people)), picture.image_id, 0.0)]
             advance()
     return data.keypoint_ap(rows)["AP"]

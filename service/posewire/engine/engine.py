@@ -172,7 +172,7 @@ class Engine:
         """
         started = time.perf_counter()
         with self._counted() as alone:
-            picture = ImageJob(data, options, deadline=deadline, alone=alone)
+            picture = ImageJob(data, options, deadline=deadline, exclusive=alone)
             if self._pixels is None:
                 return await self._pipeline.run(picture, priority)
             async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
@@ -195,7 +195,7 @@ class Engine:
         """
         with self._counted() as alone:
             async with _until(deadline):
-                return await self._pipeline.run(ImageJob(frame, options, deadline=deadline, alone=alone), priority)
+                return await self._pipeline.run(ImageJob(frame, options, deadline=deadline, exclusive=alone), priority)
 
     async def detect(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
@@ -208,7 +208,7 @@ class Engine:
         started = time.perf_counter()
         with self._solitude.enter() as alone:
             async with _until(deadline):
-                picture = ImageJob(frame, options, keypoints=False, deadline=deadline, alone=alone and self._place.alone_pays)
+                picture = ImageJob(frame, options, keypoints=False, deadline=deadline, exclusive=alone and self._place.alone_pays)
                 looked, waited = await self._pipeline.look(picture, priority)
         total = time.perf_counter() - started
         assert looked.found is not None

@@ -8,8 +8,8 @@ from posewire.engine.model_queue import Station
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PoseEstimationFailed, Preprocessed, Span
 from posewire.telemetry import tracing
-from posewire.telemetry.metrics import Metrics, Stage
-from posewire.types import Keypoints, PoseResult, Priority, Timings, UInt8Array
+from posewire.telemetry.metrics import Metrics
+from posewire.types import Keypoints, PoseResult, Priority, Stage, Timings, UInt8Array
 
 _STAGES: tuple[Stage, ...] = ("decode", "detect", "crop", "pose")
 
@@ -61,7 +61,7 @@ class Pipeline:
             begun = time.monotonic()
             pixels = [crop.pixels for _, _, crop in looked.remaining]
             served = await self._keypoints.queue.submit(pixels, deadline=picture.deadline, priority=priority)
-            people += [self._pose.finish(*person, item.output) for person, item in zip(looked.remaining, served, strict=True)]
+            people += [self._pose.postprocess(*person, item.output) for person, item in zip(looked.remaining, served, strict=True)]
             wait = min(item.waited for item in served)
             waited += wait
             # Where some people were placed before: from the first to the last.

@@ -32,12 +32,12 @@ _ALONE_WORTH = 1.15
 
 
 class Sizes(Protocol):
-    """What runs batches of certain sizes as wholes, and cuts others into pieces: an `OnnxSession`."""
+    """What runs batches of certain sizes as wholes, and cuts others into pieces: an `InferenceSession`."""
 
-    def open(self, size: int) -> bool:
+    def open_size(self, size: int) -> bool:
         """Run that size as a whole; False: it cannot."""
 
-    def close(self, size: int) -> None:
+    def close_size(self, size: int) -> None:
         """Run that size in pieces."""
 
     def padding(self, items: int) -> int:
@@ -71,15 +71,15 @@ def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) 
 
 def warm_alone(detector: Detector) -> bool:
     """Open and warm what runs a single picture on more than one core; False: there is no such thing here."""
-    detector.session.open_alone()
-    if detector.session.can_be_alone:
-        detector.infer([_blank(detector)], alone=True)
-    return detector.session.can_be_alone
+    ready = detector.session.open_exclusive()
+    if ready:
+        detector.infer([_blank(detector)], exclusive=True)
+    return ready
 
 
 def alone_pays(detector: Detector) -> bool:
     """Whether a picture that is alone is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
-    if not detector.session.can_be_alone:
+    if not detector.session.open_exclusive():
         return False
     blank = _blank(detector)
     seconds: dict[bool, list[float]] = {False: [], True: []}
@@ -87,7 +87,7 @@ def alone_pays(detector: Detector) -> bool:
         time.sleep(_ALONE_PAUSE_S)
         alone = bool(run % 2)
         started = time.perf_counter()
-        detector.infer([blank], alone=alone)
+        detector.infer([blank], exclusive=alone)
         seconds[alone].append(time.perf_counter() - started)
     gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
     log.info("measured a lone picture on more than one core", extra={"gain": round(gain, 2), "used": gain >= _ALONE_WORTH})
@@ -112,16 +112,16 @@ async def measure(
     least, in_vain = float("inf"), 0
     for size in buckets(most):
         if size > 1:
-            sizes.close(size)
+            sizes.close_size(size)
         cost = await _cost(run, size, pool, clock)
-        if size > 1 and sizes.open(size):
+        if size > 1 and sizes.open_size(size):
             whole = await _cost(run, size, pool, clock)
             if whole > cost * (1 - WORTH):
-                sizes.close(size)
+                sizes.close_size(size)
             cost = min(cost, whole)
         in_vain = in_vain + 1 if cost / size > least * (1 - WORTH) else 0
         if in_vain == 2:
-            sizes.close(size)
+            sizes.close_size(size)
             break
         costs[size] = cost
         least = min(least, cost / size)

@@ -2,44 +2,65 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
+from posewire.backends.device import DevicePlan, Runtime
+from posewire.config import Settings, load_settings
 from posewire.errors import BadParameter, DeadlineExceeded, InferenceFailed, ServiceError
 from posewire.imaging.decode import decode
 from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.pipeline.detector import Detector, Letterboxed
+from posewire.pipeline.images import Colour, ImageSource, to_boxes, to_source
+from posewire.pipeline.loading import load_models, plan_device
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.telemetry.metrics import Stage
-from posewire.types import Crop, Detections, FloatArray, Frame, Keypoints, Pose, PoseOptions, UInt8Array
+from posewire.pipeline.pose_tracker import PoseTracker
+from posewire.pipeline.tracking.video import DETECT_EVERY
+from posewire.types import (
+    Crop,
+    Detections,
+    FloatArray,
+    Frame,
+    Keypoints,
+    Pose,
+    PoseOptions,
+    PoseResult,
+    Stage,
+    Timings,
+    UInt8Array,
+)
 
 log = logging.getLogger(__name__)
 
+_MAX_BATCH = 16  # images, or crops, of one model run of `PosePipeline.batch`
+_STAGES: tuple[Stage, ...] = ("decode", "detect", "crop", "pose")
+
 
 class PoseEstimationFailed(InferenceFailed):
-    """A run of the pose model raised, in the middle of what else was done for an image."""
+    """A run of the pose model raised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageJob:
-    """One picture of a caller, and what is wanted of it."""
+    """One image of a caller, and what is asked for."""
 
     source: bytes | Frame  # encoded, or upright
     options: PoseOptions
-    keypoints: bool = True  # False: the boxes are all that is wanted
+    keypoints: bool = True  # False: detections are enough
     deadline: float | None = None  # seconds, monotonic: it need not be begun later
-    alone: bool = False  # no other picture is likely to come before it is done
+    exclusive: bool = False  # nothing else is likely to run before it is done
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """For pickle, as `PoseOptions`."""
-        return type(self), (self.source, self.options, self.keypoints, self.deadline, self.alone)
+        return type(self), (self.source, self.options, self.keypoints, self.deadline, self.exclusive)
 
 
 class Span(NamedTuple):
-    """When something was done, in seconds, monotonic; the same clock for all processes of a machine."""
+    """The begin and the end of a stage, in seconds, monotonic; the same clock for all processes of a machine."""
 
     started: float
     ended: float
@@ -52,7 +73,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preprocessed:
-    """A picture that is ready for the detector, or cut by the caller's boxes."""
+    """An image that is ready for the detector, or cut by the caller's boxes."""
 
     job: ImageJob
     frame: Frame
@@ -62,17 +83,17 @@ class Preprocessed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartialResult:
-    """What is known of a picture: the people, and the crops of those whose keypoints are not estimated yet."""
+    """The people of an image so far, and the crops of those whose keypoints are not estimated yet."""
 
     width: int  # pixels
     height: int  # pixels
-    found: Detections | None = None  # where they are all that is wanted
+    found: Detections | None = None  # where detections are enough
     poses: tuple[Pose, ...] = ()  # the first people
     remaining: tuple[
         tuple[FloatArray, float, Crop], ...
-    ] = ()  # box (4,) float32 x y w h in picture pixels, its score, and crop of all others
-    prepared_s: float = 0.0  # what it took to scale the picture for the detector
-    spans: Mapping[Stage, Span] = field(default_factory=dict)  # what was done
+    ] = ()  # box (4,) float32 x y w h in image pixels, its score, and the crop of all others
+    prepared_s: float = 0.0  # seconds that it took to scale the image for the detector
+    spans: Mapping[Stage, Span] = field(default_factory=dict)  # of the stages that are done
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """For pickle, as `PoseOptions`."""
@@ -80,27 +101,208 @@ class PartialResult:
 
 
 class PosePipeline:
-    """The two models and all that is around them; safe on any thread.
+    """A detector and a pose model: images in, people out. All methods may be called from any thread.
+
+    Example:
+        pipeline = PosePipeline.load("fast")
+        result = pipeline("photo.jpg", max_people=5)
+        for person in result.people:
+            print(person.score, person.keypoints.xy)
 
     Args:
         detector: finds people.
-        pose: places their keypoints.
+        pose: estimates their keypoints.
         max_bytes: of an encoded image.
         max_pixels: of an encoded image.
+        defaults: the options of calls that give none.
     """
 
-    def __init__(self, detector: Detector, pose: PoseEstimator, *, max_bytes: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        pose: PoseEstimator,
+        *,
+        max_bytes: int,
+        max_pixels: int,
+        defaults: PoseOptions = PoseOptions(0.25, 50),  # noqa: B008 - it is frozen
+    ) -> None:
         self.detector = detector
         self.pose = pose
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._defaults = defaults
+
+    @staticmethod
+    def load(models: str | None = None, device: str | None = None, **settings: object) -> "PosePipeline":
+        """Load the models; this takes a second or so.
+
+        Args:
+            models: name of a pair of the manifest, such as "fast" or "accurate".
+            device: "auto", "cpu", "cuda" or "tensorrt".
+            settings: other settings by their names in small letters, such as `pose="litehrnet18-128x96"` or `flip_test=True`. What is not
+                given here is as the environment variables `POSEWIRE_...` say, else as the README's table of settings says.
+
+        Raises:
+            ConfigError: a setting is unknown or has a bad value.
+            ModelError: a model is missing, damaged or not what the manifest says.
+            DeviceError: the device that was asked for does not load.
+        """
+        chosen = load_settings(None, models=models, device=device, **settings)
+        plan = plan_device(chosen)
+        pipeline = load_pipeline(chosen, plan)
+        if not plan.fixed_sizes:  # there a size more costs nothing, and a batch is faster than its items one by one
+            for model in (pipeline.detector, pipeline.pose):
+                for size in (2, 4, 8, _MAX_BATCH):
+                    model.session.open_size(size)
+        return pipeline
+
+    def __call__(
+        self,
+        image: ImageSource,
+        *,
+        colour: Colour = "RGB",
+        boxes: npt.ArrayLike | None = None,
+        max_people: int | None = None,
+        min_detection_score: float | None = None,
+    ) -> PoseResult:
+        """Find everyone in an image.
+
+        Args:
+            image: a path; the bytes of a JPEG, PNG, WebP or BMP file; an array (H, W, 3) uint8; or a PIL image. EXIF orientation is
+                applied, and an alpha channel is dropped.
+            colour: the order of an array's channels, "RGB" or "BGR" (as OpenCV reads images).
+            boxes: (N, 4) x y w h in pixels of the upright image: the people, so that the detector does not run.
+            max_people: how many people at most; None: as the settings say, or as many as there are boxes.
+            min_detection_score: 0..1, of the people that the detector finds; None: as the settings say.
+
+        Returns:
+            Everyone, best first; with `boxes`, one person a box in their order. Coordinates are in pixels of the upright image.
+
+        Raises:
+            TypeError, ValueError: the image, the boxes or the colour are not as described above.
+            OSError: the file is not there or cannot be read.
+            BadPicture, TooLarge: the file cannot be decoded, or is over the settings' limits.
+            BadParameter: a box lies outside the image or has no area, or there are more boxes than `max_people`.
+        """
+        if boxes is None:
+            options = self._options(max_people, min_detection_score)
+        else:
+            boxes_xywh = to_boxes(boxes)
+            options = PoseOptions(0.0, len(boxes_xywh) if max_people is None else max_people, boxes_xywh)
+        [result] = self.estimate([ImageJob(to_source(image, colour), options)])
+        return result
+
+    def batch(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        colour: Colour = "RGB",
+        max_people: int | None = None,
+        min_detection_score: float | None = None,
+    ) -> list[PoseResult]:
+        """Find everyone in many images, in their order; both models see many images at once.
+
+        Args:
+            images: each as in a call.
+            colour: as in a call.
+            max_people: of one image, as in a call.
+            min_detection_score: as in a call.
+
+        Raises:
+            Exception: as a call, for the first image that fails.
+        """
+        options = self._options(max_people, min_detection_score)
+        results: list[PoseResult] = []
+        jobs: list[ImageJob] = []
+        for image in images:
+            jobs.append(ImageJob(to_source(image, colour), options))
+            if len(jobs) == _MAX_BATCH:
+                results += self.estimate(jobs)
+                jobs = []
+        return results + self.estimate(jobs)
+
+    def tracker(
+        self,
+        *,
+        fps: float = 30.0,
+        smooth: bool = True,
+        detect_every: int = DETECT_EVERY,
+        max_people: int | None = None,
+        min_detection_score: float | None = None,
+    ) -> PoseTracker:
+        """Return a tracker for the frames of one video.
+
+        Args:
+            fps: frames a second of the video, for frames that are given without their time.
+            smooth: take the jitter out of the keypoints.
+            detect_every: the most frames from one run of the detector to the next; 1: it runs on every frame.
+            max_people: as in a call.
+            min_detection_score: as in a call.
+        """
+        options = self._options(max_people, min_detection_score)
+        oks_sigmas = self.pose.spec.keypoints.oks_sigmas
+        return PoseTracker(self, oks_sigmas, options, fps=fps, smooth=smooth, detect_every=detect_every)
+
+    def frame(self, image: ImageSource, colour: Colour = "RGB") -> Frame:
+        """Return an image as upright RGB pixels.
+
+        Raises:
+            Exception: as a call.
+        """
+        source = to_source(image, colour)
+        return source if isinstance(source, Frame) else decode(source, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+
+    def detect_people(self, frame: Frame, options: PoseOptions) -> tuple[Detections, Timings]:
+        """Return the people that the detector finds in a frame, without keypoints.
+
+        Raises:
+            InferenceFailed: the detector's output could not be read.
+        """
+        started = time.monotonic()
+        [partial] = self.run([ImageJob(frame, options, keypoints=False)], max_crops=0)
+        if isinstance(partial, Exception):
+            raise partial
+        assert partial.found is not None
+        seconds = time.monotonic() - started
+        return partial.found, Timings(detect=seconds, total=seconds)
+
+    def estimate_frame(self, frame: Frame, options: PoseOptions) -> PoseResult:
+        """Return the people of a frame; with the options' boxes the detector does not run.
+
+        Raises:
+            BadParameter: as a call.
+        """
+        return self.estimate([ImageJob(frame, options)])[0]
+
+    def estimate(self, jobs: Sequence[ImageJob]) -> list[PoseResult]:
+        """Run all stages of some images; the detector sees all of them at once, and the pose model everyone's crops.
+
+        Returns:
+            One result a job, in their order. `timings` of a stage that ran for many images at once are those of the whole run.
+
+        Raises:
+            Exception: the error of the first image that failed.
+        """
+        begun = time.monotonic()
+        partials: list[PartialResult] = []
+        for partial in self.run(jobs, max_crops=0):
+            if isinstance(partial, Exception):
+                raise partial
+            partials.append(partial)
+        started = time.monotonic()
+        crops = [crop.pixels for partial in partials for _, _, crop in partial.remaining]
+        keypoints: list[Keypoints] = []
+        for at in range(0, len(crops), _MAX_BATCH):
+            keypoints += self.estimate_keypoints(crops[at : at + _MAX_BATCH])
+        pose, of_crops = Span(started, time.monotonic()), iter(keypoints)
+        return [self._result(job, partial, of_crops, pose, begun) for job, partial in zip(jobs, partials, strict=True)]
 
     def preprocess(self, job: ImageJob) -> Preprocessed:
-        """Decode a picture and make it ready for the first model that sees it.
+        """Decode an image and make it ready for the first model that sees it.
 
         Raises:
             BadPicture, TooLarge: as `decode`.
-            BadParameter: a box of the caller lies outside the picture or has no area, or there are too many.
+            BadParameter: a box of the caller lies outside the image or has no area, or there are too many.
         """
         started = time.monotonic()
         source = job.source
@@ -111,35 +313,57 @@ class PosePipeline:
         boxes = job.options.boxes_xywh
         if boxes is not None:
             _check_boxes(boxes, job.options.max_people, frame)
-            return Preprocessed(job, frame, None, self._cut(partial, frame, boxes, np.ones(len(boxes), np.float32)))
-        letterboxed = self.detector.prepare(frame)
+            return Preprocessed(job, frame, None, self._crop(partial, frame, boxes, np.ones(len(boxes), np.float32)))
+        letterboxed = self.detector.preprocess(frame)
         return Preprocessed(job, frame, letterboxed, replace(partial, prepared_s=time.monotonic() - decoded))
 
     def detect(self, preprocessed: Sequence[Preprocessed]) -> list[PartialResult | Exception]:
-        """Find and cut the people of pictures that the detector is to see; what goes wrong with one picture is its own alone."""
+        """Detect and crop the people of images that have no boxes; an image that fails leaves its error in its place."""
         started = time.monotonic()
-        alone = len(preprocessed) == 1 and preprocessed[0].job.alone
-        raws = self.detector.infer([one.letterboxed.pixels for one in preprocessed if one.letterboxed is not None], alone=alone)
-        return [self._find(one, raw, started) for one, raw in zip(preprocessed, raws, strict=True)]
+        exclusive = len(preprocessed) == 1 and preprocessed[0].job.exclusive
+        batch = [one.letterboxed.pixels for one in preprocessed if one.letterboxed is not None]
+        raws = self.detector.infer(batch, exclusive=exclusive)
+        return [self._detections(one, raw, started) for one, raw in zip(preprocessed, raws, strict=True)]
 
     def estimate_keypoints(self, crops: Sequence[UInt8Array]) -> list[Keypoints]:
-        """Keypoints of crops (h, w, 3) uint8 RGB, in crop pixels."""
+        """Return the keypoints of crops (h, w, 3) uint8 RGB, in crop pixels."""
         return self.pose.infer(crops)
 
     def run(self, jobs: Sequence[ImageJob], max_crops: int) -> list[PartialResult | Exception]:
-        """All stages of some pictures, one after the other on this thread: no hand-over costs anything.
+        """Run all stages of some images on this thread.
 
         Args:
             jobs: of any callers.
-            max_crops: people of each whose keypoints are estimated; the others' crops are returned.
+            max_crops: of the people of each image, the number whose keypoints are estimated; the others' crops are returned.
+
+        Returns:
+            A result for each job; an image that fails leaves its error in its place.
         """
-        preprocessed = [self._preprocessed(job) for job in jobs]
-        unseen = [one for one in preprocessed if isinstance(one, Preprocessed) and one.letterboxed is not None]
-        seen = iter(self.detect(unseen) if unseen else [])
-        partial = [one if isinstance(one, Exception) else one.partial if one.letterboxed is None else next(seen) for one in preprocessed]
+        preprocessed = [self._preprocess_one(job) for job in jobs]
+        pending = [one for one in preprocessed if isinstance(one, Preprocessed) and one.letterboxed is not None]
+        detected = iter(self.detect(pending) if pending else [])
+        partial = [
+            one if isinstance(one, Exception) else one.partial if one.letterboxed is None else next(detected) for one in preprocessed
+        ]
         return [one if isinstance(one, Exception) else self._estimate_first(one, max_crops) for one in partial]
 
-    def _preprocessed(self, job: ImageJob) -> Preprocessed | Exception:
+    def _options(self, max_people: int | None, min_detection_score: float | None) -> PoseOptions:
+        return PoseOptions(
+            self._defaults.min_detection_score if min_detection_score is None else min_detection_score,
+            self._defaults.max_people if max_people is None else max_people,
+        )
+
+    def _result(self, job: ImageJob, partial: PartialResult, keypoints: Iterable[Keypoints], pose: Span, begun: float) -> PoseResult:
+        """Complete a result with the next of the keypoints."""
+        people = [self.pose.postprocess(*person, found) for person, found in zip(partial.remaining, keypoints, strict=False)]
+        if job.options.boxes_xywh is None:
+            people.sort(key=lambda person: -person.score)
+        spans = {**partial.spans, "pose": pose} if people else partial.spans
+        decode_s, detect_s, crop_s, pose_s = (spans[stage].seconds if stage in spans else 0.0 for stage in _STAGES)
+        timings = Timings(decode_s, 0.0, partial.prepared_s + detect_s, crop_s, pose_s, pose.ended - begun)
+        return PoseResult(partial.width, partial.height, tuple(people), timings)
+
+    def _preprocess_one(self, job: ImageJob) -> Preprocessed | Exception:
         if job.deadline is not None and job.deadline <= time.monotonic():
             return DeadlineExceeded("the deadline passed before the picture was done")
         try:
@@ -147,33 +371,33 @@ class PosePipeline:
         except ServiceError as error:
             return error
         except Exception:
-            return _failed("a picture could not be preprocessed")
+            return _failed("an image could not be preprocessed")
 
-    def _find(self, preprocessed: Preprocessed, raw: FloatArray, started: float) -> PartialResult | Exception:
+    def _detections(self, preprocessed: Preprocessed, raw: FloatArray, started: float) -> PartialResult | Exception:
         assert preprocessed.letterboxed is not None
         options = preprocessed.job.options
         try:
-            found = self.detector.finish(
+            found = self.detector.postprocess(
                 raw, preprocessed.letterboxed.scale, preprocessed.frame, options.min_detection_score, options.max_people
             )
             spans: dict[Stage, Span] = {**preprocessed.partial.spans, "detect": Span(started, time.monotonic())}
             partial = replace(preprocessed.partial, spans=spans)
             if not preprocessed.job.keypoints:
                 return replace(partial, found=found)
-            return self._cut(partial, preprocessed.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
+            return self._crop(partial, preprocessed.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
         except Exception:
-            return _failed("what follows the detector failed")
+            return _failed("an image could not be postprocessed after the detector")
 
-    def _cut(self, partial: PartialResult, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> PartialResult:
+    def _crop(self, partial: PartialResult, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> PartialResult:
         if not len(boxes_xywh):
             return partial
         started = time.monotonic()
-        crops = self.pose.prepare(frame, boxes_xywh)
+        crops = self.pose.crop(frame, boxes_xywh)
         spans: dict[Stage, Span] = {**partial.spans, "crop": Span(started, time.monotonic())}
         return replace(partial, remaining=tuple(zip(boxes_xywh, scores.tolist(), crops, strict=True)), spans=spans)
 
-    def _estimate_first(self, partial: PartialResult, most: int) -> PartialResult | Exception:
-        now, later = partial.remaining[:most], partial.remaining[most:]
+    def _estimate_first(self, partial: PartialResult, max_crops: int) -> PartialResult | Exception:
+        now, later = partial.remaining[:max_crops], partial.remaining[max_crops:]
         if not now:
             return partial
         started = time.monotonic()
@@ -182,19 +406,30 @@ class PosePipeline:
         except Exception:
             log.exception("a run of the pose model failed")
             return PoseEstimationFailed("the model could not be run on this picture; try again")
-        poses = tuple(self.pose.finish(*person, found) for person, found in zip(now, keypoints, strict=True))
+        poses = tuple(self.pose.postprocess(*person, found) for person, found in zip(now, keypoints, strict=True))
         return replace(partial, remaining=later, poses=poses, spans={**partial.spans, "pose": Span(started, time.monotonic())})
 
 
+def load_pipeline(settings: Settings, plan: DevicePlan, runtime: Runtime | None = None) -> PosePipeline:
+    """Load the models that the settings name, on a device that is chosen.
+
+    Raises:
+        ModelError, DeviceError, ConfigError: as `load_models`.
+    """
+    detector, pose = load_models(settings, plan, runtime)
+    defaults = settings.pose_options()
+    return PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels, defaults=defaults)
+
+
 def _failed(what: str) -> InferenceFailed:
-    """For a picture that fails alone; the log has the cause, the caller does not."""
+    """Log the cause, and return the error that the caller of one image gets."""
     log.exception(what)
     return InferenceFailed("the model could not be run on this picture; try again")
 
 
-def _check_boxes(boxes: FloatArray, most: int, frame: Frame) -> None:
-    if len(boxes) > most:
-        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {most}")
+def _check_boxes(boxes: FloatArray, max_people: int, frame: Frame) -> None:
+    if len(boxes) > max_people:
+        raise BadParameter(f"{len(boxes)} boxes are more than max_people, which is {max_people}")
     for i, (x, y, w, h) in enumerate(boxes.tolist()):
         if w <= 0 or h <= 0:
             raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")

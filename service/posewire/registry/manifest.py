@@ -166,8 +166,6 @@ def _read(path: Path) -> dict[str, object]:
 
 
 Kind = TypeVar("Kind", Manifest, Additions)
-# The layouts that pydantic puts behind an output into the place of a fault.
-_LAYOUTS = {"heatmaps", "keypoints"}
 
 
 def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
@@ -182,10 +180,9 @@ def _first_fault(error: ValidationError) -> str:
     fault = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key, task_at = "", _task_at(fault["loc"])
     for position, part in enumerate(fault["loc"]):
-        chose = position == task_at or (part in _LAYOUTS and fault["loc"][position - 1] == "output")
         if isinstance(part, int):
             key += f"[{part}]"
-        elif not chose:
+        elif position != task_at:
             key += f".{part}" if key else part
     said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
     return f"{key}: {said}" if key else said

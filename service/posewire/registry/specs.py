@@ -1,7 +1,9 @@
 """What is known of a model: one that has its file, and one that can be pulled."""
 
+from functools import partial
+from importlib import import_module
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -10,9 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    SerializeAsAny,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.registry.networks.litehrnet.spec import VARIANTS
@@ -93,13 +98,14 @@ class Calibration(Entry):
         return ScoreCurve(self.scale, self.shift)
 
 
-class _Output(Entry):
-    """What a network gives."""
+class Output(Entry):
+    """What a network gives; a head reads it. A subclass has the parameters of one or more layouts."""
 
+    layout: str
     calibration: Calibration | None = None  # of the scores; None: they are served as the network gives them
 
 
-class HeatmapOutput(_Output):
+class HeatmapOutput(Output):
     """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1."""
 
     layout: Literal["heatmaps"]
@@ -108,25 +114,59 @@ class HeatmapOutput(_Output):
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
 
 
-class KeypointOutput(_Output):
+class KeypointOutput(Output):
     """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph by DARK."""
 
     layout: Literal["keypoints"]
     sigma: Positive  # heatmap pixels: of the Gaussian that the graph smooths with
 
 
-class DetectorOutput(_Output):
-    """(batch, N, …) float32 candidates.
+class DetectorOutput(Output):
+    """(batch, N, ...) float32 candidates.
 
     `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
     (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `end2end` is what
-    mmdeploy exports for a detector of people alone: rows as in `boxes_scores`, after suppression, so that N is another for
-    every picture; the labels beside them are of no use.
+    mmdeploy exports for a detector of people alone: rows as in `boxes_scores`, after suppression, so that N differs from image to image.
+    Outputs beside the rows, such as labels, are not read.
     """
 
-    layout: Literal["boxes_scores", "yolox", "end2end"]
     strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)  # input pixels a grid cell, in the order of the candidates
     person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person" in the yolox layout
+
+
+# The parameters of every layout of each task. A head of another layout adds its own.
+_OUTPUTS: dict[Task, dict[str, type[Output]]] = {
+    "pose": {"heatmaps": HeatmapOutput, "keypoints": KeypointOutput},
+    "detector": dict.fromkeys(("boxes_scores", "yolox", "end2end"), DetectorOutput),
+}
+# The package of the heads, a plug-in: it is loaded where a manifest names a layout that is not known here.
+_HEADS: Final = "posewire.pipeline.heads"
+
+
+def register_output(task: Task, layout: str, parameters: type[Output]) -> None:
+    """Let manifests describe models of another layout.
+
+    Args:
+        task: of the models.
+        layout: the value of `output.layout`.
+        parameters: validates the table `output`.
+    """
+    _OUTPUTS[task][layout] = parameters
+
+
+def _output_of(task: Task, value: object) -> object:
+    """Validate the table `output` with the parameters of its layout."""
+    layout = value.get("layout") if isinstance(value, dict) else None
+    if not isinstance(layout, str):
+        return value  # an output already, or refused for its type
+    known = _OUTPUTS[task]
+    if layout not in known:
+        import_module(_HEADS)
+    if layout not in known:
+        *names, last = map(repr, known)
+        fault = InitErrorDetails(type="literal_error", loc=("layout",), input=layout, ctx={"expected": f"{', '.join(names)} or {last}"})
+        raise ValidationError.from_exception_data("output", [fault])
+    return known[layout].model_validate(value)
 
 
 class _Described(Entry):
@@ -144,7 +184,7 @@ class PoseModel(_Described):
     """A top-down pose model: one crop of one person in, one heatmap or place a keypoint out."""
 
     task: Literal["pose"]
-    output: Annotated[HeatmapOutput | KeypointOutput, Field(discriminator="layout")]
+    output: Annotated[SerializeAsAny[Output], BeforeValidator(partial(_output_of, "pose"))]
     keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
 
 
@@ -152,7 +192,7 @@ class DetectorModel(_Described):
     """A person detector: a letterboxed picture in (picture at the top left), candidate boxes out."""
 
     task: Literal["detector"]
-    output: DetectorOutput
+    output: Annotated[SerializeAsAny[DetectorOutput], BeforeValidator(partial(_output_of, "detector"))]
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114  # fills the letterbox around the picture, all channels
     nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the lesser box goes
 

@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from posewire.config import Settings
 from posewire.engine.engine import Engine
-from posewire.engine.video_session import DETECT_EVERY, PoseSession
+from posewire.engine.video_session import PoseSession
 from posewire.errors import DeadlineExceeded, Draining, NoSpace, NotReady, Overloaded, ServiceError, TooLarge, UnsupportedMediaType
+from posewire.pipeline.tracking.video import DETECT_EVERY
 from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StreamProblem
 from posewire.schemas.video import EndLine, ErrorLine, FrameLine, VideoLine

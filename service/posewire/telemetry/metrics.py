@@ -12,8 +12,8 @@ from posewire import __version__
 from posewire.errors import ServiceError, service_errors
 from posewire.telemetry.buckets import BATCH_SIZES, PEOPLE, REQUEST_S, STEP_S
 from posewire.telemetry.registry import MetricInfo, Registry
+from posewire.types import Stage
 
-Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 Task: TypeAlias = Literal["detector", "pose"]
 # The reasons why a frame of a stream has no result: a newer frame arrived, it became too old, it is not an image, the model
 # failed or was overloaded, the stream ended.

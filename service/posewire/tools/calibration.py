@@ -64,7 +64,7 @@ def choose(
         frame = read(path, limits)
         found = boxes(path, frame)[: min(_MOST_OF_A_PICTURE, count - len(crops))]
         used += bool(len(found))
-        for crop in pose.prepare(frame, found):
+        for crop in pose.crop(frame, found):
             crops.append(crop.pixels)
             advance()
     if not crops:
@@ -92,9 +92,9 @@ def detected(detector: Detector, min_score: float) -> Boxes:
     """People as the detector finds them."""
 
     def boxes(_: Path, frame: Frame) -> FloatArray:
-        letterboxed = detector.prepare(frame)
+        letterboxed = detector.preprocess(frame)
         (raw,) = detector.infer([letterboxed.pixels])
-        return xyxy_to_xywh(detector.finish(raw, letterboxed.scale, frame, min_score, _MOST_OF_A_PICTURE).boxes_xyxy)
+        return xyxy_to_xywh(detector.postprocess(raw, letterboxed.scale, frame, min_score, _MOST_OF_A_PICTURE).boxes_xyxy)
 
     return boxes
 

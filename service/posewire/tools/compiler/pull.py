@@ -13,7 +13,7 @@ from posewire.registry.installed import keep
 from posewire.registry.manifest import Manifest
 from posewire.registry.networks.litehrnet.spec import get_variant
 from posewire.registry.sources import Source, shown, source_of
-from posewire.registry.specs import Download, ModelSpec, PoseModel
+from posewire.registry.specs import Download, KeypointOutput, ModelSpec, PoseModel
 from posewire.registry.store import pulled_models
 from posewire.registry.unpack import unpack
 from posewire.tools.compiler.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler
@@ -100,8 +100,8 @@ def _weights(download: Download, source: Source, file: Path, ir_weights: Path | 
         model.input.format,
         mean=model.input.mean if raw else None,
         std=model.input.std if raw else None,
-        output=model.output.layout,
-        sigma=model.output.sigma if model.output.layout == "keypoints" else None,
+        output="keypoints" if isinstance(model.output, KeypointOutput) else "heatmaps",
+        sigma=model.output.sigma if isinstance(model.output, KeypointOutput) else None,
     )
     state = read_state(file, variant, ir_weights)
     return compile_state(state, variant, model.input.height, model.input.width, options), kernel_state(state, variant)

@@ -1,9 +1,9 @@
-"""DARK as nodes of a graph: what `posewire.pipeline.heads.heatmap_decoding.decode_dark` computes, where the heatmaps are."""
+"""DARK as nodes of a graph: what `posewire.pipeline.heads.heatmaps.decode_dark` computes, where the heatmaps are."""
 
 import numpy as np
 from onnx import TensorProto
 
-from posewire.pipeline.heads.heatmap_decoding import FLOOR, PEAKED, smoothing
+from posewire.pipeline.heads.heatmaps import FLOOR, PEAKED, smoothing
 from posewire.tools.compiler.litehrnet.builder import Array, OnnxBuilder
 
 # Where the smoothed surface is read, (row, column) of the 5 x 5 pixels about the peak, but for the peak itself.

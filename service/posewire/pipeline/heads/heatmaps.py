@@ -1,10 +1,14 @@
-"""Heatmaps to keypoints: the peak, then its sub-pixel place."""
+"""The pose head `heatmaps`: the peak of each heatmap, then its sub-pixel place."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
+from posewire.config import Decoding
+from posewire.pipeline.heads.base import PoseHead, register_pose_head
+from posewire.registry.specs import HeatmapOutput, PoseSpec
 from posewire.types import FloatArray
 
 Decode: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -15,8 +19,34 @@ FLOOR = 1e-10
 PEAKED = 1e-9
 
 
+@register_pose_head("heatmaps", HeatmapOutput)
+class HeatmapHead(PoseHead):
+    """Heatmaps (N, K, height / stride, width / stride), 0..1, one for each keypoint."""
+
+    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - both tests read the same heatmaps
+        assert isinstance(spec.output, HeatmapOutput)
+        self._output = spec.output
+        self._flip_pairs = spec.keypoints.flip_pairs
+        # DARK smooths with the Gaussian that the training targets were drawn with.
+        self._decode = decode_quarter if decoding is Decoding.QUARTER else partial(decode_dark, blur_sigma=self._output.sigma)
+        self.output_shape = (
+            len(spec.keypoints.names),
+            spec.input.height // self._output.stride,
+            spec.input.width // self._output.stride,
+        )
+
+    def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return keypoints (N, K, 2) in input pixels and scores (N, K) of heatmaps."""
+        xy, scores = self._decode(raw)
+        return xy * np.float32(self._output.stride), scores
+
+    def merge_mirrored(self, raw: FloatArray, mirrored: FloatArray) -> FloatArray:
+        """Return the mean of the heatmaps and those of the mirrored crops."""
+        return (raw + flip_heatmaps(mirrored, self._flip_pairs, self._output.flip_shift)) * np.float32(0.5)
+
+
 def _peaks(heatmaps: FloatArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.intp]], FloatArray]:
-    """Integer peak (N, K, 2) x y and its value (N, K) of heatmaps (N, K, h, w)."""
+    """Return the integer peaks (N, K, 2) x y and their values (N, K) of heatmaps (N, K, h, w)."""
     n, k, h, w = heatmaps.shape
     flat = heatmaps.reshape(n, k, h * w)
     index = flat.argmax(-1)
@@ -25,7 +55,7 @@ def _peaks(heatmaps: FloatArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[n
 
 
 def _patches(heatmaps: FloatArray, peaks: np.ndarray[tuple[int, int], np.dtype[np.intp]], radius: int) -> FloatArray:
-    """The (2r + 1, 2r + 1) surroundings of every peak, zero outside the heatmap: (N, K, 2r + 1, 2r + 1)."""
+    """Return the surroundings of every peak, zero outside the heatmap: (N, K, 2r + 1, 2r + 1)."""
     n, k, h, w = heatmaps.shape
     padded = np.zeros((n, k, h + 2 * radius, w + 2 * radius), np.float32)
     padded[:, :, radius : radius + h, radius : radius + w] = heatmaps
@@ -35,7 +65,7 @@ def _patches(heatmaps: FloatArray, peaks: np.ndarray[tuple[int, int], np.dtype[n
 
 
 def decode_quarter(heatmaps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The peak, moved by a quarter pixel towards its higher neighbour in x and in y.
+    """Return the peaks, moved by a quarter pixel towards its higher neighbour in x and in y.
 
     As in the original Lite-HRNet and its forerunners (arXiv 1603.06937); a peak at the border stays where it is.
 
@@ -54,7 +84,7 @@ def decode_quarter(heatmaps: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def decode_dark(heatmaps: FloatArray, blur_sigma: float) -> tuple[FloatArray, FloatArray]:
-    """The peak of a Gaussian fitted to the heatmap's logarithm: DARK (Zhang et al., CVPR 2020, arXiv 1910.06278).
+    """Return the peaks of Gaussians that are fitted to the heatmaps' logarithms: DARK (Zhang et al., CVPR 2020, arXiv 1910.06278).
 
     The heatmap is smoothed about its peak with a Gaussian, then one Newton step is taken on the logarithm's
     second-order expansion, with the derivatives' steps of the original. A step of more than a pixel in x or y is a
@@ -77,7 +107,7 @@ def decode_dark(heatmaps: FloatArray, blur_sigma: float) -> tuple[FloatArray, Fl
 
 
 def smoothing(blur_sigma: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """A Gaussian at five places, (5, 2r + 5) float64: what smooths 2r + 5 pixels into the five in the middle."""
+    """Return a Gaussian at five places, (5, 2r + 5) float64: it smooths 2r + 5 pixels into the five in the middle."""
     radius = max(1, round(2.5 * blur_sigma))
     kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * blur_sigma**2))
     blur = np.zeros((5, 2 * radius + 5))
@@ -87,7 +117,7 @@ def smoothing(blur_sigma: float) -> np.ndarray[tuple[int, int], np.dtype[np.floa
 
 
 def _newton_step(surface: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Where the peak of a (..., 5, 5) surface lies from its middle: (..., 2) x y, 0 where it has none."""
+    """Return the offset of the peak of a (..., 5, 5) surface from its middle: (..., 2) x y, 0 where it has no peak."""
     s = surface
     middle = s[..., 2, 2]
     dx, dy = (s[..., 2, 3] - s[..., 2, 1]) / 2, (s[..., 3, 2] - s[..., 1, 2]) / 2
@@ -102,7 +132,7 @@ def _newton_step(surface: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> 
 
 
 def flip_heatmaps(heatmaps: FloatArray, pairs: tuple[tuple[int, int], ...], shift: int) -> FloatArray:
-    """Heatmaps of mirrored crops, mirrored back, left and right swapped.
+    """Return heatmaps of mirrored crops, mirrored back, with left and right keypoints swapped.
 
     Args:
         heatmaps: (N, K, h, w) float32 of the mirrored crops.
