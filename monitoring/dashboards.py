@@ -63,9 +63,9 @@ OVERVIEW = (
         "percentunit",
         {
             "model threads, {{instance}}": "posewire:worker_utilisation:ratio_rate2m{OURS}",
-            "door, {{instance}}": "posewire:door_fill:ratio{OURS}",
+            "admission, {{instance}}": "posewire:admission_fill:ratio{OURS}",
         },
-        "Model threads at 100 %: more load only makes queues longer. Door at 100 %: pictures are refused.",
+        "Model threads at 100 %: more load only makes queues longer. Admission at 100 %: pictures are refused.",
     ),
     Chart(
         "Capacity left",

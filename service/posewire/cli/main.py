@@ -189,7 +189,7 @@ def doctor(as_json: JsonOption = False, models: ModelsOption = None, device: Dev
 @keys_app.command("new")
 def keys_new(name: Annotated[str, typer.Argument(help="Who will hold it: letters, digits, dots and dashes.")]) -> None:
     """Make an API key: the key, on standard error, for its holder; on standard output its line for POSEWIRE_API_KEYS_FILE."""
-    from posewire.server.keys import new_key, parse_keys
+    from posewire.server.auth import new_key, parse_keys
 
     key, line = new_key(name)
     parse_keys(line)

@@ -108,14 +108,11 @@ class Metrics:
         """
         method = method if method in _METHODS else "other"
         series = self._requests_of("unmatched" if route is None else route, method, str(status))
-        if trace_id:
-            series.observe(seconds, exemplar=_exemplar(trace_id))
-        else:
-            self._registry.observe(series, seconds)
+        series.observe(seconds, exemplar=_exemplar(trace_id))
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """One picture's time in a stage."""
-        self._registry.observe(self._stages[stage], seconds)
+        self._stages[stage].observe(seconds)
 
     @contextmanager
     def time_stage(self, stage: Stage) -> Iterator[None]:
@@ -130,7 +127,7 @@ class Metrics:
         """What a batcher tells of its model's runs."""
         counters = self._failures.labels(model), self._padding.labels(model)
         histograms = self._batches.labels(model), self._runs.labels(model), self._waits.labels(model)
-        return BatchMetrics(self._registry, *histograms, *counters)
+        return BatchMetrics(*histograms, *counters)
 
     def count_worker_death(self) -> None:
         """One process that runs the models has died."""
@@ -143,19 +140,19 @@ class Metrics:
 
     def observe_people(self, people: int) -> None:
         """How many people one picture showed."""
-        self._registry.observe(self._people, people)
+        self._people.observe(people)
 
     def change_pictures_in_flight(self, by: int) -> None:
         """So many more pictures are admitted, or fewer."""
-        self._registry.count(self._in_flight, by)
+        self._in_flight.inc(by)
 
     def count_picture(self, *, ok: bool) -> None:
         """One picture answered with its people, or not."""
-        self._registry.count(self._outcomes[ok])
+        self._outcomes[ok].inc()
 
     def count_rejection(self, error: ServiceError | type[ServiceError]) -> None:
         """One request that was answered with a problem; the reason is the error's slug."""
-        self._registry.count(self._rejections_of(error.slug))
+        self._rejections_of(error.slug).inc()
 
     def set_streams(self, streams: int) -> None:
         """Tell how many streams are open."""
@@ -230,24 +227,23 @@ def _exemplar(trace_id: str | None) -> dict[str, str] | None:
 class BatchMetrics:
     """The runs of one model: sizes, times, waits, failures and padding."""
 
-    def __init__(self, registry: Registry, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter, blanks: Counter) -> None:
-        self._registry = registry
+    def __init__(self, sizes: Histogram, runs: Histogram, waits: Histogram, failures: Counter, blanks: Counter) -> None:
         self._sizes, self._runs, self._waits, self._failures, self._blanks = sizes, runs, waits, failures, blanks
         self.padding: Mapping[int, int] = {}  # blank items with which a number of items is filled up
 
     def started(self, size: int) -> None:
         """How many items a run takes."""
-        self._registry.observe(self._sizes, size)
+        self._sizes.observe(size)
         if size in self.padding:
             self._blanks.inc(self.padding[size])
 
     def ran(self, seconds: float) -> None:
         """How long a run took."""
-        self._registry.observe(self._runs, seconds)
+        self._runs.observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """How long one item stood in the queue."""
-        self._registry.observe(self._waits, seconds)
+        self._waits.observe(seconds)
 
     def failed(self) -> None:
         """A run raised."""

@@ -1,8 +1,6 @@
 """One app's metrics in the Prometheus client: how they are made, listed and written out."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -31,16 +29,11 @@ class MetricInfo:
     bounds: tuple[float, ...]  # of a histogram's buckets, less infinity
 
 
-# Changes that may wait to be made.
-_MOST_WAITING = 512
-
-
 class Registry:
     """A registry of its own, with the process's metrics in it: several apps live in one test process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._waiting: deque[tuple[Callable[[float], None], float]] = deque()
         self._infos: list[MetricInfo] = []
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -53,28 +46,6 @@ class Registry:
         metric = Histogram(name, text, labels, buckets=bounds, registry=self._registry)
         _preset(metric, values)
         return metric
-
-    def observe(self, series: Histogram, value: float) -> None:
-        """Count a value in a histogram before it is next written out; on any thread.
-
-        Not at once: a picture has a dozen, and with the caches emptied by the models each would take ten times as long as among many.
-        """
-        self._put_off(series.observe, value)
-
-    def count(self, series: Counter | Gauge, by: float = 1) -> None:
-        """Add to a counter or a gauge, as `observe`."""
-        self._put_off(series.inc, by)
-
-    def _put_off(self, change: Callable[[float], None], value: float) -> None:
-        self._waiting.append((change, value))
-        if len(self._waiting) >= _MOST_WAITING:
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        with suppress(IndexError):  # of a deque that is empty, perhaps by another thread
-            while True:
-                change, value = self._waiting.popleft()
-                change(value)
 
     def counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
         """A counter; with one label, `values` exist from the start."""
@@ -94,7 +65,6 @@ class Registry:
 
     def render(self, *, openmetrics: bool) -> tuple[bytes, str]:
         """Every metric in Prometheus' text format or in OpenMetrics, and the media type."""
-        self._catch_up()
         registry = _WithoutCreated(self._registry)
         if openmetrics:
             body: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
