@@ -1,4 +1,4 @@
-"""`python -m loadtests.hotpath`: CPU time that the service itself takes for a picture that it answers, and for one that it turns away.
+"""`python -m loadtests.hotpath`: CPU time that the service itself takes for a picture that it answers, and for one that it refuses.
 
 No models run (`instant.py`): what is left is uvicorn, the way through the service, the answer, its log line and its metrics,
 and the kernel's share of receiving the picture. Beside them uvicorn alone, with an application that reads a picture and answers
@@ -40,7 +40,7 @@ class Case:
 
 
 _ALONE = Case("uvicorn alone", ("loadtests.hotpath", "--alone"), 200)
-_FULL = Case("turned away", ("loadtests.instant", "--full"), 503)
+_FULL = Case("refused", ("loadtests.instant", "--full"), 503)
 _CASES = (_ALONE, Case("answered", ("loadtests.instant",), 200), _FULL)
 
 

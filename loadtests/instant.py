@@ -26,7 +26,7 @@ class InstantEngine:
     """What the HTTP API uses of an engine.
 
     Args:
-        full: hold every picture for ever, so that the door closes.
+        full: hold every picture for ever, so that the service is full.
     """
 
     alive = ready = True

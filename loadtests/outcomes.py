@@ -58,8 +58,8 @@ def percentiles_ms(seconds: FloatArray | Sequence[float]) -> dict[str, float | N
 def summarise(outcomes: Outcomes, seconds: float, deadline_s: float) -> dict[str, Any]:
     """The figures of a stretch of `seconds`.
 
-    Goodput counts answers of status 200 that came within the deadline; `accepted` is everything that was not turned
-    away at the door, whatever became of it then.
+    Goodput counts answers of status 200 that came within the deadline; `accepted` is everything that was admitted,
+    whatever its answer was.
     """
     status = np.array(outcomes.status, int)
     good = outcomes.latencies(200)

@@ -18,7 +18,7 @@ from loadtests.wire import Connection, Target, request_bytes
 PATH = "/v1/pose"
 # What a caller waits; goodput counts the answers that came within.
 DEADLINE_S = 2.0
-# Enough callers to keep two cores busy and few enough not to be turned away at the door.
+# Enough callers to keep two cores busy and few enough to be admitted.
 BUSY_CLIENTS = 16
 # Of the capacity: the load of a machine that is used well.
 _USUAL_LOAD = 0.6

@@ -13,7 +13,7 @@ import pytest
 from posewire.client import AsyncPoseClient, PoseClient
 from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, Unauthorized, UnexpectedAnswer
-from posewire.server.keys import new_key
+from posewire.server.auth import new_key
 from tests.conftest import MakeEngine
 from tests.pictures import ASTRONAUT, astronaut
 from tests.server.streaming import Listen, listening

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from posewire.server.keys import parse_keys
+from posewire.server.auth import parse_keys
 from tests.pictures import ASTRONAUT
 from tests.server_process import Server, serve
 

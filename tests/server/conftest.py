@@ -7,9 +7,8 @@ import pytest
 from posewire.engine.engine import Engine
 from tests.server.support import Api, Gate, GatedDetector, StartApi
 
-# Of requests for pictures, which the service's own server answers on a shorter way than ASGI's: they are asked on both. The others
-# go on sending after the answer, which their HTTP client cannot do on a port; `test_express.py` does it by hand.
-_BOTH_WAYS = {f"test_{name}.py" for name in ("access", "concurrency", "door", "failing", "rate_limit")}
+# These run by ASGI and on a port under uvicorn. Others go on sending after the answer, which an HTTP client cannot do on a port.
+_BOTH_WAYS = {f"test_{name}.py" for name in ("access", "concurrency", "load_shedding", "failing", "rate_limit")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

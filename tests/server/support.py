@@ -171,7 +171,7 @@ def assert_problem(answer: httpx.Response, status: int, slug: str, says: str = "
 
 
 def assert_overloaded(answer: httpx.Response) -> None:
-    """It was turned away for want of a place, and told when to come back."""
+    """The request was refused because the service is full, with a time after which to try again."""
     assert_problem(answer, 503, "overloaded", "try again")
     assert answer.headers["Retry-After"].isdigit()
     assert 1 <= int(answer.headers["Retry-After"]) <= 60

@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 from posewire.config import load_settings
 from posewire.errors import ConfigError
-from posewire.server.keys import new_key
+from posewire.server.auth import new_key
 from tests.server.support import JPEG, Api, StartApi, assert_problem
 
 HOST = (b"host", b"posewire.example")

@@ -1,4 +1,4 @@
-"""More than the service can take: refused at the door, whole, with a time to come back."""
+"""Overload: requests that do not fit are refused whole, with a time after which to try again."""
 
 import asyncio
 from collections.abc import Iterator

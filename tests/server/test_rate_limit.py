@@ -4,8 +4,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from posewire.errors import RateLimited
-from posewire.server.clients import HOLDER
-from posewire.server.rate_limit import RateLimit
+from posewire.server.limits import KEY_HOLDER, RateLimit
 from tests.server.support import MULTIPART, Api, StartApi, assert_problem, images, people_of
 
 
@@ -18,7 +17,7 @@ class Clock:
 
 
 def client(address: str, holder: str | None = None) -> HTTPConnection:
-    return HTTPConnection({"type": "http", "client": (address, 1), "headers": [], HOLDER: holder})
+    return HTTPConnection({"type": "http", "client": (address, 1), "headers": [], KEY_HOLDER: holder})
 
 
 @pytest.fixture

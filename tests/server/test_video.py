@@ -131,7 +131,7 @@ async def test_only_so_many_videos_at_a_time(start_api: StartApi, models: Engine
     assert lines_of(await post(api, film))[-1]["type"] == "end"
 
 
-async def test_a_video_waits_at_a_full_door_and_goes_on(start_api: StartApi, models: Engine, film: bytes, astronaut: bytes) -> None:
+async def test_a_video_waits_while_the_service_is_full(start_api: StartApi, models: Engine, film: bytes, astronaut: bytes) -> None:
     gate = Gate()
     api = await start_api(max_in_flight=1, detector=GatedDetector(models.detector, gate))
     with gate.shut():

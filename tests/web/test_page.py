@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
-from posewire.server.keys import new_key
+from posewire.server.auth import new_key
 from tests.pictures import ASTRONAUT, astronaut
 from tests.server.streaming import Listen
 from tests.web.conftest import OpenPage

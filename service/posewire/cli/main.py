@@ -193,7 +193,7 @@ def doctor(as_json: JsonOption = False, models: ModelsOption = None, device: Dev
 @keys_app.command("new")
 def keys_new(name: Annotated[str, typer.Argument(help="Name of the holder: letters, digits, dots and dashes.")]) -> None:
     """Make an API key: prints the key on standard error, and its line for POSEWIRE_API_KEYS_FILE on standard output."""
-    from posewire.server.keys import new_key, parse_keys
+    from posewire.server.auth import new_key, parse_keys
 
     key, line = new_key(name)
     parse_keys(line)

@@ -1,4 +1,4 @@
-"""`posewire serve`: the application under uvicorn, with a drain that loses nothing."""
+"""`posewire serve`: the application under uvicorn, with a drain that loses no request."""
 
 import asyncio
 import ipaddress
@@ -19,22 +19,19 @@ from posewire.config import Settings
 from posewire.engine.engine import load_engine
 from posewire.server.app import create_app, create_ops_app
 from posewire.server.services import Services
-from posewire.server.turnstile import Turnstile
-from posewire.server.websocket_guard import GuardedWebSocket
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.telemetry.tracing import configure_tracing
 
 log = logging.getLogger(__name__)
 
-# Longer than the idle time of common load balancers (60 s): otherwise they meet connections that were just closed.
+# Longer than the idle time of common load balancers (60 s): else they use connections that were just closed.
 _KEEP_ALIVE_S = 75
 
-# A request follows its connection within this time, or it was not under way.
+# Connections without a request after this time are closed at the stop.
 _LAST_REQUESTS_S = 0.2
 
-# How long a thread that computes in Python may keep the event loop waiting, which hands out the work of all others.
-# Against Python's 5 ms this serves 1.1 times as many pictures a second on two cores.
+# A thread that computes in Python may keep the event loop waiting for this long: the event loop hands out all work.
 _SWITCH_S = 0.0001
 
 
@@ -51,7 +48,7 @@ class DrainingServer(uvicorn.Server):
         self._close_at: float | None = None  # seconds, monotonic
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Note the signal; uvicorn's own handler would raise it again at the end and spoil the exit code."""
+        """Note the signal. uvicorn's own handler would raise it again at the end and change the exit code."""
         if sig == signal.SIGTERM and not self._services.draining:
             self._services.draining = True
             self._close_at = time.monotonic() + self._services.settings.drain_s
@@ -62,15 +59,14 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to close the port; asked ten times a second."""
+        """Return True to close the port; uvicorn calls this ten times a second."""
         drained = self._close_at is not None and time.monotonic() >= self._close_at
         return await super().on_tick(counter) or drained
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, hear out the connections that were just accepted, then stop as uvicorn does.
+        """Close the port, wait for requests on connections that were just accepted, end the streams, then stop as uvicorn does.
 
-        uvicorn alone closes every connection on which no request has arrived yet, with the request perhaps on its way, and
-        streams in the middle of a frame.
+        uvicorn alone would close connections whose request is on its way, and streams in the middle of a frame.
         """
         for listener in self.servers:
             listener.close()
@@ -80,7 +76,7 @@ class DrainingServer(uvicorn.Server):
 
 
 class OpsServer(uvicorn.Server):
-    """Health and metrics on a port of their own; it hears no signals, but ends with the service."""
+    """A server of health and metrics on a port of their own. It ends with the service."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
         app, port = create_ops_app(services), settings.ops_port or 0
@@ -92,8 +88,14 @@ class OpsServer(uvicorn.Server):
         yield
 
 
+def _is_not_denial(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+    """Return uvicorn's configuration for the application."""
+    # uvicorn logs this error for every stream that is refused over HTTP, though ASGI's `websocket.http.response` allows it.
+    logging.getLogger("uvicorn.error").addFilter(_is_not_denial)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -104,11 +106,11 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        http=Turnstile,
-        ws=GuardedWebSocket,
+        http="httptools",
+        ws="websockets-sansio",
         ws_max_size=settings.stream_max_bytes,
         ws_per_message_deflate=False,  # pictures are compressed
-        # Together no more than the idle time: a peer that has vanished is found out within it.
+        # Together the idle time: a peer that does not answer is closed within it.
         ws_ping_interval=settings.stream_idle_s / 2,
         ws_ping_timeout=settings.stream_idle_s / 2,
     )
@@ -120,12 +122,12 @@ def serve(settings: Settings) -> int:
     Raises:
         ModelError, DeviceError: before the port is opened.
     """
-    # Standard output carries the log and nothing else: the picture libraries complain on standard error in words of their own.
+    # Standard output has the log and nothing else: the image libraries write to standard error.
     configure_logging(settings.log_level, sys.stdout)
     if settings.otlp_endpoint:
         configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     sys.setswitchinterval(_SWITCH_S)
-    cv2.setNumThreads(1)  # pictures go side by side, one a core: OpenCV's own threads would only fight for them
+    cv2.setNumThreads(1)  # images run side by side, one on each core: OpenCV's own threads would compete with them
     app = create_app(settings, load_engine(settings, Metrics(), processes=True))
     services: Services = app.state.services
     if settings.api_keys_file is None and not _is_loopback(settings.host):
@@ -135,12 +137,12 @@ def serve(settings: Settings) -> int:
         server.run()
     else:
         ops = OpsServer(settings, services)
-        asyncio.run(_serve_both(server, ops, ops.config.bind_socket()))  # which is an end at once where the port is taken
+        asyncio.run(_serve_both(server, ops, ops.config.bind_socket()))  # exits where the port is taken
     return 0 if server.started else 1
 
 
 async def _serve_both(server: DrainingServer, ops: OpsServer, bound: socket.socket) -> None:
-    """Serve until the one has ended; the other is there before and after it."""
+    """Serve until `server` has ended; `ops` runs before it starts and until after its end."""
     aside = asyncio.create_task(ops.serve([bound]), name="ops-server")
     try:
         await server.serve()

@@ -1,66 +1,47 @@
-"""The access log: a line for every request that is answered, written without a picture's having to wait for it."""
+"""The access log and the request metrics: one record for every answered request."""
 
-import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
-from typing import NamedTuple
+import random
 
-from posewire.server.admission import Admission
-from posewire.telemetry.logs import in_one_write
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
-# Seconds that a line may wait.
-_LONGEST_S = 0.1
+from posewire.server.limits import client_of
+from posewire.server.services import Services
+
+# Keys of a request's scope: its route where the router does not set one, and the mark of requests that load shedding logs.
+ROUTE = "posewire.route"
+SHED = "posewire.shed"
+
+_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 log = logging.getLogger("posewire.access")
 
 
-class _Line(NamedTuple):
-    context: Context  # its request's
-    level: int
-    fields: Mapping[str, object]
-    when: float  # seconds since the epoch
+def route_of(scope: Scope) -> str | None:
+    """Return the template of the route, never the raw path: a scanner must not create endless series. None: no route matched."""
+    route: str | None = scope.get(ROUTE) or getattr(scope.get("route"), "path", None)
+    return route
 
 
-class AccessLog:
-    """Lines of requests: at once where no picture is in flight, else together, a tenth of a second later at most.
-
-    A line alone, with the caches emptied by the models, and its own write take several times what it takes among others: at
-    saturation one picture in twenty-five is gained.
+def record(services: Services, scope: Scope, status: int, seconds: float, trace_id: str | None = None) -> None:
+    """Count a request, and log it where its status or `access_log_ratio` asks for it.
 
     Args:
-        admission: knows whether pictures are in flight.
+        services: its metrics and settings.
+        scope: of the request, after its answer.
+        status: of the answer.
+        seconds: from the request's head to the end of its answer.
+        trace_id: of a trace that is kept.
     """
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._lines: list[_Line] = []
-        self._later: asyncio.TimerHandle | None = None
-
-    def note(self, level: int, fields: Callable[[], Mapping[str, object]]) -> None:
-        """Log a request, with the ids that the calling context has.
-
-        Args:
-            level: of logging.
-            fields: what the line tells; not asked where the level is not kept.
-        """
-        if not log.isEnabledFor(level):
-            return
-        self._lines.append(_Line(copy_context(), level, fields(), time.time()))
-        if not self._admission.in_flight:
-            self.write()
-        elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(_LONGEST_S, self.write, context=Context())  # of no request
-
-    def write(self) -> None:
-        """Write what waits."""
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
-        lines, self._lines = self._lines, []
-        with in_one_write():
-            for line in lines:
-                record = log.makeRecord(log.name, line.level, __file__, 0, "request", (), None, extra=line.fields)
-                record.created, record.msecs = line.when, line.when % 1 * 1000
-                line.context.run(log.handle, record)
+    route, method = route_of(scope), scope["method"]
+    services.metrics.observe_request(route, method, status, seconds, trace_id)
+    if SHED in scope:
+        return  # `Admission.shed_load` logs their number
+    if status < 400 and random.random() >= services.settings.access_log_ratio:  # noqa: S311 - no secret
+        return
+    level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
+    if log.isEnabledFor(level):
+        client = client_of(HTTPConnection(scope))
+        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2), "client": client}
+        log.log(level, "request", extra=fields)

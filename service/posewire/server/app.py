@@ -1,4 +1,4 @@
-"""The application: the only place where the parts are wired together."""
+"""The application: the only place where the parts of the server are wired together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,33 +13,25 @@ from starlette.staticfiles import StaticFiles
 from posewire import __version__
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
-from posewire.server import demo as pages
-from posewire.server import ops, problems, stream
-from posewire.server import pose as images
-from posewire.server import video as videos
-from posewire.server.access_log import AccessLog
-from posewire.server.admission import Admission
-from posewire.server.auth import Access
-from posewire.server.door import AtTheDoor, Door
-from posewire.server.keys import KeyRing
+from posewire.server import demo, ops, pose, problems, stream, video
+from posewire.server.auth import Access, KeyRing
+from posewire.server.limits import Admission, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
-from posewire.server.rate_limit import RateLimit
 from posewire.server.services import Services
-from posewire.server.stream_slots import Streams
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
-# What pages of other sites may send and see.
+# Pages of other sites may send and see these.
 _METHODS = ("GET", "POST")
 _HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """The service as an ASGI application.
+    """Return the service as an ASGI application.
 
     Args:
-        settings: read once, by `load_settings`.
+        settings: of the service.
         engine: loaded, not yet started; None: the lifespan loads it.
 
     Raises:
@@ -49,14 +41,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
-    admission = Admission(settings.max_in_flight, metrics)
     services = Services(
         settings,
         metrics,
-        admission,
-        AccessLog(admission),
+        Admission(settings.max_in_flight, metrics),
         RateLimit(settings.rate_limit, settings.rate_burst),
-        Streams(settings.max_streams, settings.max_streams_per_client, metrics),
+        StreamSlots(settings.max_streams, settings.max_streams_per_client, metrics),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
     )
@@ -72,7 +62,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         finally:
             watch.cancel()
             await services.engine.close()
-            services.access_log.write()
 
     app = FastAPI(
         title="Posewire",
@@ -82,41 +71,38 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # we have our own
-        redirect_slashes=False,  # a picture that was sent once is not sent again for a slash
+        redirect_slashes=False,  # a client should not send its image twice because of a slash
     )
     app.state.services = services
-    # The last is the outermost: also who is turned away has a request id, and a page is told why.
-    app.state.door = Door(services, images.PATH)
-    app.add_middleware(AtTheDoor, door=app.state.door, inside=images.answer)
+    # The last is the outermost: every refusal has a request id, and pages of other sites may read it.
+    app.add_middleware(pose.PoseEndpoint, services=services)
     app.add_middleware(Access, keys=services.keys, origins=settings.origins, metrics=metrics)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED
         )
     app.add_middleware(RequestContext, services=services)
-    problems.install(app)
-    images.install(app)
-    app.include_router(videos.router)
-    app.include_router(stream.router)
-    app.include_router(ops.router)
+    problems.install(app, metrics)
+    for router in (pose.router, video.router, stream.router, ops.router):
+        app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)
-    pages.install(app)
+    demo.install(app)
     _add_docs(app)
     return app
 
 
 def create_ops_app(services: Services) -> FastAPI:
-    """Health and metrics alone, for `POSEWIRE_OPS_PORT`: no keys, for it is not to be reached from outside."""
+    """Return an application of health and metrics alone, for `POSEWIRE_OPS_PORT`. It asks for no keys: keep the port private."""
     app = FastAPI(title="Posewire: operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
-    problems.install(app)
+    problems.install(app, services.metrics)
     app.include_router(ops.health)
     return app
 
 
 def _add_docs(app: FastAPI) -> None:
-    """/docs with Swagger UI's files served from here: it works without internet."""
+    """Add /docs. The service has the files of Swagger UI, so the page works without internet."""
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-static")
 
     @app.get("/docs", include_in_schema=False)

@@ -1,34 +1,129 @@
-"""Who may come in: API keys, and the pages whose scripts may. Asked before any byte of a body is read."""
+"""Authentication: API keys and page origins. Both are checked before any byte of a body is read.
 
+The keys are a file of names and digests, which is read again when it changes. The keys themselves are kept nowhere.
+
+    # holder     what `posewire keys new` printed
+    camera-hall  sha256:3f0a…
+
+A key is 256 random bits, so a plain SHA-256 hides it: no guess is faster than trying all keys.
+"""
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from posewire.errors import ForeignOrigin, ServiceError, Unauthorized
-from posewire.server.clients import HOLDER
-from posewire.server.keys import KeyRing
+from posewire.errors import ConfigError, ForeignOrigin, ServiceError, Unauthorized
+from posewire.server.limits import KEY_HOLDER
 from posewire.server.problems import problem_of
 from posewire.telemetry.metrics import Metrics
 
-# A browser's WebSocket sends no header of the page's choice but the subprotocols: the key is one of them, this is the other,
-# which the service chooses, since a browser that has offered some wants one chosen.
+# A page can set no header of a WebSocket but the subprotocols. So it offers two: its key, and this one, which the service
+# chooses, because a browser expects the choice of one that it has offered.
 SUBPROTOCOL = "posewire.v1"
 _KEY_SUBPROTOCOL = "posewire.key."
 
-# Without a key: a balancer that asks learns nothing but yes or no, and who opens the demo page can be asked there for a key.
+# These need no key: a load balancer learns nothing but yes or no, and the demo page can ask its user for a key.
 _OPEN = frozenset({"/livez", "/readyz", "/healthz", "/"})
 _PAGE_FILES = "/web/"
 
+_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+sha256:([0-9a-f]{64})")
 
-class Access:
-    """Lets in who holds a key, where there are keys, and streams from our own page and from pages that are listed.
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: its holder, and the digest that it is compared with."""
+
+    name: str
+    digest: bytes  # SHA-256 of the key
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """Return a new key for a holder, and its line of the keys file."""
+    key = f"pw_{secrets.token_urlsafe(32)}"
+    return key, f"{name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def parse_keys(text: str) -> tuple[Key, ...]:
+    """Return the keys of a keys file.
+
+    Raises:
+        ConfigError: a line is not valid. The error has the line's number only: the line may hold a key in clear.
+    """
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.split("#")[0].strip()
+        if content:
+            if not (found := _LINE.fullmatch(content)):
+                raise ConfigError(f"line {number} of the API keys is not NAME sha256:DIGEST, as `posewire keys new NAME` prints it")
+            keys.append(Key(found[1], bytes.fromhex(found[2])))
+    return tuple(keys)
+
+
+class KeyRing:
+    """The keys of a file, read again when the file changes.
+
+    A file that becomes unreadable or wrong is logged once; the keys from before stay in force.
 
     Args:
-        app: what is behind.
-        keys: None: everyone is let in.
-        origins: of pages whose scripts may open streams, beside those of the service's own host; "*": any.
-        metrics: count who is turned away.
+        path: of the keys file. A Kubernetes secret replaces the link to it when it changes.
+
+    Raises:
+        ConfigError: the file cannot be read or is wrong at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._version()
+        try:
+            self._keys = parse_keys(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"POSEWIRE_API_KEYS_FILE={path}: {error}") from None
+
+    def holder(self, key: str) -> str | None:
+        """Return the name of the key's holder; None: the key is not valid. Compares every key, each in constant time."""
+        self._refresh()
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        matches = [known.name for known in self._keys if hmac.compare_digest(known.digest, digest)]
+        return matches[0] if matches else None
+
+    def _version(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _refresh(self) -> None:
+        version = self._version()
+        if version == self._seen:
+            return
+        self._seen = version
+        try:
+            self._keys = parse_keys(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, ConfigError) as error:
+            log.error("the API keys could not be read again; those from before stay in force: %s", error)
+            return
+        log.info("API keys read again", extra={"keys": len(self._keys)})
+
+
+class Access:
+    """ASGI middleware that refuses requests without a valid key, and streams from pages of other origins.
+
+    Args:
+        app: the next application.
+        keys: None: no key is needed.
+        origins: pages that may open streams, beside those of the service's own host; "*": any page.
+        metrics: counts the refusals.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyRing | None, origins: tuple[str, ...], metrics: Metrics) -> None:
@@ -48,46 +143,45 @@ class Access:
             self._metrics.count_rejection(error)
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, _choosing(scope, send) if scope["type"] == "websocket" else send)
+        await self._app(scope, receive, _choose_subprotocol(scope, send) if scope["type"] == "websocket" else send)
 
     def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
         if scope["type"] == "websocket":
-            self._check_origin(headers)
+            self._check_origin(Headers(scope=scope))
         if self._keys is None or _is_open(scope):
             return
-        key = _key_of(scope, headers)
+        key = _key_of(scope, Headers(scope=scope))
         if key is None:
             raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
         holder = self._keys.holder(key)
         if holder is None:
             raise Unauthorized("the API key is not valid, or no longer")
-        scope[HOLDER] = holder
+        scope[KEY_HOLDER] = holder
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
-            return  # no browser, or a page that is listed
+            return  # not a browser, or a listed page
         if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             raise ForeignOrigin("pages of this origin may not open streams; POSEWIRE_ALLOWED_ORIGINS lists those that may")
 
 
 def _is_open(scope: Scope) -> bool:
-    """Whether what is asked for is told to anyone."""
+    """Return True for requests that need no key."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     return scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES)
 
 
-def bearer_key(authorization: str) -> str | None:
-    """The key of an `Authorization` header; None: it is none of ours."""
+def _bearer_key(authorization: str) -> str | None:
+    """Return the key of an `Authorization` header; None: it is not a bearer token."""
     scheme, _, credentials = authorization.partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None
 
 
 def _key_of(scope: Scope, headers: Headers) -> str | None:
-    """The key that a request brings; a stream's is taken out of its subprotocols."""
-    if (key := bearer_key(headers.get("authorization", ""))) is not None:
+    """Return the key of a request, and remove a stream's key from its subprotocols."""
+    if (key := _bearer_key(headers.get("authorization", ""))) is not None:
         return key
     if scope["type"] == "websocket":
         offered: list[str] = scope["subprotocols"]
@@ -96,8 +190,8 @@ def _key_of(scope: Scope, headers: Headers) -> str | None:
     return None
 
 
-def _choosing(scope: Scope, send: Send) -> Send:
-    """Choose our subprotocol for a client that offers it."""
+def _choose_subprotocol(scope: Scope, send: Send) -> Send:
+    """Return a `send` that accepts a stream with our subprotocol where the client offers it."""
 
     async def choose(message: Message) -> None:
         if message["type"] == "websocket.accept" and not message.get("subprotocol") and SUBPROTOCOL in scope["subprotocols"]:

@@ -1,4 +1,4 @@
-"""The demo page at `/`: files as they are in `web/`, with headers that let the page do what it does and nothing else."""
+"""The demo page at `/`: the files of `web/`, with headers that allow the page only what it needs."""
 
 from importlib.resources import files
 from os import PathLike, stat_result
@@ -8,7 +8,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-# 'self' covers the WebSocket too. Videos and pictures that are opened or dropped are shown from blobs.
+# 'self' covers the WebSocket too. The page shows opened videos and images from blobs.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -31,7 +31,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # ask each time whether it has changed: a new Posewire brings a new page
+    "Cache-Control": "no-cache",  # browsers check for a new version each time
 }
 
 
@@ -43,7 +43,7 @@ class _Assets(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page at `/` and what it loads under `/web`."""
+    """Serve the page at `/`, and its files under `/web`."""
     app.mount("/web", _Assets(packages=[("posewire", "web")]), name="web")
 
     @app.get("/", include_in_schema=False)

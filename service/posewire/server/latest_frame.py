@@ -1,4 +1,4 @@
-"""What one stream has received and not yet answered: the newest frame, and the credit to answer it."""
+"""The latest-frame buffer of one stream, and the answers that its client has not acknowledged."""
 
 import asyncio
 from collections import deque
@@ -8,29 +8,29 @@ from posewire.errors import BadMessage, ServiceError, TimedOut
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """One encoded frame."""
+class ReceivedFrame:
+    """One encoded frame of a stream."""
 
     seq: int  # on this connection, from 0
     data: bytes
-    at: float  # seconds, monotonic: when its last byte was there
+    at: float  # when its last byte was received, seconds, monotonic
 
 
-class Inbox:
-    """Holds one frame, the newest; gives it out when few enough answers are unacknowledged.
+class LatestFrame:
+    """Holds the newest frame, and hands it out while few enough answers are unacknowledged.
 
-    A send into a WebSocket does not wait for the other end, so what bounds the answers on their way through a slow
-    network is the client's acknowledgements.
+    A send into a WebSocket does not wait for the other end. So the client's acknowledgements limit the answers that are
+    on their way through a slow network.
 
     Args:
-        credit: answers that may be unacknowledged.
-        patience_s: seconds that the client may owe an acknowledgement that is needed to go on.
+        max_unacknowledged: answers that may be unacknowledged.
+        ack_timeout_s: seconds to wait for an acknowledgement that is needed to go on.
     """
 
-    def __init__(self, credit: int, patience_s: float) -> None:
-        self._credit = credit
-        self._patience_s = patience_s
-        self._frame: Arrival | None = None
+    def __init__(self, max_unacknowledged: int, ack_timeout_s: float) -> None:
+        self._max_unacknowledged = max_unacknowledged
+        self._ack_timeout_s = ack_timeout_s
+        self._frame: ReceivedFrame | None = None
         self._received = 0
         self._answered = -1  # the last frame that was answered
         self._answers = 0
@@ -40,29 +40,29 @@ class Inbox:
 
     @property
     def received(self) -> int:
-        """Frames so far."""
+        """Number of received frames."""
         return self._received
 
     @property
     def answers(self) -> int:
-        """Answers so far, results and errors."""
+        """Number of answers, results and errors."""
         return self._answers
 
     @property
     def waiting(self) -> bool:
-        """Whether a frame waits to be taken."""
+        """True if a frame waits to be taken."""
         return self._frame is not None
 
     def put(self, data: bytes, at: float) -> bool:
-        """Take in a frame; whether it took the place of one that had waited."""
+        """Store a frame. Return True if it replaced one that was not yet taken."""
         replaced = self.waiting
-        self._frame = Arrival(self._received, data, at)
+        self._frame = ReceivedFrame(self._received, data, at)
         self._received += 1
         self._changed.set()
         return replaced
 
     def acknowledge(self, seq: int) -> None:
-        """The client has taken in the answer to frame `seq` and all answers before it.
+        """Note that the client has received the answer to frame `seq` and all answers before it.
 
         Raises:
             BadMessage: the frame has not been answered.
@@ -73,36 +73,36 @@ class Inbox:
             self._unacknowledged.popleft()
         self._changed.set()
 
-    async def take(self) -> Arrival:
-        """The newest frame, as soon as there is one and the credit to answer it.
+    async def take(self) -> ReceivedFrame:
+        """Wait for a frame and for the credit to answer it, and return the newest frame.
 
         Raises:
             TimedOut: the client acknowledges nothing.
-            ServiceError: that of `end`.
+            ServiceError: the reason given to `end`.
         """
         self._raise_end()
         try:
-            async with asyncio.timeout(self._patience_s):
-                while len(self._unacknowledged) >= self._credit:
+            async with asyncio.timeout(self._ack_timeout_s):
+                while len(self._unacknowledged) >= self._max_unacknowledged:
                     await self._change()
         except TimeoutError:
-            raise TimedOut(f'{self._credit} answers are not acknowledged; send {{"type": "ack", "seq": n}} for each') from None
+            raise TimedOut(f'{self._max_unacknowledged} answers are not acknowledged; send {{"type": "ack", "seq": n}} for each') from None
         while (frame := self._frame) is None:
             await self._change()
         self._frame = None
         return frame
 
     def answered(self, seq: int) -> int:
-        """Note that the frame is being answered; how many were passed over since the answer before."""
-        passed_over = seq - self._answered - 1
+        """Note that a frame is being answered. Return the number of frames dropped since the answer before."""
+        dropped = seq - self._answered - 1
         self._answered = seq
         self._answers += 1
         self._unacknowledged.append(seq)
-        return passed_over
+        return dropped
 
-    def end(self, why: ServiceError) -> None:
-        """Give out no more frames; what is being answered still will be."""
-        self._end = why
+    def end(self, reason: ServiceError) -> None:
+        """Hand out no more frames; the frame that is being answered still gets its answer."""
+        self._end = reason
         self._changed.set()
 
     async def _change(self) -> None:

@@ -1,18 +1,19 @@
-"""What happens around every request: its id, headers for browsers, its log line, its latency, and an answer when all else fails."""
+"""ASGI middleware around every request: its id, its headers, its record, and an answer when all else fails."""
 
 import asyncio
 import logging
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from posewire.errors import ServiceError
-from posewire.server.problems import internal_problem
-from posewire.server.record import record, route_of
+from posewire.errors import ClientGone
+from posewire.server.access_log import record, route_of
+from posewire.server.problems import internal_error, reject
 from posewire.server.services import Services
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var, trace_id_var
@@ -21,7 +22,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 # Headers for browsers, where the route has not set its own.
-SECURE_HEADERS = (
+_SECURE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,13 +33,15 @@ _CLOSE = (b"connection", b"close")
 log = logging.getLogger("posewire.access")
 
 
-def request_id_of(given: str) -> str:
-    """The caller's, where it is a sane one; else a new one."""
-    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-
-
 class RequestContext:
-    """Gives every request and stream its id (the caller's, where it is a sane one); measures and logs requests."""
+    """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
+
+    The id is the caller's `X-Request-Id` where it is valid, else a random one.
+
+    Args:
+        app: the next application.
+        services: of the application.
+    """
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -50,47 +53,75 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = request_id_of(headers.get("x-request-id", ""))
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
         try:
-            await (self._serve if scope["type"] == "http" else self._app)(scope, receive, send)
+            if scope["type"] == "http":
+                await self._serve(scope, receive, send, headers)
+            else:
+                await self._app(scope, receive, send)
         finally:
             request_id_var.reset(tokens[0])
             trace_id_var.reset(tokens[1])
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started = time.perf_counter()
-        status, seconds = 0, 0.0
+        status = 0
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._headers({name for name, _ in message["headers"]})]
             await send(message)
 
-        with tracing.request_span(scope["method"], Headers(scope=scope)) as span:
+        with tracing.request_span(scope["method"], headers) as span:
             trace_id_var.set(tracing.sampled_trace_id(span) or trace_id_var.get())
             try:
-                await self._app(scope, receive, send_with_id)
-                seconds = time.perf_counter() - started
-                await asyncio.sleep(0)  # the answer leaves at the end of a turn of the event loop: not after what is recorded of it
+                await self._app(scope, receive, send_with_headers)
             except Exception:
                 log.exception("unhandled error")
-                self._services.metrics.count_rejection(ServiceError)
+                answer = reject(self._services.metrics, internal_error())
                 if not status:
-                    await internal_problem()(scope, receive, send_with_id)
+                    await answer(scope, receive, send_with_headers)
             finally:
                 tracing.end_request_span(span, scope["method"], route_of(scope), status)
-                record(self._services, scope, status, seconds or time.perf_counter() - started, tracing.sampled_trace_id(span))
+                record(self._services, scope, status, time.perf_counter() - started, tracing.sampled_trace_id(span))
 
     def _headers(self, given: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """What every answer carries beside the headers that were given to it."""
+        """Yield the headers of every answer, except those in `given`."""
         yield b"x-request-id", (request_id_var.get() or "").encode()
         if traceparent := tracing.traceparent():
             yield b"traceparent", traceparent.encode()
-        yield from (header for header in SECURE_HEADERS if header[0] not in given)
+        yield from (header for header in _SECURE_HEADERS if header[0] not in given)
         if self._services.draining and b"connection" not in given:
-            # The client must open its next connection elsewhere, before this one is closed under it.
+            # The client must open its next connection elsewhere, before the service closes this one.
             yield _CLOSE
+
+
+@asynccontextmanager
+async def cancel_on_disconnect(receive: Receive) -> AsyncIterator[None]:
+    """Cancel a block when the client closes the connection. The request's body must have been read to its end.
+
+    Raises:
+        ClientGone: the client has closed the connection.
+    """
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        timeout.reschedule(0)  # a moment that has passed: now
+
+    try:
+        async with asyncio.timeout(None) as timeout:
+            watcher = asyncio.create_task(watch(), name="disconnect")
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise ClientGone from None

@@ -1,4 +1,4 @@
-"""What operators and their machines ask: alive, ready, which models, how it goes."""
+"""Operations: health, models and metrics."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +12,7 @@ from posewire.server.services import services_of
 
 router = APIRouter(tags=["operations"])
 
-# What may be on a port of its own.
+# These may be on a port of their own.
 health = APIRouter(tags=["operations"])
 
 

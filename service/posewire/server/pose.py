@@ -1,4 +1,4 @@
-"""POST /v1/pose: pictures in, people out."""
+"""POST /v1/pose: images in, people out."""
 
 import asyncio
 import re
@@ -6,35 +6,47 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal, TypeAlias
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import QueryParams
+from pydantic_core import to_json
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
 from posewire.imaging.draw import PictureType
-from posewire.schemas.pose import CocoPerson, PoseParams, PoseRequest, PoseResponse, coco_rows, describe, parse_boxes
-from posewire.server.answers import pose_response
-from posewire.server.bodies import PICTURE_TYPES, PictureIn, read_pictures
-from posewire.server.presence import while_there
+from posewire.schemas.pose import (
+    CocoPerson,
+    PoseParams,
+    PoseRequest,
+    PoseResponse,
+    coco_rows,
+    describe,
+    parse_boxes,
+    image_fields,
+)
+from posewire.server.access_log import ROUTE, SHED
+from posewire.server.bodies import IMAGE_TYPES, EncodedImage, read_images
+from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.problems import reject
-from posewire.server.services import services_of
+from posewire.server.services import Services, services_of
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseOptions, PoseResult
 
-AnswerType: TypeAlias = Literal["application/json"] | PictureType
+ResponseType: TypeAlias = Literal["application/json"] | PictureType
 
-# What may be given, the first where the caller does not care.
-_ANSWERS: tuple[AnswerType, ...] = ("application/json", "image/jpeg", "image/png")
+PATH = "/v1/pose"
+
+# The first is given where the caller does not choose.
+_RESPONSE_TYPES: tuple[ResponseType, ...] = ("application/json", "image/jpeg", "image/png")
 
 _COCO_ROWS = TypeAdapter(list[CocoPerson])
 
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(PICTURE_TYPES, _PICTURE),
+        **dict.fromkeys(IMAGE_TYPES, _IMAGE),
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -58,121 +70,148 @@ _TIMEOUT_HEADER = {
     "description": "Milliseconds after which the answer is of no use: then 504.",
 }
 
-PATH = "/v1/pose"
-
 _NO_PARAMS = PoseParams.model_validate({})
 
-
-def install(app: FastAPI) -> None:
-    """Add the route: it documents what `answer` does, and tells who does not POST."""
-    app.router.add_api_route(
-        PATH,
-        pose,
-        methods=["POST"],
-        summary="Find everyone in pictures and place their keypoints",
-        response_model=None,
-        responses={
-            200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _PICTURE)},
-            "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
-        },
-        openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
-    )
+router = APIRouter()
 
 
-async def answer(request: Request) -> Response:
-    """What `pose` answers, or the problem."""
-    try:
-        return await pose(request, params_of(request.query_params))
-    except ServiceError as error:
-        return reject(services_of(request), error)
+class PoseEndpoint:
+    """ASGI application that answers `POST /v1/pose`, and passes every other request on to the router.
+
+    It stands before the router because the router takes more CPU time for a request than all the rest of the server.
+    The router has the same route for the documentation and for other methods.
+
+    Args:
+        app: the next application.
+        services: of the application.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope[ROUTE] = PATH
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if overloaded := self._services.admission.shed_load():
+            request.scope[SHED] = True
+            return reject(self._services.metrics, overloaded)
+        try:
+            return await pose(request, _params_of(request))
+        except ServiceError as error:
+            return reject(self._services.metrics, error)
 
 
+@router.post(
+    PATH,
+    summary="Find everyone in pictures and place their keypoints",
+    response_model=None,
+    responses={
+        200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _IMAGE)},
+        "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
+    },
+    openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
+)
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
     """Raw picture, multipart with `image` parts, or JSON with base64. `Accept: image/jpeg` or `image/png` draws."""
     services = services_of(request)
     engine = services.engine
     if engine is None:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
-    form = _answer_type(",".join(request.headers.getlist("accept")) or "*/*")
-    deadline = asyncio.get_running_loop().time() + timeout_s(
-        request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms
-    )
+    response_type = _response_type(",".join(request.headers.getlist("accept")) or "*/*")
+    timeout_s = _timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
+    deadline = asyncio.get_running_loop().time() + timeout_s
     services.rate_limit.charge(request, 1)
     with services.admission.enter(1):
         async with _until(deadline, "before the body had arrived"):
-            pictures = await read_pictures(request, engine, parse_boxes(params.boxes))
-        services.rate_limit.charge(request, len(pictures) - 1)
-        with services.admission.enter(len(pictures) - 1):
-            if form != "application/json" and len(pictures) > 1:
+            images = await read_images(request, engine, parse_boxes(params.boxes))
+        services.rate_limit.charge(request, len(images) - 1)
+        with services.admission.enter(len(images) - 1):
+            if response_type != "application/json" and len(images) > 1:
                 raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
-            async with while_there(request):
-                if form != "application/json":
-                    return Response(await _draw(engine, pictures[0], params, form, deadline), media_type=form)
-                results = await _estimate_all(engine, pictures, params, deadline)
-            return Response(answer_body(engine, results, params), media_type="application/json")
+            async with cancel_on_disconnect(request.receive):
+                if response_type != "application/json":
+                    return Response(await _draw(engine, images[0], params, response_type, deadline), media_type=response_type)
+                results = await _estimate_all(engine, images, params, deadline)
+            return Response(_json(engine, results, params), media_type="application/json")
 
 
-def params_of(query: QueryParams) -> PoseParams:
-    """The query, of whose repeated parameters the last one counts.
+def _params_of(request: Request) -> PoseParams:
+    """Return the parameters of the query. The last value of a repeated parameter counts.
 
     Raises:
-        BadParameter: one is unknown or has a bad value.
+        BadParameter: a parameter is unknown or has a bad value.
     """
-    if not query:
+    if not request.scope["query_string"]:
         return _NO_PARAMS
     try:
-        return PoseParams.model_validate(dict(query))
+        return PoseParams.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise BadParameter(describe(error)) from None
 
 
-def timeout_s(given: str | None, most_ms: int) -> float:
-    """How long a caller waits, who gave `X-Request-Timeout-Ms` or not: no longer than the operator lets one, in seconds.
+def _timeout_s(given: str | None, max_ms: int) -> float:
+    """Return the seconds that a request may take.
+
+    Args:
+        given: value of `X-Request-Timeout-Ms`; None: the caller sent none.
+        max_ms: the operator's limit, milliseconds.
 
     Raises:
-        BadParameter: it is no number of milliseconds.
+        BadParameter: the value is not a number of milliseconds.
     """
     if given is None:
-        return most_ms / 1000
+        return max_ms / 1000
     if not re.fullmatch(r"[1-9]\d{0,8}", given, re.ASCII):
         raise BadParameter(f"X-Request-Timeout-Ms: {given!r} is not a positive whole number of milliseconds")
-    return min(int(given), most_ms) / 1000
+    return min(int(given), max_ms) / 1000
 
 
-def _answer_type(accept: str) -> AnswerType:
-    """The media type of ours that the caller wants most; the most specific range decides (RFC 9110, 12.5.1)."""
+def _response_type(accept: str) -> ResponseType:
+    """Return the media type that the caller prefers; the most specific range decides (RFC 9110, 12.5.1).
+
+    Raises:
+        NotAcceptable: the caller accepts none of ours.
+    """
     if accept == "*/*":
-        return _ANSWERS[0]
+        return _RESPONSE_TYPES[0]
     wanted: dict[str, float] = {}
     for entry in accept.lower().split(","):
         media_range, *parameters = (part.strip() for part in entry.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         wanted[media_range] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
 
-    def quality_of(answer: AnswerType) -> float:
-        ranges = (answer, f"{answer.split('/')[0]}/*", "*/*")
+    def quality_of(response_type: ResponseType) -> float:
+        ranges = (response_type, f"{response_type.split('/')[0]}/*", "*/*")
         return next((wanted[r] for r in ranges if r in wanted), 0.0)
 
-    best = max(_ANSWERS, key=quality_of)
+    best = max(_RESPONSE_TYPES, key=quality_of)
     if not quality_of(best):
         raise NotAcceptable("accept application/json, image/jpeg or image/png")
     return best
 
 
-async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: PoseParams, deadline: float) -> list[PoseResult]:
-    """All pictures side by side; the first that fails ends the others. Only the results stay: frames are large."""
+async def _estimate_all(engine: Engine, images: Sequence[EncodedImage], params: PoseParams, deadline: float) -> list[PoseResult]:
+    """Estimate all images side by side; the first that fails cancels the others."""
 
-    async def one(index: int, picture: PictureIn) -> PoseResult:
+    async def one(index: int, image: EncodedImage) -> PoseResult:
         try:
-            return await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
+            return await engine.estimate(image.data, _options(engine, image, params), deadline=deadline)
         except ServiceError as error:
-            if len(pictures) > 1 and error.status < 500:  # above, the picture is not at fault
+            if len(images) > 1 and error.status < 500:  # from 500 on the image is not at fault
                 error.image = index
             raise
 
-    if len(pictures) == 1:
-        return [await one(0, pictures[0])]
-    tasks = [asyncio.create_task(one(i, picture)) for i, picture in enumerate(pictures)]
+    if len(images) == 1:
+        return [await one(0, images[0])]
+    tasks = [asyncio.create_task(one(i, image)) for i, image in enumerate(images)]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -180,38 +219,37 @@ async def _estimate_all(engine: Engine, pictures: Sequence[PictureIn], params: P
             task.cancel()
 
 
-async def _draw(engine: Engine, picture: PictureIn, params: PoseParams, form: PictureType, deadline: float) -> bytes:
-    result = await engine.estimate(picture.data, _options(engine, picture, params), deadline=deadline)
+async def _draw(engine: Engine, image: EncodedImage, params: PoseParams, media_type: PictureType, deadline: float) -> bytes:
+    result = await engine.estimate(image.data, _options(engine, image, params), deadline=deadline)
     threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         async with _until(deadline, "before the picture was drawn"):
-            return await engine.offload(engine.draw, picture.data, result, form, threshold)
+            return await engine.offload(engine.draw, image.data, result, media_type, threshold)
 
 
-def _options(engine: Engine, picture: PictureIn, params: PoseParams) -> PoseOptions:
-    return engine.settings.pose_options(params.min_detection_score, params.max_people, picture.boxes_xywh)
+def _options(engine: Engine, image: EncodedImage, params: PoseParams) -> PoseOptions:
+    return engine.settings.pose_options(params.min_detection_score, params.max_people, image.boxes_xywh)
 
 
-def answer_body(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> bytes:
-    """JSON of what was found, of the format that the caller chose."""
+def _json(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> bytes:
+    """Return the results as JSON, in the format that the caller chose."""
+    threshold = params.min_keypoint_score
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         if params.format == "coco":
-            rows = [row for i, result in enumerate(results) for row in coco_rows(result, i, params.min_keypoint_score)]
-            return _COCO_ROWS.dump_json(rows)
-        return pose_response(
-            request_id_var.get() or "",
-            engine.detector.spec.name,
-            engine.pose.spec.name,
-            results,
-            engine.pose.spec.keypoints.names,
-            params.min_keypoint_score,
-        )
+            return _COCO_ROWS.dump_json([row for i, result in enumerate(results) for row in coco_rows(result, i, threshold)])
+        names = engine.pose.spec.keypoints.names
+        response = {  # the fields of a `PoseResponse`, without a second validation
+            "request_id": request_id_var.get() or "",
+            "model": {"detector": engine.detector.spec.name, "pose": engine.pose.spec.name},
+            "images": [image_fields(result, names, threshold) for result in results],
+        }
+        return to_json(response)
 
 
 @asynccontextmanager
-async def _until(deadline: float, what: str) -> AsyncIterator[None]:
+async def _until(deadline: float, phase: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout_at(deadline):
             yield
     except TimeoutError:
-        raise DeadlineExceeded(f"the deadline passed {what}") from None
+        raise DeadlineExceeded(f"the deadline passed {phase}") from None

@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 problems, from one table of exception classes."""
+"""Errors as RFC 9457 problems. The exception classes in `errors.py` give status, type and title."""
 
 from http import HTTPStatus
 
@@ -9,74 +9,58 @@ from starlette.exceptions import HTTPException
 
 from posewire.errors import BadParameter, ServiceError
 from posewire.schemas.pose import describe
-from posewire.server.services import Services, services_of
 from posewire.telemetry.logs import request_id_var
+from posewire.telemetry.metrics import Metrics
 
-MEDIA_TYPE = "application/problem+json"
+_MEDIA_TYPE = "application/problem+json"
 
 
 def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> Response:
-    """The answer for one error.
+    """Return the response for one error.
 
     Args:
         status: HTTP status.
-        slug: the problem type's last part.
+        slug: the last part of the problem's type.
         title: the same for every error of the type.
         detail: of this error: what is wrong and what to do.
-        image: index of the picture at fault.
+        image: index of the image at fault.
         retry_after_s: whole seconds.
     """
-    body = _body(status, slug, title, detail, image)
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Response(body, status, headers, MEDIA_TYPE)
-
-
-def _body(status: int, slug: str, title: str, detail: str, image: int | None) -> bytes:
     body: dict[str, object] = {"type": f"urn:posewire:problem:{slug}", "title": title, "status": status, "detail": detail}
     if image is not None:
         body["image"] = image
     if request_id := request_id_var.get():
         body["request_id"] = request_id
-    return to_json(body)
-
-
-def problem_body(error: ServiceError) -> bytes:
-    """The body of `problem_of`'s answer."""
-    return _body(error.status, error.slug, error.title, error.detail, error.image)
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Response(to_json(body), status, headers, _MEDIA_TYPE)
 
 
 def problem_of(error: ServiceError) -> Response:
-    """The answer for an error that is the caller's to know."""
+    """Return the response for a service error."""
     return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
 
 
-def reject(services: Services, error: ServiceError) -> Response:
-    """As `problem_of`, and counted."""
-    services.metrics.count_rejection(error)
+def reject(metrics: Metrics, error: ServiceError) -> Response:
+    """Count a service error, and return its response."""
+    metrics.count_rejection(error)
     return problem_of(error)
 
 
 def internal_error() -> ServiceError:
-    """What is told of a fault of ours: nothing of its inside reaches the client."""
+    """Return the error for a bug of the service: it tells the client nothing of the cause."""
     return ServiceError("the service failed on this request; its log has the cause under the request id")
 
 
-def internal_problem() -> Response:
-    """The answer for it."""
-    return problem_of(internal_error())
-
-
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of the application's routes with a problem."""
 
     @app.exception_handler(ServiceError)
-    async def service_error(request: Request, error: ServiceError) -> Response:
-        return reject(services_of(request), error)
+    async def service_error(_: Request, error: ServiceError) -> Response:
+        return reject(metrics, error)
 
     @app.exception_handler(RequestValidationError)
-    async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        services_of(request).metrics.count_rejection(BadParameter)
-        return problem(BadParameter.status, BadParameter.slug, BadParameter.title, describe(error))
+    async def validation_error(_: Request, error: RequestValidationError) -> Response:
+        return reject(metrics, BadParameter(describe(error)))
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:

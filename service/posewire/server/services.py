@@ -1,4 +1,4 @@
-"""What the routes share, made once by `create_app`."""
+"""The objects that all routes share. `create_app` makes them once."""
 
 from dataclasses import dataclass
 
@@ -6,36 +6,32 @@ from starlette.requests import HTTPConnection
 
 from posewire.config import Settings
 from posewire.engine.engine import Engine
-from posewire.server.access_log import AccessLog
-from posewire.server.admission import Admission
-from posewire.server.keys import KeyRing
-from posewire.server.rate_limit import RateLimit
-from posewire.server.stream_slots import Streams
+from posewire.server.auth import KeyRing
+from posewire.server.limits import Admission, RateLimit, StreamSlots
 from posewire.telemetry.metrics import Metrics
 
 
 @dataclass(slots=True)
 class Services:
-    """The running service; `draining` and `videos` are all that changes in it."""
+    """The running service. Only `engine`, `draining` and `videos` change after the start."""
 
     settings: Settings
     metrics: Metrics
     admission: Admission
-    access_log: AccessLog
     rate_limit: RateLimit
-    streams: Streams
-    keys: KeyRing | None  # None: everyone is let in
+    streams: StreamSlots
+    keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
-    videos: int = 0  # that are uploaded or worked on
+    videos: int = 0  # videos that are being uploaded or processed
 
     @property
     def ready(self) -> bool:
-        """Whether a request sent now would be answered."""
+        """True if a request sent now would be answered."""
         return self.engine is not None and self.engine.ready and not self.draining
 
 
 def services_of(connection: HTTPConnection) -> Services:
-    """The services of the application that a request came to."""
+    """Return the services of the application that a request came to."""
     services: Services = connection.app.state.services
     return services

@@ -1,4 +1,4 @@
-"""WS /v1/stream: frames in, people out, never further behind than it must be.
+"""WS /v1/stream: frames in, people out; late frames are dropped.
 
     client                                       service
       {"type": "start", …}            ->
@@ -8,8 +8,8 @@
                                       <-         {"type": "result", "seq": 1, "dropped": 1, …}
       {"type": "ack", "seq": 1}       ->
 
-One frame of a stream is worked on at a time; of those that come meanwhile the newest is kept. docs/streaming.md is the
-protocol for those who write a client.
+The service works on one frame of a stream at a time, and keeps only the newest of the frames that come meanwhile.
+docs/streaming.md has the protocol for authors of clients.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from posewire.engine.engine import Engine
 from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
 from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StartedMessage, StartMessage, StreamLimits, parse_ack, parse_start
-from posewire.server.clients import client_of
-from posewire.server.latest_frame import Inbox
+from posewire.server.latest_frame import LatestFrame
+from posewire.server.limits import client_of
 from posewire.server.problems import problem_of
 from posewire.server.services import Services, services_of
 from posewire.server.stream_worker import StreamWorker
 from posewire.telemetry.logs import request_id_var
 
-# No camera, and no acknowledgement of its results, comes near.
-_MOST_MESSAGES_A_SECOND = 1000
+# Frames of a camera and their acknowledgements are far fewer.
+_MAX_MESSAGES_A_SECOND = 1000
 
 # A close frame has room for 123 bytes of UTF-8.
 _REASON_BYTES = 123
 
-# For a close frame behind what the client has not read yet; then the connection is cut.
+# A close frame waits this long behind messages that the client has not read; then uvicorn closes the connection.
 _CLOSE_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ router = APIRouter()
 
 @router.websocket("/v1/stream")
 async def stream(websocket: WebSocket) -> None:
-    """One stream, from its handshake to its close code."""
+    """Serve one stream, from its handshake to its close code."""
     services = services_of(websocket)
     settings = services.settings
-    inbox = Inbox(settings.stream_credits, settings.stream_idle_s)
+    frames = LatestFrame(settings.stream_credits, settings.stream_idle_s)
     try:
-        with services.streams.enter(inbox, client_of(websocket)):
+        with services.streams.enter(frames, client_of(websocket)):
             await websocket.accept()
-            await _serve(websocket, services, inbox)
+            await _serve(websocket, services, frames)
     except WebSocketDisconnect as gone:
         code, reason = gone.code, gone.reason or "the client has gone"
     except ServiceError as error:
@@ -66,11 +66,11 @@ async def stream(websocket: WebSocket) -> None:
         log.exception("unhandled error")
         services.metrics.count_rejection(ServiceError)
         await _close(websocket, code, reason)
-    log.info("stream ended", extra={"code": code, "reason": reason, "received": inbox.received, "answered": inbox.answers})
+    log.info("stream ended", extra={"code": code, "reason": reason, "received": frames.received, "answered": frames.answers})
 
 
-async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None:
-    """Until the client leaves (WebSocketDisconnect) or something ends the stream (ServiceError)."""
+async def _serve(websocket: WebSocket, services: Services, frames: LatestFrame) -> None:
+    """Serve until the client leaves (WebSocketDisconnect) or an error ends the stream (ServiceError)."""
     engine = services.engine
     if services.draining:
         raise Draining("the service is stopping; connect to another instance")
@@ -78,9 +78,9 @@ async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     start = await _receive_start(websocket, services.settings.stream_start_s)
     await websocket.send_text(_started(engine, start).model_dump_json())
-    worker = StreamWorker(engine, inbox, start, websocket.headers)
+    worker = StreamWorker(engine, frames, start, websocket.headers)
     tasks = [
-        asyncio.create_task(_read(websocket, inbox, engine), name="stream-read"),
+        asyncio.create_task(_read(websocket, frames, engine), name="stream-read"),
         asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
     ]
     try:
@@ -91,7 +91,7 @@ async def _serve(websocket: WebSocket, services: Services, inbox: Inbox) -> None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if inbox.waiting:
+        if frames.waiting:
             engine.metrics.count_dropped_frame("closed")
 
 
@@ -106,8 +106,8 @@ async def _receive_start(websocket: WebSocket, within_s: float) -> StartMessage:
     return parse_start(message)
 
 
-async def _read(websocket: WebSocket, inbox: Inbox, engine: Engine) -> None:
-    """Take in frames and acknowledgements as fast as they come: what is not read here ages unseen in the network."""
+async def _read(websocket: WebSocket, frames: LatestFrame, engine: Engine) -> None:
+    """Read frames and acknowledgements as fast as they come: an unread frame grows old in the network."""
     idle_s = engine.settings.stream_idle_s
     window_start, messages = time.monotonic(), 0
     while True:
@@ -120,15 +120,15 @@ async def _read(websocket: WebSocket, inbox: Inbox, engine: Engine) -> None:
         if now - window_start >= 1:
             window_start, messages = now, 0
         messages += 1
-        if messages > _MOST_MESSAGES_A_SECOND:
-            raise TooFast(f"more than {_MOST_MESSAGES_A_SECOND} messages came within a second")
+        if messages > _MAX_MESSAGES_A_SECOND:
+            raise TooFast(f"more than {_MAX_MESSAGES_A_SECOND} messages came within a second")
         if isinstance(message, str):
-            inbox.acknowledge(parse_ack(message).seq)
+            frames.acknowledge(parse_ack(message).seq)
         else:
             engine.metrics.count_received_frame()
-            if inbox.put(message, now):
+            if frames.put(message, now):
                 engine.metrics.count_dropped_frame("newer")
-        await asyncio.sleep(0)  # messages that came together are all there at once: others get their turn in between
+        await asyncio.sleep(0)  # messages that came together need no wait: let other tasks run in between
 
 
 async def _receive(websocket: WebSocket) -> bytes | str:
@@ -142,7 +142,7 @@ async def _receive(websocket: WebSocket) -> bytes | str:
 async def _send(websocket: WebSocket, text: str) -> None:
     try:
         await websocket.send_text(text)
-    except RuntimeError:  # the server has closed it, over a ping or a message too large; the reader is about to hear of it
+    except RuntimeError:  # uvicorn has closed it: no pong came, or a message was too large
         raise WebSocketDisconnect(1006) from None
 
 
@@ -165,12 +165,15 @@ def _started(engine: Engine, start: StartMessage) -> StartedMessage:
 
 
 async def _refuse(websocket: WebSocket, error: ServiceError) -> None:
-    """End a stream; one that has not begun over HTTP, unless a browser opens it, which would be told neither status nor reason."""
-    begins = websocket.application_state is WebSocketState.CONNECTING
-    if begins and "origin" not in websocket.headers and "websocket.http.response" in websocket.scope.get("extensions", {}):
+    """End a stream with an error.
+
+    A stream that has not begun is answered over HTTP, except to a browser, which shows neither status nor reason to its page.
+    """
+    connecting = websocket.application_state is WebSocketState.CONNECTING
+    if connecting and "origin" not in websocket.headers and "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(problem_of(error))
         return
-    if begins:
+    if connecting:
         await websocket.accept()
     await _close(websocket, error.close_code, error.detail)
 
@@ -181,4 +184,4 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         async with asyncio.timeout(_CLOSE_S):
             await websocket.close(code, shown)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
-        pass  # the client has gone, or does not read: the server cuts the connection
+        pass  # the client has gone, or does not read

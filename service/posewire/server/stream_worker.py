@@ -1,4 +1,4 @@
-"""The frames of one stream, answered one by one."""
+"""The worker of one stream: it answers the frames one by one."""
 
 import asyncio
 import time
@@ -12,63 +12,63 @@ from posewire.engine.video_session import PoseSession
 from posewire.errors import BadPicture, DeadlineExceeded, ServiceError, TimedOut, TooLarge
 from posewire.imaging.decode import decode
 from posewire.schemas.stream import ErrorMessage, ResultMessage, StartMessage, StreamProblem
-from posewire.server.latest_frame import Arrival, Inbox
+from posewire.server.latest_frame import LatestFrame, ReceivedFrame
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import FrameLoss
 from posewire.types import PoseResult, Priority
 
-# A camera has no such run of bad luck: what is sent is no picture.
-_MOST_BAD_FRAMES = 10
+# A client that sends so many in a row does not send images.
+_MAX_BAD_FRAMES = 10
 
 
 class StreamWorker:
-    """Takes frames out of an inbox, one at a time, and sends an answer for each: a result, or an error.
+    """Takes frames out of a latest-frame buffer, one at a time, and sends an answer for each: a result, or an error.
 
     Args:
         engine: started.
-        inbox: of this stream.
-        start: what the client asked for.
+        frames: the buffer of this stream.
+        start: the options that the client chose.
         headers: of the handshake.
     """
 
-    def __init__(self, engine: Engine, inbox: Inbox, start: StartMessage, headers: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, frames: LatestFrame, start: StartMessage, headers: Mapping[str, str]) -> None:
         settings = engine.settings
         self._engine = engine
-        self._inbox = inbox
+        self._frames = frames
         self._start = start
         self._headers = headers
         self._deadline_s = settings.stream_deadline_ms / 1000
         options = settings.pose_options(start.min_detection_score, start.max_people)
         self._session = PoseSession(engine, options, track=start.track, smooth=start.smooth, priority=Priority.STREAM)
-        self._bad_frames = 0  # one after the other
+        self._bad_frames = 0  # in a row
 
     async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
-        """Until the inbox ends, or the stream must.
+        """Answer frames until the buffer or the stream ends.
 
         Args:
-            send: a message to the client; waits while the network takes no more.
+            send: sends a message to the client; waits while the network takes no more.
 
         Raises:
             TimedOut: the client does not read, or does not acknowledge.
             TooLarge: a frame has too many pixels.
             BadPicture: too many frames in a row cannot be decoded.
-            ServiceError: the inbox's end.
+            ServiceError: the reason why the buffer has ended.
         """
-        patience_s = self._engine.settings.stream_idle_s
-        with self._engine.metrics.tracks() as tell_tracks:
+        send_timeout_s = self._engine.settings.stream_idle_s
+        with self._engine.metrics.tracks() as report_tracks:
             while True:
-                frame = await self._inbox.take()
+                frame = await self._frames.take()
                 with tracing.frame_span(frame.seq, frame.at, self._headers) as span:
                     answer = await self._answer(frame, span)
-                tell_tracks(self._session.tracks)
+                report_tracks(self._session.tracks)
                 try:
-                    async with asyncio.timeout(patience_s):
+                    async with asyncio.timeout(send_timeout_s):
                         await send(answer)
                 except TimeoutError:
-                    raise TimedOut(f"nothing was read for {patience_s:g} seconds") from None
+                    raise TimedOut(f"nothing was read for {send_timeout_s:g} seconds") from None
 
-    async def _answer(self, frame: Arrival, span: Span) -> str:
-        """The message for one frame; what ends the stream is raised."""
+    async def _answer(self, frame: ReceivedFrame, span: Span) -> str:
+        """Return the message for one frame, or raise the error that ends the stream."""
         metrics = self._engine.metrics
         try:
             result = await self._estimate(frame)
@@ -76,11 +76,11 @@ class StreamWorker:
             metrics.count_dropped_frame(_cause(error))
             tracing.fail_span(span, error.slug, error.status)
             self._tolerate(error)
-            dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+            dropped, age_s = self._frames.answered(frame.seq), _age(frame)
             problem = StreamProblem.from_error(error)
             return ErrorMessage(seq=frame.seq, dropped=dropped, age_ms=_ms(age_s), problem=problem).model_dump_json()
         self._bad_frames = 0
-        dropped, age_s = self._inbox.answered(frame.seq), _age(frame)
+        dropped, age_s = self._frames.answered(frame.seq), _age(frame)
         metrics.observe_answered_frame(age_s, detected=result.timings.detect > 0, trace_id=tracing.sampled_trace_id(span))
         names = self._engine.pose.spec.keypoints.names
         with metrics.time_stage("encode"), tracing.stage("encode"):
@@ -88,35 +88,35 @@ class StreamWorker:
                 result, names, self._start.min_keypoint_score, seq=frame.seq, dropped=dropped, age_ms=_ms(age_s)
             ).model_dump_json()
 
-    async def _estimate(self, frame: Arrival) -> PoseResult:
+    async def _estimate(self, frame: ReceivedFrame) -> PoseResult:
         engine, settings = self._engine, self._engine.settings
         deadline = asyncio.get_running_loop().time() + self._deadline_s - _age(frame)
         started = time.perf_counter()
         try:
             async with asyncio.timeout_at(deadline):
                 with engine.metrics.time_stage("decode"), tracing.stage("decode"):
-                    picture = await engine.offload(
+                    decoded = await engine.offload(
                         decode, frame.data, max_bytes=settings.stream_max_bytes, max_pixels=settings.stream_max_pixels
                     )
         except TimeoutError:
             raise DeadlineExceeded("the frame was too old before it was decoded") from None
-        decoded = time.perf_counter() - started
-        result = await self._session.step(picture, frame.at, deadline=deadline)
-        if _age(frame) > self._deadline_s:  # it waited for its turn on the event loop
+        decode_s = time.perf_counter() - started
+        result = await self._session.step(decoded, frame.at, deadline=deadline)
+        if _age(frame) > self._deadline_s:  # the event loop was busy
             raise DeadlineExceeded("the frame was too old before its result could be sent")
-        return replace(result, timings=replace(result.timings, decode=decoded, total=time.perf_counter() - started))
+        return replace(result, timings=replace(result.timings, decode=decode_s, total=time.perf_counter() - started))
 
     def _tolerate(self, error: ServiceError) -> None:
-        """Raise what must end the stream: too large a frame, or too many in a row that are no pictures."""
+        """Raise an error that must end the stream: a frame is too large, or too many in a row cannot be decoded."""
         if isinstance(error, TooLarge):
             raise error
         self._bad_frames = self._bad_frames + 1 if isinstance(error, BadPicture) else 0
-        if self._bad_frames == _MOST_BAD_FRAMES:
-            raise BadPicture(f"{_MOST_BAD_FRAMES} frames in a row cannot be decoded; the last: {error.detail}")
+        if self._bad_frames == _MAX_BAD_FRAMES:
+            raise BadPicture(f"{_MAX_BAD_FRAMES} frames in a row cannot be decoded; the last: {error.detail}")
 
 
-def _age(frame: Arrival) -> float:
-    return time.monotonic() - frame.at  # uvloop's own time stands still within a turn of its loop
+def _age(frame: ReceivedFrame) -> float:
+    return time.monotonic() - frame.at  # uvloop updates its own clock only once an iteration
 
 
 def _ms(seconds: float) -> float:

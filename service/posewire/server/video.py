@@ -1,4 +1,4 @@
-"""POST /v1/video: a video in, a line a frame out while it is worked on."""
+"""POST /v1/video: a video in, one line a frame out while the video is processed."""
 
 import asyncio
 import logging
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 _OTHER_TYPES = ("application/octet-stream", "application/ogg")  # beside video/*
 
-# How long a frame waits before it asks at the door again: about what a picture takes.
-_DOOR_S = 0.05
+# A frame that is not admitted is tried again after this time: about the time of one image.
+_ADMISSION_RETRY_S = 0.05
 
 _VIDEO = {"schema": {"type": "string", "format": "binary"}}
 
@@ -81,7 +81,7 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
             f"{media_type or 'a request without Content-Type'} is not supported: send video/*, {' or '.join(_OTHER_TYPES)}"
         )
     with ExitStack() as stack:
-        stack.enter_context(_place(services))
+        stack.enter_context(_slot(services))
         file = stack.enter_context(_temporary_file())
         await _receive(request, services.engine, file)
         reader = await services.engine.offload(VideoReader, file.name, max_pixels=services.settings.video_max_pixels)
@@ -91,7 +91,7 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
 
 
 class _Answer(StreamingResponse):
-    """Lines as they come; lets go of the video however it ends, even where the client has gone before the first line."""
+    """A response of lines as they come. It releases the video however it ends, even if the client goes before the first line."""
 
     def __init__(self, lines: AsyncGenerator[str, None], held: ExitStack) -> None:
         super().__init__(lines, media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
@@ -104,10 +104,10 @@ class _Answer(StreamingResponse):
 
 
 @contextmanager
-def _place(services: Services) -> Iterator[None]:
-    most = services.settings.max_videos
-    if services.videos >= most:
-        raise Overloaded(f"{most} videos are being worked on, more are not taken; try again later", retry_after_s=10)
+def _slot(services: Services) -> Iterator[None]:
+    limit = services.settings.max_videos
+    if services.videos >= limit:
+        raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=10)
     services.videos += 1
     try:
         yield
@@ -125,25 +125,25 @@ def _temporary_file() -> IO[bytes]:
 
 
 async def _receive(request: Request, engine: Engine, file: IO[bytes]) -> None:
-    """Keep the body in a file: a video may be larger than the memory."""
-    patience_s = engine.settings.request_timeout_ms / 1000
+    """Write the body to a file: a video may be larger than the memory."""
+    timeout_s = engine.settings.request_timeout_ms / 1000
     async with aclosing(bounded(request, engine.settings.video_max_bytes)) as body:
         try:
             while True:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(timeout_s):
                     piece = await anext(body, None)
                 if piece is None:
                     break
                 await engine.offload(file.write, piece)
             await engine.offload(file.flush)
         except TimeoutError:
-            raise DeadlineExceeded(f"nothing of the video arrived for {patience_s:g} seconds") from None
+            raise DeadlineExceeded(f"nothing of the video arrived for {timeout_s:g} seconds") from None
         except OSError as error:
             raise NoSpace(f"the video cannot be kept: {(error.strerror or 'no room').lower()}; try again later", retry_after_s=60) from None
 
 
 def _check_length(frames: int | None, seconds: float | None, settings: Settings) -> None:
-    """Raises TooLarge for a video that is longer than the settings allow."""
+    """Raise TooLarge for a video that is longer than the settings allow."""
     if seconds is not None and seconds > settings.video_max_seconds:
         raise TooLarge(f"the video is longer than {settings.video_max_seconds:g} s, which is the most that is taken; cut it")
     if frames is not None and frames > settings.video_max_frames:
@@ -151,7 +151,7 @@ def _check_length(frames: int | None, seconds: float | None, settings: Settings)
 
 
 class _Run:
-    """One video on its way through the engine."""
+    """One video, frame by frame through the engine."""
 
     def __init__(self, services: Services, engine: Engine, params: VideoParams, reader: VideoReader) -> None:
         settings = services.settings
@@ -166,7 +166,7 @@ class _Run:
         )
 
     async def lines(self) -> AsyncGenerator[str, None]:
-        """What is sent: about the video, a line a frame, and the end or what ended it."""
+        """Yield the lines of the answer: the video, its frames, and the end or the error that ended it."""
         engine, info, done = self._engine, self._reader.info, 0
         yield _line(
             VideoLine(
@@ -198,19 +198,19 @@ class _Run:
             yield _line(EndLine(frames=done, people=len(self._identities)))
 
     async def _step(self, source: VideoFrame) -> FrameLine:
-        """One frame, with a place at the door of its own: a video is no more than a picture at a time."""
-        loop, patience_s = asyncio.get_running_loop(), self._services.settings.request_timeout_ms / 1000
-        asked = loop.time()
+        """Estimate one frame, admitted like an image: a video is never more than one image in flight."""
+        loop, timeout_s = asyncio.get_running_loop(), self._services.settings.request_timeout_ms / 1000
+        started = loop.time()
         while True:
             if self._services.draining:
                 raise Draining("the service is stopping; send the video again, to another instance")
             try:
                 with self._services.admission.enter(1):
-                    result = await self._session.step(source.frame, source.t_seconds, deadline=loop.time() + patience_s)
+                    result = await self._session.step(source.frame, source.t_seconds, deadline=loop.time() + timeout_s)
             except Overloaded:
-                if loop.time() - asked > patience_s:
+                if loop.time() - started > timeout_s:
                     raise
-                await asyncio.sleep(_DOOR_S)
+                await asyncio.sleep(_ADMISSION_RETRY_S)
             else:
                 break
         self._identities |= {person.track_id for person in result.people if person.track_id is not None}

@@ -4,8 +4,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
@@ -35,7 +34,7 @@ def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
     """
     # The lines do not show these, and every record would ask the system for them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = LineHandler(sys.stderr if stream is None else stream)
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -49,51 +48,6 @@ def configure_logging(level: str | int, stream: TextIO | None = None) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
-
-
-@contextmanager
-def in_one_write() -> Iterator[None]:
-    """What this thread logs in the block reaches the stream at its end, in one piece; other threads wait meanwhile."""
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, LineHandler)]
-    for handler in handlers:
-        handler.hold()
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.let_go()
-
-
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to a stream, at once or together."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._held: list[str] | None = None
-
-    def hold(self) -> None:
-        """Hold what comes, on this thread alone, until `let_go`."""
-        self.acquire()
-        self._held = []
-
-    def let_go(self) -> None:
-        """Write what was held."""
-        held, self._held = self._held or (), None
-        try:
-            if held:
-                self.stream.write("".join(held))
-                self.flush()
-        except Exception:  # as logging does it: who logs is not to fail
-            self.handleError(logging.makeLogRecord({"msg": f"{len(held)} lines are lost"}))
-        finally:
-            self.release()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """logging's."""
-        if self._held is None:
-            super().emit(record)
-        else:
-            self._held.append(self.format(record) + self.terminator)
 
 
 class JsonFormatter(logging.Formatter):

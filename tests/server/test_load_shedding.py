@@ -1,4 +1,4 @@
-"""Turned away at the door: before anything is read, on a connection that stays good, and told to the log as a number."""
+"""Load shedding: requests are refused before their bodies are read, on a connection that stays good, and logged as a number."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posewire.engine.engine import Engine
-from posewire.server.keys import new_key
+from posewire.server.auth import new_key
 from tests.server.by_hand import HEAD, Wire
 from tests.server.streaming import Listen
 from tests.server.support import (
@@ -75,7 +75,7 @@ async def test_who_has_no_key_learns_nothing_of_the_load(
     assert await api.metric("posewire_rejections_total", reason="overloaded") == 1
 
 
-async def test_who_is_turned_away_is_counted_as_every_request(full: Api, gate: Gate, astronaut: bytes) -> None:
+async def test_refused_requests_are_counted_as_every_request(full: Api, gate: Gate, astronaut: bytes) -> None:
     with gate.shut():
         held = await hold(full, astronaut, 2)
         for _ in range(5):
@@ -91,7 +91,7 @@ async def test_who_is_turned_away_is_counted_as_every_request(full: Api, gate: G
     assert await full.metric("posewire_rejections_total", reason="overloaded") == 5
 
 
-async def test_the_log_has_a_number_for_all_who_were_turned_away(
+async def test_the_log_has_the_number_of_the_refused_requests(
     full: Api, gate: Gate, astronaut: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "posewire.access")
@@ -100,7 +100,7 @@ async def test_the_log_has_a_number_for_all_who_were_turned_away(
         return [record for record in caplog.records if record.getMessage() == message]
 
     async def told() -> bool:
-        counts: list[int] = [vars(record)["requests"] for record in logged("turned away at the door")]
+        counts: list[int] = [vars(record)["requests"] for record in logged("requests refused at their head: the service is full")]
         return sum(counts) == 7
 
     with gate.shut():
@@ -109,7 +109,7 @@ async def test_the_log_has_a_number_for_all_who_were_turned_away(
             assert_overloaded(await full.post(astronaut))
         await eventually(told)
     await asyncio.gather(*held)
-    assert len(logged("turned away at the door")) < 7
+    assert len(logged("requests refused at their head: the service is full")) < 7
     assert [vars(record)["status"] for record in logged("request")] == [200, 200]
 
 

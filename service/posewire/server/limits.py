@@ -1,0 +1,209 @@
+"""Limits: how many images and streams the service takes at a time, and how many images a second from one client."""
+
+import asyncio
+import logging
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import Context
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from posewire.errors import Draining, Overloaded, RateLimited, TooManyStreams
+from posewire.server.latest_frame import LatestFrame
+from posewire.telemetry.metrics import Metrics
+
+# The request's scope holds the name of the key's holder here; `auth.Access` sets it.
+KEY_HOLDER = "posewire.key_holder"
+
+# The drain rate is measured over the last seconds: older answers say little about the load now.
+_DRAIN_WINDOW_S = 10.0
+_MAX_RETRY_S = 60
+
+# Under overload a line for each refused request would be most of the log.
+_LOG_REFUSED_EVERY_S = 1.0
+
+# The rate limit remembers this many clients; a client that is forgotten starts with a full bucket.
+_MAX_CLIENTS = 10_000
+
+log = logging.getLogger("posewire.access")
+
+
+def client_of(connection: HTTPConnection) -> str:
+    """Return the client of a connection, for limits and the log.
+
+    The client is `key NAME` where the request has a key, else `address HOST`.
+    """
+    holder: str | None = connection.scope.get(KEY_HOLDER)
+    address = connection.client.host if connection.client else "unknown"
+    return f"key {holder}" if holder else f"address {address}"
+
+
+class Admission:
+    """Limits the images in flight, and refuses the others with a time after which to try again.
+
+    Args:
+        limit: images in flight.
+        metrics: counts the images in flight.
+    """
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self.limit = limit
+        self.in_flight = 0
+        self._metrics = metrics
+        self._left_at: deque[float] = deque(maxlen=4096)  # when images left, seconds, monotonic
+        self._shed = 0  # requests since the last log line
+
+    def shed_load(self) -> Overloaded | None:
+        """Return the refusal for a request whose body is not read while the service is full; None: there is room.
+
+        One log line a second has the number of such requests.
+        """
+        if self.in_flight < self.limit:
+            return None
+        if not self._shed:
+            asyncio.get_running_loop().call_later(_LOG_REFUSED_EVERY_S, self._log_shed, context=Context())  # without a request id
+        self._shed += 1
+        return self._refusal(1)
+
+    def enter(self, images: int) -> AbstractContextManager[None]:
+        """Hold places for `images` images, all or none, while a block runs.
+
+        Raises:
+            Overloaded: the images do not fit; raised where the block is entered.
+        """
+        return self._hold(images) if images else nullcontext()
+
+    @contextmanager
+    def _hold(self, images: int) -> Iterator[None]:
+        if self.in_flight + images > self.limit:
+            raise self._refusal(images)
+        self.in_flight += images
+        self._metrics.change_pictures_in_flight(images)
+        try:
+            yield
+        finally:
+            self.in_flight -= images
+            self._metrics.change_pictures_in_flight(-images)
+            self._left_at.extend([time.monotonic()] * images)
+
+    def _refusal(self, images: int) -> Overloaded:
+        return Overloaded(
+            f"{self.in_flight} of {self.limit} pictures are in flight, {images} more do not fit; try again later",
+            retry_after_s=self._retry_after(images),
+        )
+
+    def _retry_after(self, images: int) -> int:
+        """Return the whole seconds until the measured drain rate has made room."""
+        now = time.monotonic()
+        while self._left_at and self._left_at[0] < now - _DRAIN_WINDOW_S:
+            self._left_at.popleft()
+        if not self._left_at:
+            return 1
+        rate = len(self._left_at) / max(now - self._left_at[0], 0.1)
+        return min(_MAX_RETRY_S, max(1, math.ceil((self.in_flight + images - self.limit) / rate)))
+
+    def _log_shed(self) -> None:
+        log.warning("requests refused at their head: the service is full", extra={"requests": self._shed, "in_flight": self.in_flight})
+        self._shed = 0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled: float  # when, seconds
+
+
+class RateLimit:
+    """A token bucket for each client: `rate` images a second, `burst` at once.
+
+    `client_of` names the client, by nothing that a client may choose.
+
+    Args:
+        rate: images a second; 0: no limit.
+        burst: images that may come at once.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def charge(self, connection: HTTPConnection, images: int) -> None:
+        """Take the images off the client's bucket; more than the burst need a full bucket, and leave a debt.
+
+        Raises:
+            RateLimited: they are too many now, with the seconds until they are not. Nothing is taken.
+        """
+        if not self._rate:
+            return
+        bucket = self._bucket(client_of(connection))
+        missing = min(images, self._burst) - bucket.tokens
+        if missing > 0:
+            raise RateLimited(
+                f"more than {self._rate:g} pictures a second; send fewer, or try again later", retry_after_s=math.ceil(missing / self._rate)
+            )
+        bucket.tokens -= images
+
+    def _bucket(self, client: str) -> _Bucket:
+        now = self._clock()
+        bucket = self._buckets.setdefault(client, _Bucket(self._burst, now))
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled) * self._rate)
+        bucket.filled = now
+        self._buckets.move_to_end(client)
+        if len(self._buckets) > _MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        return bucket
+
+
+class StreamSlots:
+    """Limits the open streams, and ends them when the service stops.
+
+    Args:
+        limit: streams at a time.
+        client_limit: streams of one client at a time; 0: no limit.
+        metrics: reports the number of open streams.
+    """
+
+    def __init__(self, limit: int, client_limit: int, metrics: Metrics) -> None:
+        self.limit = limit
+        self._client_limit = client_limit
+        self._metrics = metrics
+        self._clients: dict[LatestFrame, str] = {}  # by the buffer of the stream
+        self._all_closed = asyncio.Event()
+
+    @contextmanager
+    def enter(self, frames: LatestFrame, client: str) -> Iterator[None]:
+        """Hold a slot for a stream of this client.
+
+        Raises:
+            TooManyStreams: the client has as many streams as it may.
+            Overloaded: no slot is free.
+        """
+        if self._client_limit and list(self._clients.values()).count(client) >= self._client_limit:
+            raise TooManyStreams(f"{self._client_limit} streams of this client are open; close one, or try again later", retry_after_s=1)
+        if len(self._clients) >= self.limit:
+            raise Overloaded(f"{self.limit} streams are open, more are not taken; try again later", retry_after_s=1)
+        self._clients[frames] = client
+        self._metrics.set_streams(len(self._clients))
+        try:
+            yield
+        finally:
+            del self._clients[frames]
+            self._metrics.set_streams(len(self._clients))
+            if not self._clients:
+                self._all_closed.set()
+
+    async def close(self, within_s: float) -> None:
+        """End every stream after the frame that it is answering, and wait until all have ended, or `within_s` seconds."""
+        for frames in self._clients:
+            frames.end(Draining("the service is stopping; connect again"))
+        if self._clients:
+            self._all_closed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_closed.wait(), within_s)
