@@ -1,1 +1,1 @@
-"""What goes over the wire, used by server and client."""
+"""The JSON of the API, as pydantic models; server, client and command line use it."""

@@ -103,7 +103,7 @@ class StreamProblem(BaseModel):
 
 
 class ErrorMessage(_Answer):
-    """A frame that has no result; the stream goes on."""
+    """The answer to a frame without a result; the stream continues."""
 
     type: Literal["error"] = "error"
     problem: StreamProblem
