@@ -155,7 +155,7 @@ async def test_a_client_that_hangs_up_with_another_request_behind_the_first(serv
 
 async def test_a_failure_of_ours_is_told_without_its_inside(listen: Listen, models: Engine, astronaut: bytes) -> None:
     class Broken(GatedPose):
-        def finish(self, *_: object) -> object:  # type: ignore[override]
+        def postprocess(self, *_: object) -> object:  # type: ignore[override]
             raise KeyError("a secret")
 
     gate = Gate()
