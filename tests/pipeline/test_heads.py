@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ class DiagonalHead(PoseHead):
         return np.repeat(raw * self._step, 2, -1), np.full(raw.shape[:2], 0.5, np.float32)
 
     def merge_mirrored(self, raw: FloatArray, mirrored: FloatArray) -> FloatArray:
-        return (raw + mirrored) / 2
+        return (raw + mirrored) * np.float32(0.5)
 
 
 class CentreOutput(DetectorOutput):
@@ -61,7 +62,7 @@ class CentreHead(DetectorHead):
 
 def affine_of_brightness(scale: FloatArray, shift: FloatArray) -> bytes:
     """A network (batch, 3, SIDE, SIDE) -> (batch, *scale.shape): the image's mean, times `scale`, plus `shift`."""
-    constants = {"scale": scale[None], "shift": shift[None], "shape": np.array([-1, 1, 1], np.int64)}
+    constants: dict[str, Any] = {"scale": scale[None], "shift": shift[None], "shape": np.array([-1, 1, 1], np.int64)}
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", ["mean", "shape"], ["column"]),

@@ -14,6 +14,7 @@ from PIL import Image
 import posewire
 from posewire import BadParameter, BadPicture, ConfigError, ModelError, Pose, PosePipeline, PoseResult, TooLarge
 from posewire.engine.engine import Engine
+from posewire.pipeline.images import ImageSource
 from posewire.types import UInt8Array
 from tests import pictures
 from tests.pictures import ASTRONAUT
@@ -93,7 +94,7 @@ def test_a_pil_image_is_turned_upright_as_the_file_is(pipeline: PosePipeline, tm
 
 
 def test_a_batch_gives_what_its_images_give_alone(pipeline: PosePipeline) -> None:
-    images = [*pictures.variations(3), pictures.encode(pictures.landscape(), ".png"), *[ASTRONAUT] * 15]
+    images: list[ImageSource] = [*pictures.variations(3), pictures.encode(pictures.landscape(), ".png"), *[ASTRONAUT] * 15]
     alone = [pipeline(image, min_detection_score=0.1) for image in images]
     together = pipeline.batch(images, min_detection_score=0.1)
     assert len(together) == len(images) > 16
