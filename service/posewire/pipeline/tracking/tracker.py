@@ -1,7 +1,7 @@
-"""Identities: which person of this frame is which of the frames before, and when the detector must look again.
+"""Identities: which person of this frame is which of the frames before, and when the detector must run again.
 
 The detector is slow and misses people; the pose model is quick and follows a person from box to box. So the detector
-looks every few frames, sooner where something changes, and in between the boxes come from the keypoints.
+runs every few frames, sooner where something changes, and in between the boxes come from the keypoints.
 """
 
 import math
@@ -18,15 +18,15 @@ from posewire.types import Detections, FloatArray, Pose
 
 @dataclass(frozen=True, slots=True)
 class TrackPolicy:
-    """When to look, and what to believe."""
+    """When the detector runs, and the thresholds of tracks."""
 
     min_detection_score: float = 0.4  # from which a new person is begun
     max_people: int = 50
     detect_every: int = 5  # frames
-    soon: int = 3  # frames to the next look after someone was lost, came in or overlaps another
+    soon: int = 3  # frames to the next run of the detector after someone was lost, came in or overlaps another
     detect_every_s: float = 1.0  # where frames come slowly
     lost_s: float = 2.0  # a person who is not seen for longer is gone
-    most_misses: int = 4  # looks without a find, after which a person whom the pose model still follows counts as lost
+    max_misses: int = 4  # runs of the detector without a find, after which a person whom the pose model still follows counts as lost
 
     @property
     def faint_score(self) -> float:
@@ -36,7 +36,7 @@ class TrackPolicy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Where the pose model should look in a frame."""
+    """The boxes of a frame for the pose model."""
 
     boxes_xywh: FloatArray  # (N, 4) float32, pixels
     detection_scores: tuple[float | None, ...]  # None: the box is a track's prediction
@@ -66,22 +66,22 @@ class Tracker:
         self.tracks: list[Track] = []
         self._sigmas = np.array(sigmas, np.float32)
         self._next_id = 1
-        self._frames_since_look = 0
-        self._looked_at = -math.inf
+        self._frames_since_detection = 0
+        self._detected_at = -math.inf
 
     def due(self, t: float) -> bool:
-        """Whether the detector should look at the frame of time `t`, seconds."""
+        """Return True where the detector should run on the frame of time `t`, seconds."""
         policy = self.policy
         every = policy.soon if self._unsettled() else policy.detect_every
-        # With nobody to follow a look is all that a frame costs.
-        return not self.tracks or self._frames_since_look + 1 >= every or t - self._looked_at >= policy.detect_every_s
+        # With nobody to follow, the detector is all that a frame costs.
+        return not self.tracks or self._frames_since_detection + 1 >= every or t - self._detected_at >= policy.detect_every_s
 
     def candidates(self, t: float, found: Detections | None, size: tuple[int, int]) -> Candidates:
         """The boxes to place keypoints in: what the detector found, and the predictions of those that it did not find.
 
         Args:
             t: of the frame, seconds.
-            found: people of at least `policy.faint_score`; None: the detector did not look.
+            found: people of at least `policy.faint_score`; None: the detector did not run.
             size: width and height of the frame, pixels.
         """
         predicted = [track.predict(t).box_xywh for track in self.tracks]
@@ -101,23 +101,23 @@ class Tracker:
         chosen = (followed + fresh)[: self.policy.max_people]  # who is followed already comes first
         return Candidates(np.array([box for box, _ in chosen], np.float32).reshape(-1, 4), tuple(score for _, score in chosen))
 
-    def update(self, t: float, poses: Sequence[Pose], looked_at: Candidates, size: tuple[int, int], *, detected: bool) -> list[Track]:
+    def update(self, t: float, poses: Sequence[Pose], candidates: Candidates, size: tuple[int, int], *, detected: bool) -> list[Track]:
         """Take in one frame.
 
         Args:
             t: of the frame, seconds.
             poses: one a candidate, with a box score of 1.
-            looked_at: the candidates.
+            candidates: the boxes that the poses are from.
             size: width and height of the frame, pixels.
-            detected: whether the detector looked.
+            detected: the detector ran.
 
         Returns:
             The tracks that this frame shows, in the order of their ids.
         """
-        scores = looked_at.detection_scores
-        self._frames_since_look = 0 if detected else self._frames_since_look + 1
+        scores = candidates.detection_scores
+        self._frames_since_detection = 0 if detected else self._frames_since_detection + 1
         if detected:
-            self._looked_at = t
+            self._detected_at = t
             for track in self.tracks:
                 track.misses += 1
         similarity = np.array(
@@ -149,7 +149,7 @@ class Tracker:
         return bool((np.triu(box_iou(boxes, boxes), 1) > _OVERLAP).any())
 
     def _near_lost(self, box: FloatArray, t: float) -> bool:
-        """Whether someone who was lost may be in a box."""
+        """Return True where someone who was lost may be in a box."""
         centre = box[:2] + box[2:] / 2
         for track in self.tracks:
             if track.phase is Phase.LOST:
@@ -173,10 +173,10 @@ class Tracker:
     def _shows(self, track: Track, pose: Pose, detection_score: float | None) -> bool:
         if detection_score is not None:
             return True
-        return track.misses <= self.policy.most_misses and float(pose.keypoints.scores.mean()) >= _USUAL_SHARE * track.confidence
+        return track.misses <= self.policy.max_misses and float(pose.keypoints.scores.mean()) >= _USUAL_SHARE * track.confidence
 
     def _duplicate(self, pose: Pose, seen: Sequence[Track], *, sure: bool) -> bool:
-        """Whether someone who was seen already has this pose; or their box, unless the detector was `sure` that there are two."""
+        """Return True where someone who was seen already has this pose; or their box, unless the detector is `sure` that there are two."""
         for track in seen:
             alike = oks(pose.keypoints, track.pose.keypoints, track.area, self._sigmas)
             if alike is not None and alike > _SAME:
@@ -221,6 +221,6 @@ def _widen(box: FloatArray) -> FloatArray:
 
 
 def _inside(box: FloatArray, size: tuple[int, int]) -> bool:
-    """Whether a box's centre lies in the picture."""
+    """Return True where a box's centre lies in the image."""
     x, y = (float(v) for v in box[:2] + box[2:] / 2)
     return 0 <= x < size[0] and 0 <= y < size[1]
