@@ -127,10 +127,11 @@ class Settings(BaseSettings):
     rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Pictures that a client may send at once under rate_limit.")
     request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and upper bound of X-Request-Timeout-Ms.")
     max_batch: Annotated[int, Field(ge=1, le=256)] = Field(
-        16, description="Items of one model run at most; how many are run together is measured at start."
+        16,
+        description="Items of one model run at most. On a GPU: of images and of crops, as measured at start; on a CPU: crops of one image.",
     )
     batch_window_ms: Annotated[float, Field(ge=0, le=1000)] | None = Field(
-        None, description="How long a batch waits for company after its first item; empty: by what is measured; 0: it does not."
+        None, description="On a GPU, how long a batch waits for more items after its first one; empty: by what is measured; 0: it does not."
     )
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="MiB of GPU memory that one model may take.")
     cache_dir: Path = Field(

@@ -63,14 +63,20 @@ class Metrics:
             "posewire_stage_duration_seconds", "One picture's time in a stage.", STEP_S, "stage", values=get_args(Stage)
         )
         self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
-        self._waits = self._histogram("posewire_queue_wait_seconds", "One item's time in a batcher's queue.", STEP_S, "model", values=tasks)
+        self._waits = self._histogram(
+            "posewire_queue_wait_seconds",
+            "One item's time in a queue; on a CPU an image waits once, for its first model.",
+            STEP_S,
+            "model",
+            values=tasks,
+        )
         self._batches = self._histogram("posewire_batch_size", "Items of one model run.", BATCH_SIZES, "model", values=tasks)
         self._padding = self._counter(
             "posewire_padding_items_total", "Blank items that runs of a fixed size were filled up with.", "model", values=tasks
         )
         self._runs = self._histogram(
             "posewire_run_duration_seconds",
-            "How long a run keeps a worker busy, the whole batch's; in processes of their own, a picture's whole visit.",
+            "How long one run of a model takes, the whole batch's.",
             STEP_S,
             "model",
             values=tasks,
