@@ -96,8 +96,10 @@ async def test_a_dead_queue_is_told_by_livez(start_api: StartApi, make_engine: M
 
     scheduler = api.engine.scheduler
     assert isinstance(scheduler, GpuScheduler)
-    queue = {"detector": scheduler.detections, "pose": scheduler.keypoints}[model]
-    queue.costs = Broken({1: 0.01})
+    if model == "detector":
+        scheduler.detections.costs = Broken({1: 0.01})
+    else:
+        scheduler.keypoints.costs = Broken({1: 0.01})
     assert_problem(await api.post(astronaut), 500, "inference-failed", "ended")
     assert_problem(await api.client.get("/livez"), 503, "dead", "restart")
     assert_problem(await api.client.get("/readyz"), 503, "not-ready")
