@@ -9,8 +9,10 @@ import pytest
 
 from posewire.config import load_settings
 from posewire.engine.engine import Engine, load_engine
+from posewire.engine.gpu_scheduler import GpuScheduler
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.server.app import create_app
 from posewire.telemetry.metrics import Metrics
 from posewire.types import UInt8Array
@@ -32,7 +34,7 @@ def make_engine(models: Engine) -> MakeEngine:
     """An engine over the opened models: cheap. Settings by name.
 
     Unless told: batches of one, so that the warm-up is short; and people of at least 0.5, between the astronaut's 0.72
-    and the 0.33 that the detector gives her background.
+    and the 0.33 that the detector gives her background. With `batched` the scheduler is a GPU's, over the CPU.
     """
 
     def make(
@@ -40,11 +42,15 @@ def make_engine(models: Engine) -> MakeEngine:
         detector: Detector | None = None,
         pose: PoseEstimator | None = None,
         workers: int | None = None,
+        batched: bool = False,
         **settings: object,
     ) -> Engine:
         plan = models.plan if workers is None else replace(models.plan, workers=workers)
-        chosen = load_settings({}, **({"max_batch": 1, "min_detection_score": 0.5} | settings))
-        return Engine(detector or models.detector, pose or models.pose, plan, chosen, Metrics())
+        chosen, metrics = load_settings({}, **({"max_batch": 1, "min_detection_score": 0.5} | settings)), Metrics()
+        detector, pose = detector or models.detector, pose or models.pose
+        pipeline = PosePipeline(detector, pose, max_bytes=chosen.max_bytes, max_pixels=chosen.max_pixels)
+        scheduler = GpuScheduler(pipeline, plan, chosen, metrics) if batched else None
+        return Engine(detector, pose, plan, chosen, metrics, scheduler)
 
     return make
 

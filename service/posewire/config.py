@@ -117,10 +117,13 @@ class Settings(BaseSettings):
     rate_burst: Annotated[int, Field(ge=1)] = Field(20, description="Images that a client may send at once, with a rate limit.")
     request_timeout_ms: Annotated[int, Field(ge=1)] = Field(10_000, description="Default and maximum of X-Request-Timeout-Ms.")
     max_batch: Annotated[int, Field(ge=1, le=256)] = Field(
-        16, description="Limit of items in one batch; the best size is measured at start."
+        16,
+        description="Limit of items in one model run. On a GPU the best size for images and for crops is measured at start; on a CPU it "
+        "limits the crops of one image.",
     )
     batch_window_ms: Annotated[float, Field(ge=0, le=1000)] | None = Field(
-        None, description="Time that a batch waits for more items after its first; empty: measured at start; 0: no wait."
+        None,
+        description="On a GPU, the time that a batch waits for more items after its first; empty: measured at start; 0: no wait.",
     )
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="Limit of GPU memory of one model, MiB.")
     cache_dir: Path = Field(

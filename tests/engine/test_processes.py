@@ -12,13 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from posewire.engine.cost_model import CostTable
-from posewire.engine.dynamic_batcher import DynamicBatcher
 from posewire.engine.ipc import AVAILABLE
 from posewire.engine.process_pool import ProcessPool
 from posewire.errors import BadPicture, InferenceFailed
 from tests.engine import odd_jobs
-from tests.pipeline.doubling import Tally
 
 pytestmark = [pytest.mark.skipif(not AVAILABLE, reason="needs Linux's memory files"), pytest.mark.usefixtures("no_endless_loop")]
 
@@ -147,23 +144,6 @@ async def test_close_lets_the_processes_finish(tmp_path: Path) -> None:
         assert await held == [pid]
         await closing
         assert not psutil.pid_exists(pid)
-
-
-async def test_a_batcher_serves_through_processes() -> None:
-    tally = Tally()
-    async with started(2) as pool:
-        batcher = DynamicBatcher[int, int](
-            "numbers", odd_jobs.double, pool, max_queue=100, costs=CostTable({1: 1.0, 2: 1.5}), observer=tally
-        )
-        batcher.start()
-        served = await asyncio.gather(*[batcher.submit([number, number + 1]) for number in range(40)])
-        with pytest.raises(BadPicture):
-            await batcher.submit([1, -1])
-        await batcher.close()
-    assert [[item.output for item in items] for items in served] == [[2 * n, 2 * n + 2] for n in range(40)]
-    assert all(item.waited >= 0 and item.ran >= 0 for items in served for item in items)
-    assert tally.failures == 0
-    assert sum(tally.sizes) == 82
 
 
 async def test_what_a_dying_process_had_just_taken_is_not_lost() -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from posewire.backends.cpu_limit import cpu_limit
 from posewire.engine.engine import Engine
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
@@ -134,15 +133,12 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def all_queued(api: Api, pictures: int) -> None:
-    """Until so many pictures have been decoded, made ready, and handed to the detector's queue."""
+    """Until the engine's scheduler has accepted so many pictures that are not finished."""
 
-    async def all_decoded() -> bool:
-        return await api.metric("posewire_stage_duration_seconds_count", stage="decode") == pictures
+    async def all_pending() -> bool:
+        return api.engine.pending == pictures
 
-    await eventually(all_decoded)
-    # When every picture thread meets the others here, whatever they did before is done and known to the event loop.
-    barrier = threading.Barrier(cpu_limit())
-    await asyncio.gather(*[api.engine.offload(barrier.wait, 60) for _ in range(barrier.parties)])
+    await eventually(all_pending)
 
 
 def people_of(answer: httpx.Response, image: int = 0) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from opentelemetry import trace
 
 from posewire.telemetry import tracing
 from tests.server.streaming import START, Listen, acknowledge, message
-from tests.server.support import Api
+from tests.server.support import Api, StartApi
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed (extra otel)")
 export = pytest.importorskip("opentelemetry.sdk.trace.export")
@@ -39,14 +39,16 @@ def children(spans: Any, parent: Any) -> set[str]:
     return {span.name for span in spans.get_finished_spans() if span.parent and span.parent.span_id == parent.context.span_id}
 
 
-async def test_a_request_goes_on_with_its_callers_trace(api: Api, spans: Any, astronaut: bytes) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_request_goes_on_with_its_callers_trace(start_api: StartApi, spans: Any, astronaut: bytes, batched: bool) -> None:
+    api = await start_api(batched=batched)
     answer = await api.post(astronaut, {"traceparent": CALLER})
     [root] = named(spans, "POST /v1/pose")
     assert trace.format_trace_id(root.context.trace_id) == CALLER.split("-")[1]
     assert trace.format_span_id(root.parent.span_id) == CALLER.split("-")[2]
     assert answer.headers["traceparent"] == f"00-{CALLER.split('-')[1]}-{trace.format_span_id(root.context.span_id)}-01"
-    for name in ("decode", "detect", "crop", "pose", "encode"):
-        [stage] = named(spans, name)
+    for name in ("decode", "queue", "detect", "crop", "pose", "encode"):
+        stage, *_ = named(spans, name)
         assert stage.parent.span_id == root.context.span_id, name
         assert root.start_time <= stage.start_time <= stage.end_time <= root.end_time, name
 
@@ -75,7 +77,8 @@ async def test_a_frame_of_a_stream_has_a_trace_of_its_own(listen: Listen, spans:
         assert looked.start_time <= found.start_time <= found.end_time <= looked.end_time
 
 
-async def test_a_batch_is_linked_with_everyone_in_it(api: Api, spans: Any, astronaut: bytes) -> None:
+async def test_a_batch_is_linked_with_everyone_in_it(start_api: StartApi, spans: Any, astronaut: bytes) -> None:
+    api = await start_api(batched=True)
     await asyncio.gather(api.post(astronaut), api.post(astronaut))
     callers = {span.context.span_id for span in named(spans, "POST /v1/pose")}
     assert len(callers) == 2

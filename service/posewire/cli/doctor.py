@@ -46,8 +46,8 @@ def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
     findings["pair"] = engine.pair or "none: the models were chosen separately, or are the manifest's defaults"
     asyncio.run(_start_and_stop(engine))
-    detections, keypoints = engine.stations
-    for model, costs in zip(engine.models, (detections.queue.costs, keypoints.queue.costs), strict=True):
+    for model in engine.models:
+        costs = engine.costs[model.spec.task]
         runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
         findings[model.spec.task] = (
             f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}; a full batch is {costs.full}"

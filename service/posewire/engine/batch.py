@@ -1,15 +1,14 @@
-"""One batch: what waits in a queue, and what becomes of it in a run."""
+"""One batch: items from their queue to their answers."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from posewire.engine.health import Health
-from posewire.engine.observer import BatchObserver
 from posewire.engine.pool import Ran
 from posewire.errors import InferenceFailed, ServiceError
 from posewire.telemetry import tracing
@@ -20,13 +19,30 @@ Out = TypeVar("Out")
 log = logging.getLogger(__name__)
 
 
+class BatchObserver(Protocol):
+    """Gets the sizes and times of all batches; called on the event loop and on the pool's threads."""
+
+    def started(self, size: int) -> None:
+        """A batch of `size` items starts."""
+
+    def ran(self, seconds: float) -> None:
+        """A batch took this long."""
+
+    def waited(self, seconds: float) -> None:
+        """An item waited this long before its batch started."""
+
+    def failed(self) -> None:
+        """A batch raised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served(Generic[Out]):
     """One item's output and what it took."""
 
     output: Out
     waited: float  # seconds in the queue
-    ran: float  # seconds in the model, the whole batch's
+    started: float  # of the batch's run, seconds, monotonic
+    ended: float
 
 
 @dataclass(slots=True, eq=False)
@@ -41,13 +57,13 @@ class Waiting(Generic[In, Out]):
 
 
 class Batch(Generic[In, Out]):
-    """Items that run together. Whatever a model raises, every caller hears of it.
+    """Items that run together. Every caller gets an answer, also where the model raises.
 
     Args:
         name: of the queue, for logs and traces.
-        waiting: the items, whose callers were there when they were chosen.
+        waiting: the items.
         health: of the model.
-        observer: is told.
+        observer: is told of the run.
     """
 
     def __init__(self, name: str, waiting: Sequence[Waiting[In, Out]], health: Health, observer: BatchObserver) -> None:
@@ -59,18 +75,18 @@ class Batch(Generic[In, Out]):
         self._span: Span = INVALID_SPAN
 
     def begin(self) -> None:
-        """It is handed to the pool."""
+        """Begin the trace: the batch is handed to the pool."""
         self._span = tracing.batch(self._name, ((waiting.span, waiting.arrived) for waiting in self._waiting))
 
     def items(self) -> list[In]:
-        """Those whose callers have not gone while the batch stood behind another; called when the run begins, on any thread."""
+        """Return the items whose callers are still there; called when the run begins, on any thread."""
         self._present.extend(waiting for waiting in self._waiting if not waiting.future.done())
         if self._present:
             self._observer.started(len(self._present))
         return [waiting.item for waiting in self._present]
 
     def end(self, ran: Ran[Out | Exception] | BaseException) -> None:
-        """Give everyone their own."""
+        """Give every caller its own output or error."""
         tracing.end_batch(self._span, ran if isinstance(ran, BaseException) else None)
         if isinstance(ran, BaseException):
             self._fail(ran)
@@ -85,9 +101,9 @@ class Batch(Generic[In, Out]):
             if waiting.future.done():
                 continue
             if isinstance(output, Exception):
-                waiting.future.set_exception(_told(output))
+                waiting.future.set_exception(_service_error(output))
             else:
-                waiting.future.set_result(Served(output, ran.started - waiting.arrived, ran.ended - ran.started))
+                waiting.future.set_result(Served(output, ran.started - waiting.arrived, ran.started, ran.ended))
         # After the answers: no caller waits on what the observer does.
         self._observer.ran(ran.ended - ran.started)
         for waiting in self._present:
@@ -99,9 +115,9 @@ class Batch(Generic[In, Out]):
             self._health.note(worked=False)
         for waiting in self._waiting:
             if not waiting.future.done():
-                waiting.future.set_exception(_told(error))
+                waiting.future.set_exception(_service_error(error))
         self._observer.failed()
 
 
-def _told(error: BaseException) -> ServiceError:
+def _service_error(error: BaseException) -> ServiceError:
     return error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run on this batch; try again")

@@ -1,4 +1,4 @@
-"""What a model run of each size costs here, and what follows from it: how many items to run together, and what to wait for.
+"""What a model run of each size costs here, and which batch sizes and windows follow from it.
 
 On one machine a batch of 16 costs little more than a single item, on another more than 16 times as much, and it changes
 with the model's input size. So nothing is assumed: every size is measured at warm-up.
@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-# What an item must gain each time that the run doubles: less is noise, or not worth the wait of those who share the run.
+# The gain of an item each time that the run doubles must be this large: less is noise, or not worth the wait.
 WORTH = 0.05
 
-# Of a lone item's run: as much longer may it take when it waits for company that does not come.
+# A first item may wait this fraction of a lone item's run for others.
 _PATIENCE = 0.1
 
 
-def buckets(most: int) -> tuple[int, ...]:
-    """The sizes that are run: powers of two below `most`, and `most` itself."""
-    return (*(1 << n for n in range((most - 1).bit_length())), most)
+def buckets(max_batch: int) -> tuple[int, ...]:
+    """The sizes that are run: powers of two below `max_batch`, and `max_batch` itself."""
+    return (*(1 << n for n in range((max_batch - 1).bit_length())), max_batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,14 @@ class CostTable:
         """Nothing is measured yet: items run alone."""
         return cls({1: 0.0})
 
-    def more(self, *, an_item: float = 0.0, a_run: float = 0.0) -> "CostTable":
-        """The same with so many seconds more for every item, and for every run."""
-        return CostTable({size: seconds + size * an_item + a_run for size, seconds in self.seconds.items()}, self.padding)
-
-    def _plan(self, most: int) -> tuple[tuple[float, int], ...]:
-        """For 0 to `most` items: the least cost, and the largest run of that plan: what comes meanwhile joins the rest."""
+    def _plan(self, max_items: int) -> tuple[tuple[float, int], ...]:
+        """For 0 to `max_items` items: the lowest cost, and the largest run of that plan. Items that arrive meanwhile join the rest."""
         costs = {size: seconds * (1 + WORTH * math.log2(size)) for size, seconds in self.seconds.items()}
         plans = [(0.0, 0)]
-        for items in range(1, most + 1):
+        for items in range(1, max_items + 1):
             choices = [(cost + plans[max(0, items - size)][0], size) for size, cost in costs.items()]
-            least = min(choices)[0]
-            plans.append(max((c for c in choices if math.isclose(c[0], least)), key=lambda choice: choice[1]))
+            lowest = min(choices)[0]
+            plans.append(max((c for c in choices if math.isclose(c[0], lowest)), key=lambda choice: choice[1]))
         return tuple(plans)
 
     @property
@@ -57,14 +53,14 @@ class CostTable:
         return self._plans[-1][1]
 
     def time(self, items: int) -> float:
-        """Seconds in which one worker is done with so many items, about."""
-        most = len(self._plans) - 1
-        return self._plans[items][0] if items <= most else self._plans[most][0] * items / most
+        """About the seconds that one worker needs for so many items."""
+        last = len(self._plans) - 1
+        return self._plans[items][0] if items <= last else self._plans[last][0] * items / last
 
     def take(self, waiting: int, workers: int) -> int:
         """Items of the next run.
 
-        As many workers share what waits as make the product of when it is done and of what it costs all of them least.
+        The number of workers that share what waits minimises latency times total cost.
 
         Args:
             waiting: items in the queue, at least 1.
@@ -77,10 +73,10 @@ class CostTable:
         return min(share, self._plans[share][1] if share < len(self._plans) else self.full)
 
     def window(self, gap: float) -> float:
-        """Seconds that a first item waits for company.
+        """Batch window: seconds that a first item waits for others.
 
-        A pair saves what it costs less than two. As long may it be worth to wait, but no longer than a lone item
-        can bear, and not at all where nobody is likely to come in that time.
+        A pair saves time over two single runs. The window is as long as that, but bounded by what a lone item can bear, and 0 if
+        nobody is likely to arrive within it.
 
         Args:
             gap: seconds between the arrivals of late.

@@ -1,7 +1,7 @@
-"""Items of many callers, run together.
+"""Runs items of many callers together.
 
-`DynamicBatcher` knows neither pictures nor ONNX Runtime. It takes single items, runs them in batches on a
-`ComputePool`, and answers every caller with its own output.
+`DynamicBatcher` knows neither images nor ONNX Runtime. It takes single items, runs them in batches on a
+`ThreadPool`, and answers every caller with its own output.
 """
 
 import asyncio
@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from posewire.engine.batch import Batch, Served, Waiting
+from posewire.engine.batch import Batch, BatchObserver, Served, Waiting
 from posewire.engine.cost_model import CostTable
-from posewire.engine.fair_queue import FairQueue, Line
+from posewire.engine.fair_queue import ClientQueue, FairQueue
 from posewire.engine.health import Health
-from posewire.engine.observer import BatchObserver
-from posewire.engine.pool import ComputePool, Ran
+from posewire.engine.pool import Ran, ThreadPool
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
 from posewire.types import Priority
 
@@ -31,18 +30,16 @@ log = logging.getLogger(__name__)
 class DynamicBatcher(Generic[In, Out]):
     """A bounded queue in front of a function that works on batches.
 
-    A batch is formed when a thread of the pool is free; how much of what waits it takes, and whether it waits for
-    company, follows from `costs`. Callers take turns, live streams go first (`FairQueue`). Items whose caller has gone
-    or whose deadline has passed are skipped before any compute.
+    A batch is formed when a thread of the pool is free. Its size and its window follow from `costs`. Callers take turns, and live
+    streams go first (`FairQueue`). Items whose caller has gone or whose deadline has passed are dropped before any compute.
 
     Args:
         name: for logs.
-        run: a batch of inputs to as many outputs, an exception in the place of one that failed alone; runs on the pool, several at
-            a time.
+        run: maps a batch of inputs to as many outputs; an output may be an exception. Runs on the pool, several at a time.
         pool: where it runs; may be shared with other batchers.
-        max_queue: the most items that may wait.
+        max_queue: items that may wait.
         costs: of runs; may be replaced at any time by assignment.
-        window: seconds that a batch waits for company after its first item's arrival; None: what the costs say.
+        window: seconds that a batch waits for more items after the arrival of its first one; None: by the costs.
         observer: is told of every batch.
     """
 
@@ -50,7 +47,7 @@ class DynamicBatcher(Generic[In, Out]):
         self,
         name: str,
         run: Callable[[Sequence[In]], Sequence[Out | Exception]],
-        pool: ComputePool,
+        pool: ThreadPool,
         *,
         max_queue: int,
         costs: CostTable | None = None,
@@ -68,18 +65,18 @@ class DynamicBatcher(Generic[In, Out]):
         self._queue: FairQueue[Waiting[In, Out]] = FairQueue()
         self._last_arrival = -math.inf  # seconds, monotonic
         self._gap = math.inf  # seconds between arrivals of late
-        self._soon = False  # whether a batch is thought of in the event loop's next turn
-        self._later: asyncio.TimerHandle | None = None  # when it is, while it waits for company
+        self._soon = False  # a batch is formed in the event loop's next turn
+        self._later: asyncio.TimerHandle | None = None  # when it is formed, while its window is open
         self._asked = False  # for a turn
         self._running = 0  # batches
         self._change = asyncio.Event()  # that `close` waits for
-        self._context = Context()  # what is done for many is done in nobody's
+        self._context = Context()  # a batch is of many callers: none of their contexts applies
         self._alive = False
         self._closing = False
 
     @property
     def alive(self) -> bool:
-        """Whether batches are formed."""
+        """True while batches are formed."""
         return self._alive
 
     def start(self) -> None:
@@ -121,33 +118,32 @@ class DynamicBatcher(Generic[In, Out]):
             return []
         loop, now = asyncio.get_running_loop(), time.monotonic()
         waiting: list[Waiting[In, Out]] = [Waiting(item, loop.create_future(), now, deadline) for item in items]
-        line = self._enqueue(waiting, priority)
-        # Not `asyncio.timeout_at`, which takes three times as long: every picture comes by here.
+        client = self._enqueue(waiting, priority)
         end = None if deadline is None else loop.call_at(deadline, _expire, waiting, context=self._context)
         try:
             return [await waiting[0].future] if len(waiting) == 1 else await asyncio.gather(*[w.future for w in waiting])
         finally:
             if end is not None:
                 end.cancel()
-            self._queue.leave(line)  # a caller that goes away, or one of whose items failed
+            self._queue.leave(client)  # a caller was cancelled, or one of its items failed
             for w in waiting:
                 w.future.cancel()
 
-    def _enqueue(self, waiting: list[Waiting[In, Out]], priority: Priority) -> Line[Waiting[In, Out]]:
+    def _enqueue(self, waiting: list[Waiting[In, Out]], priority: Priority) -> ClientQueue[Waiting[In, Out]]:
         now = waiting[0].arrived
         self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
         self._last_arrival = now
-        line = self._queue.push(waiting, priority)
-        self._look_soon()
+        client = self._queue.push(waiting, priority)
+        self._form_soon()
         if self._asked and self._is_full():
-            self._pool.look()
-        return line
+            self._pool.assign()
+        return client
 
     def _is_full(self) -> bool:
         return len(self._queue) >= self.costs.full
 
-    def _look_soon(self) -> None:
-        """Not at once: what arrives within the same turn of the event loop goes together."""
+    def _form_soon(self) -> None:
+        """Form a batch in the next turn of the event loop: items that arrive within one turn go together."""
         if self._asked or self._soon or not self._queue:
             return
         if self._later is not None:
@@ -155,10 +151,10 @@ class DynamicBatcher(Generic[In, Out]):
                 return
             self._later.cancel()
         self._soon = True
-        asyncio.get_running_loop().call_soon(self._look, context=self._context)
+        asyncio.get_running_loop().call_soon(self._form, context=self._context)
 
-    def _look(self) -> None:
-        """Ask for a turn for what waits, or leave it some time for company."""
+    def _form(self) -> None:
+        """Ask for a thread for what waits, unless its window is still open."""
         self._soon, self._later = False, None
         if not self._queue:
             return
@@ -166,14 +162,14 @@ class DynamicBatcher(Generic[In, Out]):
         if window and not self._is_full():
             remaining = min(waiting.arrived for waiting in self._queue) + window - time.monotonic()
             if remaining > 0:
-                self._later = asyncio.get_running_loop().call_later(remaining, self._look, context=self._context)
+                self._later = asyncio.get_running_loop().call_later(remaining, self._form, context=self._context)
                 return
         self._asked = True
         with self._or_end():
             self._pool.ask(self._turn, self._is_full)
 
     def _turn(self) -> None:
-        """Run the next batch on the worker that we hold."""
+        """Run the next batch on the thread that we hold."""
         self._asked = False
         with self._or_end():
             chosen: list[Waiting[In, Out]] = []
@@ -184,12 +180,12 @@ class DynamicBatcher(Generic[In, Out]):
                     self._pool.release()
             if chosen:
                 self._run(Batch(self.name, chosen, self.health, self._observer))
-            self._look_soon()
+            self._form_soon()
         self._change.set()
 
     @contextmanager
     def _or_end(self) -> Iterator[None]:
-        """Where the block fails no batch can be formed any more: nobody is left waiting for one."""
+        """If the block fails, fail everything that waits: no batch can be formed any more."""
         try:
             yield
         except Exception as error:
@@ -201,8 +197,8 @@ class DynamicBatcher(Generic[In, Out]):
             self._change.set()
 
     def _take(self) -> list[Waiting[In, Out]]:
-        """The next batch, for the thread that we hold."""
-        # Also a worker that is busy will have its share: who takes all lets the last of them wait for nothing.
+        """Choose the items of the next batch."""
+        # Leave items for busy workers: one large batch delays its last items.
         size = self.costs.take(len(self._queue), self._pool.workers) if self._queue else 0
         now = asyncio.get_running_loop().time()
         batch: list[Waiting[In, Out]] = []

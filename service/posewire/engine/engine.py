@@ -1,52 +1,51 @@
-"""The models, their queues and where they run, as one thing that starts, answers and stops."""
+"""The facade of the engine: starts, runs and stops the models; it knows nothing of queues."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-import numpy as np
 import onnxruntime
 
 from posewire.backends.cpu_limit import cpu_limit
 from posewire.backends.device import DevicePlan, Runtime, fell_back
 from posewire.config import Device, Settings
-from posewire.engine.executors import InProcesses, InThreads, Place
-from posewire.engine.idle import Solitude
+from posewire.engine.cost_model import CostTable
+from posewire.engine.cpu_scheduler import CpuScheduler, ProcessWorkers, ThreadWorkers
+from posewire.engine.gpu_scheduler import GpuScheduler
 from posewire.engine.ipc import AVAILABLE
-from posewire.engine.loading import load_pipeline, plan_device
 from posewire.engine.memory_budget import PixelBudget
-from posewire.engine.model_queue import Station
-from posewire.engine.pipeline import Pipeline
 from posewire.engine.pool import run_on
-from posewire.engine.share import OwnShare
+from posewire.engine.scheduler import Completed, Scheduler
 from posewire.errors import DeadlineExceeded
 from posewire.imaging.decode import count_pixels, decode
 from posewire.imaging.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
 from posewire.pipeline.detector import Detector
+from posewire.pipeline.loading import plan_device
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Preprocessed
+from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline, load_pipeline
 from posewire.registry.choice import choose
 from posewire.registry.specs import ModelSpec, WeightsFile
 from posewire.registry.store import open_store
+from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Task
-from posewire.types import Detections, Frame, Keypoints, PoseOptions, PoseResult, Priority, Timings, UInt8Array
+from posewire.types import Detections, Frame, PoseOptions, PoseResult, Priority, Stage, Timings, UInt8Array
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# A drawn keypoint that the model does not believe in only confuses.
+# Keypoints with a lower score are not drawn by default.
 _DRAWN_KEYPOINT_SCORE = 0.2
 
-# A picture of so few bytes has its header read where it is: a thread would take longer to reach.
-_SHORT_WALK = 262_144
+# The header of an image of fewer bytes is read on the event loop: to reach a thread would take longer.
+_SHORT_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ class LoadedModel:
     """A model as it is served."""
 
     spec: ModelSpec
-    weights: WeightsFile  # of its files the one that runs
-    provider: str  # what it really runs on: ONNX Runtime's name of it, or Posewire's kernels
+    weights: WeightsFile  # the file that runs
+    provider: str  # what it runs on: ONNX Runtime's name of it, or Posewire's kernels
 
 
 class Engine:
-    """Encoded pictures in, people out. Built by `load_engine`; `start` needs a running event loop.
+    """Encoded images in, people out. Built by `load_engine`; `start` needs a running event loop.
 
     Args:
         detector: the person detector.
@@ -67,7 +66,7 @@ class Engine:
         plan: the device.
         settings: limits and batching.
         metrics: is told of everything.
-        place: where the models run; None: threads of this process.
+        scheduler: where the models run; None: threads of this process on a CPU, batches on a GPU.
         pair: name of the manifest's pair that both models are of; None: they are of no pair.
     """
 
@@ -78,7 +77,7 @@ class Engine:
         plan: DevicePlan,
         settings: Settings,
         metrics: Metrics,
-        place: Place | None = None,
+        scheduler: Scheduler | None = None,
         pair: str | None = None,
     ) -> None:
         self.detector = detector
@@ -91,163 +90,165 @@ class Engine:
             LoadedModel(detector.spec, detector.spec, detector.session.provider),
             LoadedModel(pose.spec, pose.weights, pose.session.provider),
         )
-        self._warm = False
-        self._solitude = Solitude()
-        self._share = OwnShare()
-        # Decoding, cutting and drawing; a picture is a task, so the door bounds the queue.
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
-        stages = PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-        self._place: Place = place or InThreads(stages, plan.workers, self._threads, settings.max_batch)
-        most_open = self._place.most_open
-        bounded = most_open is not None and most_open * settings.max_pixels <= settings.max_pixels_in_flight
+        self.scheduler = scheduler or scheduler_in_threads(detector, pose, plan, settings, metrics)
+        decoded = self.scheduler.max_decoded
+        bounded = decoded is not None and decoded * settings.max_pixels <= settings.max_pixels_in_flight
         self._pixels = None if bounded else PixelBudget(settings.max_pixels_in_flight)  # None: they cannot be too many
-        window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
-        # A picture that was let in is never refused half-way: the crop queue holds everyone of all of them.
-        pictures = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
-        station = partial(Station, pool=self._place.pool, window=window, metrics=metrics)
-        detections: Station[Preprocessed | ImageJob, PartialResult] = station(
-            "detector", self._place.look, self._blank_picture, max_queue=pictures
-        )
-        crops = pictures * settings.max_people
-        keypoints: Station[UInt8Array, Keypoints] = station("pose", self._place.place, self._blank_crop, max_queue=crops)
-        self.stations = (detections, keypoints)
-        self._pipeline = Pipeline(pose, self._place, detections, keypoints, metrics)
 
     @property
     def alive(self) -> bool:
-        """Whether both queues are served."""
-        return all(station.queue.alive for station in self.stations)
+        """True while images are taken from the queues."""
+        return self.scheduler.alive
 
     @property
     def failing(self) -> list[Task]:
         """Models whose runs keep failing."""
-        return [station.task for station in self.stations if station.queue.health.failing.is_set()]
+        return self.scheduler.failing
 
     @property
     def ready(self) -> bool:
-        """Whether the models are warm, served, and work."""
-        return self._warm and self._place.ready and self.alive and not self.failing
+        """True if the models are warm, served, and work."""
+        return self.scheduler.ready and self.alive and not self.failing
+
+    @property
+    def pending(self) -> int:
+        """Images that the models are not done with."""
+        return self.scheduler.pending
+
+    @property
+    def costs(self) -> Mapping[Task, CostTable]:
+        """Seconds of each model's runs, as measured by `start`."""
+        return self.scheduler.costs
 
     async def start(self) -> None:
-        """Serve the queues, and warm and measure the models."""
-        for station in self.stations:
-            station.start()
-        costs = await self._place.start()
-        for station in self.stations:
-            station.set_costs(costs[station.task])
-        self._warm = True
+        """Start the workers, and warm and measure the models."""
+        await self.scheduler.start()
 
     async def close(self) -> None:
         """Finish what was accepted and free the threads and processes."""
-        self._warm = False
-        for station in self.stations:
-            await station.close()
-        await self._place.pool.close()
+        await self.scheduler.close()
         await asyncio.to_thread(self._threads.shutdown)
-
-    async def _blank_picture(self) -> Preprocessed | ImageJob:
-        side = self.detector.spec.input
-        frame = Frame(np.zeros((side.height, side.width, 3), np.uint8))
-        return await self._place.open(ImageJob(frame, self.settings.pose_options(), keypoints=False))
-
-    async def _blank_crop(self) -> UInt8Array:
-        return np.zeros((self.pose.spec.input.height, self.pose.spec.input.width, 3), np.uint8)
 
     async def estimate(
         self, data: bytes, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
     ) -> PoseResult:
-        """Everyone in an encoded picture.
+        """Find everyone in an encoded image.
 
         Args:
             data: JPEG, PNG, WebP or BMP bytes.
             options: the caller's choices.
             deadline: in the event loop's time; None: none.
-            priority: whose work goes first in the models' queues.
+            priority: the class of the work: streams go first.
 
         Raises:
             BadPicture, TooLarge: as `decode`.
-            BadParameter: a box of the caller lies outside the picture or has no area, or there are too many.
+            BadParameter: a box of the caller lies outside the image or has no area, or there are too many.
             DeadlineExceeded: at the deadline at once.
-            Overloaded, Draining, InferenceFailed: as the pipeline.
+            Overloaded, Draining, InferenceFailed: as `Scheduler.run`.
         """
-        started = time.perf_counter()
-        with self._counted() as alone:
-            picture = ImageJob(data, options, deadline=deadline, exclusive=alone)
-            if self._pixels is None:
-                return await self._pipeline.run(picture, priority)
-            async with _until(deadline), self._pixels.hold(await self._count_pixels(data)):
-                result = await self._pipeline.run(picture, priority)
-        return replace(result, timings=replace(result.timings, total=time.perf_counter() - started))
+        started = time.monotonic()
+        job = ImageJob(data, options, deadline=deadline)
+        with self._counted():
+            async with _until(deadline):
+                if self._pixels is None:
+                    completed = await self.scheduler.run(job, priority)
+                else:
+                    async with self._pixels.hold(await self._count_pixels(data)):
+                        completed = await self.scheduler.run(job, priority)
+            return self._result(job, completed, started)
 
     async def estimate_frame(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
     ) -> PoseResult:
-        """Everyone in a picture that is decoded already, such as a frame of a video.
+        """Find everyone in an image that is decoded already, such as a frame of a video.
 
         Args:
             frame: upright.
             options: the caller's choices; with its `boxes_xywh` the detector is skipped.
             deadline: in the event loop's time; None: none.
-            priority: whose work goes first in the models' queues.
+            priority: the class of the work: streams go first.
 
         Raises:
             BadParameter, DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
-        with self._counted() as alone:
+        started = time.monotonic()
+        job = ImageJob(frame, options, deadline=deadline)
+        with self._counted():
             async with _until(deadline):
-                return await self._pipeline.run(ImageJob(frame, options, deadline=deadline, exclusive=alone), priority)
+                completed = await self.scheduler.run(job, priority)
+            return self._result(job, completed, started)
 
     async def detect(
         self, frame: Frame, options: PoseOptions, *, deadline: float | None = None, priority: Priority = Priority.BULK
     ) -> tuple[Detections, Timings]:
-        """The people that the detector finds, without keypoints: the first half of a frame whose boxes are then chosen.
+        """Find people without keypoints: the first half of a frame whose boxes are then chosen.
 
         Raises:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
-        started = time.perf_counter()
-        with self._solitude.enter() as alone:
-            async with _until(deadline):
-                picture = ImageJob(frame, options, keypoints=False, deadline=deadline, exclusive=alone and self._place.alone_pays)
-                looked, waited = await self._pipeline.look(picture, priority)
-        total = time.perf_counter() - started
-        assert looked.found is not None
-        return looked.found, Timings(queue=waited, detect=total - waited, total=total)
+        started = time.monotonic()
+        async with _until(deadline):
+            completed = await self.scheduler.run(ImageJob(frame, options, keypoints=False, deadline=deadline), priority)
+        seconds = self._report(completed)
+        assert completed.partial.found is not None
+        return completed.partial.found, Timings(queue=completed.waited, detect=seconds["detect"], total=time.monotonic() - started)
 
     async def _count_pixels(self, data: bytes) -> int:
         count = partial(count_pixels, data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
-        return count() if len(data) <= _SHORT_WALK else await self.offload(count)
+        return count() if len(data) <= _SHORT_BYTES else await self.offload(count)
 
     @contextmanager
-    def _counted(self) -> Iterator[bool]:
-        """Count a picture by whether the block ends well; whether to use more than one core for it."""
+    def _counted(self) -> Iterator[None]:
+        """Count an image as answered if the block ends without an error, else as failed."""
         ok = False
         try:
-            with self._solitude.enter() as alone:
-                yield alone and self._place.alone_pays
+            yield
             ok = True
         finally:
             self.metrics.count_picture(ok=ok)
-            if self._place.apart and (share := self._share.count()) is not None:
-                self.stations[0].set_share(share)
+
+    def _result(self, job: ImageJob, completed: Completed, started: float) -> PoseResult:
+        """Return the answer. People whom the detector found come best first, those in the caller's boxes in the order of the boxes."""
+        seconds = self._report(completed)
+        image = completed.partial
+        people = image.poses if job.options.boxes_xywh is not None else tuple(sorted(image.poses, key=lambda person: -person.score))
+        self.metrics.observe_people(len(people))
+        decode, detect, crop, pose = (seconds.get(stage, 0.0) for stage in ("decode", "detect", "crop", "pose"))
+        return PoseResult(
+            image.width, image.height, people, Timings(decode, completed.waited, detect, crop, pose, time.monotonic() - started)
+        )
+
+    def _report(self, completed: Completed) -> dict[Stage, float]:
+        """Observe and trace the stages that ran; returns the seconds of each."""
+        image = completed.partial
+        seconds = {stage: span.seconds for stage, span in image.spans.items()}
+        if "detect" in seconds:
+            seconds["detect"] += image.prepared_s
+        if "pose" in seconds:
+            seconds["pose"] = completed.pose_s
+        for stage, span in image.spans.items():
+            self.metrics.observe_stage(stage, seconds[stage])
+            tracing.past(stage, span.started, span.ended)
+        return seconds
 
     def draw(self, data: bytes, result: PoseResult, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
-        """The picture with everyone drawn on it, encoded; takes milliseconds, so `offload` it.
+        """Draw everyone on an image and encode it; takes milliseconds, so `offload` it.
 
         Args:
-            data: of the picture; it is decoded again, which costs less than to keep all pictures in case they are drawn.
+            data: of the image; it is decoded again: to keep the pixels of all images would cost more.
             result: of this engine.
             media_type: of what is returned.
-            min_keypoint_score: 0..1, lesser keypoints are not drawn; None: those that the model itself doubts.
+            min_keypoint_score: 0..1, keypoints with a lower score are not drawn; None: 0.2.
 
         Raises:
-            TooLarge: the picture has more pixels a side than the media type can carry.
+            TooLarge: the image has more pixels a side than the media type can carry.
         """
         frame = decode(data, max_bytes=self.settings.max_bytes, max_pixels=self.settings.max_pixels)
         return encode(self.draw_pixels(frame, result, min_keypoint_score), media_type)
 
     def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
-        """A frame with everyone drawn on it and their identities, if they have any; (H, W, 3) uint8 RGB."""
+        """Draw everyone on a frame, with their identities, if they have any; returns (H, W, 3) uint8 RGB."""
         names, skeleton = self.pose.spec.keypoints.names, self.pose.spec.keypoints.skeleton
         threshold = _DRAWN_KEYPOINT_SCORE if min_keypoint_score is None else min_keypoint_score
         pixels = draw_poses(frame.pixels, result.people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
@@ -255,7 +256,7 @@ class Engine:
         return pixels
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run something that takes milliseconds on the picture threads."""
+        """Run a function that takes milliseconds on a thread."""
         return await run_on(self._threads, function, *args, **kwargs)
 
 
@@ -265,11 +266,19 @@ async def _until(deadline: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout_at(deadline):
             yield
     except TimeoutError:
-        raise DeadlineExceeded("the deadline passed before the picture was done") from None
+        raise DeadlineExceeded("the deadline passed before the model had run") from None
+
+
+def scheduler_in_threads(detector: Detector, pose: PoseEstimator, plan: DevicePlan, settings: Settings, metrics: Metrics) -> Scheduler:
+    """Return the plan's scheduler over models of this process."""
+    pipeline = PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+    if plan.device is not Device.CPU:
+        return GpuScheduler(pipeline, plan, settings, metrics)
+    return CpuScheduler(ThreadWorkers(pipeline, plan.workers, settings.max_batch), detector.spec.input, settings, metrics)
 
 
 def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = None, *, processes: bool = False) -> Engine:
-    """Verify the models, choose the device and open the sessions; blocks for a second or so.
+    """Verify the models, choose the device and open the sessions; blocks for about a second.
 
     Args:
         settings: of the service.
@@ -283,19 +292,20 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
     choice = choose(settings, open_store(settings).manifest)
-    # A process that is started later serves these models too, whatever `posewire models use` keeps by then.
+    # A process that is started later serves these models too, even if `posewire models use` has changed the choice by then.
     settings = choice.pin(settings)
     plan = plan_device(settings, runtime)
-    place: Place | None = None
+    scheduler: Scheduler | None = None
     if processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0:
         plan = replace(plan, workers=settings.workers or plan.workers)
-        place = InProcesses(settings, plan, runtime, metrics.count_worker_death)
-    stages = load_pipeline(settings, plan, runtime)
-    engine = Engine(stages.detector, stages.pose, plan, settings, metrics, place, choice.pair)
+        workers = ProcessWorkers(settings, plan, runtime, metrics)
+        scheduler = CpuScheduler(workers, choice.detector.input, settings, metrics)
+    pipeline = load_pipeline(settings, plan, runtime)
+    engine = Engine(pipeline.detector, pipeline.pose, plan, settings, metrics, scheduler, choice.pair)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.weights.sha256, model.provider)
-        told = {"task": model.spec.task, "model": model.spec.name, "file": model.weights.file, "provider": model.provider}
-        log.info("model loaded", extra=told)
+        fields = {"task": model.spec.task, "model": model.spec.name, "file": model.weights.file, "provider": model.provider}
+        log.info("model loaded", extra=fields)
     return engine

@@ -1,9 +1,9 @@
-"""Whether a model still works, told by how its last runs ended."""
+"""Tells from the last runs of a model if it still works."""
 
 import asyncio
 from collections import deque
 
-# A fault that comes and goes must show, and a single bad input must not.
+# An intermittent fault must show; a single bad input must not.
 _IN_A_ROW = 5
 _OF_LATE = 20
 
@@ -16,7 +16,7 @@ class Health:
         self._runs: deque[bool] = deque(maxlen=_OF_LATE)
 
     def note(self, *, worked: bool) -> None:
-        """How a run ended."""
+        """Note how a run ended."""
         self._runs.append(worked)
         latest = list(self._runs)[-_IN_A_ROW:]
         if (len(latest) == _IN_A_ROW and not any(latest)) or 2 * self._runs.count(False) >= _OF_LATE:

@@ -1,4 +1,4 @@
-"""Objects between processes of this machine, as one message each, with pixels and pictures beside the pickle.
+"""Objects between processes of this machine, as one message each, with pixels and encoded images beside the pickle.
 
 A message is a datagram of a `SOCK_SEQPACKET` socket: several processes may read from one socket, and each message reaches one
 of them, whole. What is too large for a datagram lies in a memory file whose descriptor goes with it: a message may have any
@@ -18,20 +18,20 @@ import numpy as np
 
 AVAILABLE: Final = hasattr(os, "memfd_create") and hasattr(socket, "SOCK_SEQPACKET")
 
-# A picture as cameras send it goes by datagram, in a fifth of the time that a memory file takes.
+# An image as cameras send it goes by datagram, in a fifth of the time that a memory file takes.
 _DATAGRAM: Final = 131_072
 _COUNT: Final = struct.Struct("<I")
 
 # What has fewer bytes is pickled with the rest: a piece of its own would cost more.
 _PIECE: Final = 1_024
-_MOST_PIECES: Final = 500  # a writev takes 1024
+_MAX_PIECES: Final = 500  # a writev takes 1024
 
 # A memory file that was used before is written in a fifth of the time of a new one; these are kept.
 _KEPT_FILES: Final = 8
 _KEPT_BYTES: Final = 8_388_608
 
 
-class Mailbox:
+class Channel:
     """One end of a connection: `send` here, `receive` there.
 
     Args:
@@ -44,7 +44,7 @@ class Mailbox:
         self._files: list[int] = []
 
     @classmethod
-    def pair(cls) -> tuple["Mailbox", "Mailbox"]:
+    def pair(cls) -> tuple["Channel", "Channel"]:
         """Two connected ends."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (one, other):  # as far as the system allows: room for some datagrams
@@ -63,7 +63,7 @@ class Mailbox:
         pieces: list[pickle.PickleBuffer] = []
 
         def with_the_rest(piece: pickle.PickleBuffer) -> bool:
-            if piece.raw().nbytes < _PIECE or len(pieces) == _MOST_PIECES:
+            if piece.raw().nbytes < _PIECE or len(pieces) == _MAX_PIECES:
                 return True
             pieces.append(piece)
             return False

@@ -1,4 +1,4 @@
-"""How many decoded pixels may be in memory at a time."""
+"""Limits the decoded pixels in memory."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class PixelBudget:
-    """Pictures wait here, first come first served, until their pixels fit in; one that is over the limit goes alone.
+    """Images wait in the order of their arrival until their pixels fit in. One that is over the limit runs alone.
 
-    A count of pictures does not bound memory: a picture of 50 megapixels takes 150 MB.
+    A count of images does not bound memory: an image of 50 megapixels takes 150 MB.
     """
 
     def __init__(self, limit: int) -> None:
@@ -19,11 +19,11 @@ class PixelBudget:
 
     @asynccontextmanager
     async def hold(self, pixels: int) -> AsyncIterator[None]:
-        """Have room for so many pixels for as long as the block runs."""
+        """Reserve so many pixels while the block runs."""
         pixels = min(pixels, self._limit)
         entry = pixels, asyncio.get_running_loop().create_future()
         self._waiting.append(entry)
-        self._let_in()
+        self._admit()
         try:
             await entry[1]
             yield
@@ -32,11 +32,11 @@ class PixelBudget:
                 self._waiting.remove(entry)
             else:
                 self._free += pixels
-            self._let_in()
+            self._admit()
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:
-            pixels, turn = self._waiting.popleft()
+            pixels, admitted = self._waiting.popleft()
             self._free -= pixels
-            if not turn.done():  # who goes away at this moment gives the room back
-                turn.set_result(None)
+            if not admitted.done():  # a cancelled caller frees its pixels in `hold`
+                admitted.set_result(None)

@@ -1,4 +1,4 @@
-"""Where models run: threads of this process. `processes` has the other place."""
+"""Workers that run functions: the interface, and threads of this process; `process_pool` has processes."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ class Ran(NamedTuple, Generic[Out]):
     ended: float
 
 
-# Is told of the end of a run, on the event loop: what it gave, or what it raised.
+# Called on the event loop at the end of a run with its result or its error.
 Ended: TypeAlias = Callable[[Ran[Out] | BaseException], None]
 
 
@@ -45,51 +45,19 @@ def settle(done: asyncio.Future[T], result: T | BaseException) -> None:
 
 
 class ComputePool(ABC):
-    """A few workers: a batch is formed only when one of them is free to run it, or when nothing more fits into it.
-
-    One full batch may stand behind the workers, so that the next to be free has work without a word with the event loop.
-    Turns are in the order in which they were asked for: neither of two batchers starves.
-    """
+    """A few workers that run functions."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._busy = 0  # workers, and the place behind them
-        self._waiting: deque[tuple[Callable[[], None], Callable[[], bool]]] = deque()
-
-    def ask(self, turn: Callable[[], None], full: Callable[[], bool] = lambda: False) -> None:
-        """Ask for a worker.
-
-        Args:
-            turn: called when it is one's turn, perhaps at once, with a free worker, or the place behind them all if `full()`;
-                what it holds then is given back by `release`.
-            full: whether nothing more fits into the batch that is to be run.
-        """
-        self._waiting.append((turn, full))
-        self.look()
-
-    def look(self) -> None:
-        """Hand out what is free; to be called when a batch has become full."""
-        while self._waiting:
-            turn, full = self._waiting[0]
-            if self._busy > self.workers or (self._busy == self.workers and not full()):
-                return
-            self._waiting.popleft()
-            self._busy += 1
-            turn()
-
-    def release(self) -> None:
-        """Give back what a turn has handed out."""
-        self._busy -= 1
-        self.look()
 
     @abstractmethod
     def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
-        """Run `function` on a worker whose turn the caller holds.
+        """Run `function` on a worker.
 
         Args:
             function: a batch to as many outputs.
-            items: gives the batch, as late as possible; where it gives none, nothing is run.
-            ended: told of the end, once, and never before this returns.
+            items: returns the batch; called as late as possible; if it is empty, nothing is run.
+            ended: called once, on the event loop, and never before this returns.
         """
 
     async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
@@ -108,11 +76,44 @@ class ComputePool(ABC):
 
 
 class ThreadPool(ComputePool):
-    """Threads of this process: one interpreter lock for all of them, and no copies."""
+    """Threads of this process.
+
+    Several batchers may share them: a batch is formed only when a thread is free to run it, or when nothing more fits into it. One
+    full batch may stand behind the threads, so that the next free one has work at once. Turns are in the order in which they
+    were asked for: neither of two batchers starves.
+    """
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="posewire-model")
+        self._busy = 0  # threads, and the slot behind them
+        self._waiting: deque[tuple[Callable[[], None], Callable[[], bool]]] = deque()
+
+    def ask(self, turn: Callable[[], None], full: Callable[[], bool] = lambda: False) -> None:
+        """Ask for a worker.
+
+        Args:
+            turn: called with a free worker, or with the slot behind them all if `full()`; perhaps at once. What it holds is given
+                back by `release`.
+            full: True if nothing more fits into the batch that is to be run.
+        """
+        self._waiting.append((turn, full))
+        self.assign()
+
+    def assign(self) -> None:
+        """Give free workers to those who asked; to be called when a batch has become full."""
+        while self._waiting:
+            turn, full = self._waiting[0]
+            if self._busy > self.workers or (self._busy == self.workers and not full()):
+                return
+            self._waiting.popleft()
+            self._busy += 1
+            turn()
+
+    def release(self) -> None:
+        """Give back what a turn has handed out."""
+        self._busy -= 1
+        self.assign()
 
     def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
         """Run `function` on a thread; `items` is called there."""

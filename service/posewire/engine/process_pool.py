@@ -1,6 +1,6 @@
 """Processes that run models: each has an interpreter of its own, and its death is not that of the service.
 
-All of them read from one socket, so that whoever is free takes the next batch; each answers on a socket of its own. A process that
+All of them read from one socket, so that a free process takes the next batch. Each answers on a socket of its own. A process that
 dies fails the batch that it worked on, and another is started in its place. When the service ends, even by SIGKILL, its
 processes read the end of the socket and end too.
 """
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
-from posewire.engine.ipc import Mailbox
+from posewire.engine.ipc import Channel
 from posewire.engine.pool import ComputePool, Ended, Ran, settle
-from posewire.engine.process import NUMBER, Answer
+from posewire.engine.worker import NUMBER, Answer
 from posewire.errors import InferenceFailed
 
 In = TypeVar("In")
@@ -32,11 +32,11 @@ _LAST_PAUSE_S = 5.0
 _END_S = 10.0
 _POLL_S = 0.01
 
-# Weights and feature maps in pages of 2 MB where the system offers them (`madvise`): models run 2 to 3 % faster, for 3 MB more.
+# Weights and feature maps in pages of 2 MB where the system offers them (`madvise`).
 # https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; elsewhere nobody reads it.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-_MAIN = "import sys; from posewire.engine.process import work; work(*map(int, sys.argv[1:]))"
+_MAIN = "import sys; from posewire.engine.worker import work; work(*map(int, sys.argv[1:]))"
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class _Job:
 class _Worker:
     index: int
     process: subprocess.Popen[bytes]
-    answers: Mailbox
+    answers: Channel
     ready: asyncio.Future[Any]  # what its initializer returned
 
 
@@ -71,16 +71,16 @@ class ProcessPool(ComputePool):
         self._jobs: dict[int, _Job] = {}
         self._numbers = count(1)
         self._workers: dict[int, _Worker] = {}
-        self._menders: set[asyncio.Task[None]] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._batches, self._theirs = Mailbox.pair()
+        self._batches, self._theirs = Channel.pair()
         self._batches.socket.setblocking(False)
         self._working_on = os.memfd_create("posewire-working-on")
         os.pwrite(self._working_on, bytes(NUMBER.size * workers), 0)
 
     @property
     def ready(self) -> bool:
-        """Whether a process is there to run what is handed in."""
+        """True if a process is there to run what is handed in."""
         return any(worker.ready.done() for worker in self._workers.values())
 
     @property
@@ -107,7 +107,7 @@ class ProcessPool(ComputePool):
     def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
         """Run `function`, which is found by its name, on the next process that is free.
 
-        `ended` hears of `InferenceFailed` where that process has died.
+        `ended` gets `InferenceFailed` if that process dies.
         """
         batch = items()
         if not batch:
@@ -121,15 +121,15 @@ class ProcessPool(ComputePool):
     async def close(self) -> None:
         """Let the processes finish what they were given, and end them."""
         self._closing = True
-        for mender in self._menders:
-            mender.cancel()
-        await asyncio.gather(*self._menders, return_exceptions=True)
+        for task in self._replacements:
+            task.cancel()
+        await asyncio.gather(*self._replacements, return_exceptions=True)
         self._batches.close()
         self._theirs.close()
         for worker in list(self._workers.values()):
             await asyncio.to_thread(_end, worker.process)
             while worker in self._workers.values():
-                self._hear(worker)  # what it said last may not have been read; then comes the end, where it is forgotten
+                self._receive(worker)  # its last answers may be unread; at the end of the channel it is removed
         while self._jobs:
             self._jobs.popitem()[1].ended(InferenceFailed("the service is stopping"))
         if self._working_on >= 0:
@@ -139,7 +139,7 @@ class ProcessPool(ComputePool):
     async def _launch(self, index: int) -> Any:
         """Start a process and wait until it is ready; what its initializer returned."""
         loop = asyncio.get_running_loop()
-        ours, theirs = Mailbox.pair()
+        ours, theirs = Channel.pair()
         ends = [self._theirs.socket.fileno(), theirs.socket.fileno(), self._working_on]
         command = [sys.executable, "-c", _MAIN, *map(str, ends), str(index)]
         environment = {"GLIBC_TUNABLES": _HUGE_PAGES} | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -151,7 +151,7 @@ class ProcessPool(ComputePool):
         ours.send(self._initializer)
         ours.socket.setblocking(False)
         worker = self._workers[index] = _Worker(index, process, ours, loop.create_future())
-        loop.add_reader(ours.socket, self._hear, worker)
+        loop.add_reader(ours.socket, self._receive, worker)
         try:
             return await worker.ready
         except BaseException:
@@ -159,13 +159,13 @@ class ProcessPool(ComputePool):
             process.wait()
             raise
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             message = worker.answers.receive()
         except BlockingIOError:
             return
         except (EOFError, OSError):
-            self._lose(worker)
+            self._replace_dead(worker)
             return
         if not isinstance(message, Answer) or not message.number:
             settle(worker.ready, message.ran if isinstance(message, Answer) else message)
@@ -174,20 +174,20 @@ class ProcessPool(ComputePool):
                 self._batches.give_back(job.file)
             job.ended(message.ran)
 
-    def _lose(self, worker: _Worker) -> None:
+    def _replace_dead(self, worker: _Worker) -> None:
         """A process has ended: fail what it worked on, and start another."""
         numbers = [number for [number] in NUMBER.iter_unpack(os.pread(self._working_on, NUMBER.size * self.workers, 0))]
         os.pwrite(self._working_on, bytes(NUMBER.size), NUMBER.size * worker.index)
-        self._forget(worker)
+        self._remove(worker)
         self._fail(numbers[worker.index])
         for number in self._jobs.keys() - set(numbers):
             self._send_again(number)
         began = worker.ready.done()
         settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
         if began and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
-            mender = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-mender")
-            self._menders.add(mender)
-            mender.add_done_callback(self._menders.discard)
+            task = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-replacement")
+            self._replacements.add(task)
+            task.add_done_callback(self._replacements.discard)
 
     def _fail(self, number: int) -> None:
         if job := self._jobs.pop(number, None):
@@ -196,9 +196,9 @@ class ProcessPool(ComputePool):
             job.ended(InferenceFailed("the process that ran the model has died; try again"))
 
     def _send_again(self, number: int) -> None:
-        """A batch that nobody says to work on waits, or went down with a process that had just taken it: who can tell.
+        """Send a batch again that may have been lost with a process that had just taken it.
 
-        It does no harm if it is run twice: the first answer counts. A batch that is lost once more is what kills.
+        Two runs of a batch do no harm: the first answer counts. A batch that is lost twice fails: it may be what kills.
         """
         job = self._jobs[number]
         if job.lost:
@@ -237,7 +237,7 @@ class ProcessPool(ComputePool):
                 log.info("a process that runs the models was replaced", extra={"worker": worker.index})
                 return
 
-    def _forget(self, worker: _Worker) -> None:
+    def _remove(self, worker: _Worker) -> None:
         if self._workers.get(worker.index) is worker:
             del self._workers[worker.index]
             asyncio.get_running_loop().remove_reader(worker.answers.socket)

@@ -19,20 +19,20 @@ from posewire.types import UInt8Array
 
 log = logging.getLogger(__name__)
 
-# Runs of one size on each worker: the least of a few, which other programs disturb least, for as long as is bearable at start.
-_LEAST_RUNS = 3
-_MOST_RUNS = 9
+# Runs of one size on each worker. The minimum counts: other programs only add to it.
+_MIN_RUNS = 3
+_MAX_RUNS = 9
 _SECONDS_A_SIZE = 0.15
 
-# Runs of either kind, each after a pause, as pictures come that are alone.
-_ALONE_RUNS = 20
-_ALONE_PAUSE_S = 0.004
-# Below this the second core, which spins meanwhile, is not worth it.
-_ALONE_WORTH = 1.15
+# Runs of either kind, each after a pause, as lone images come.
+_EXCLUSIVE_RUNS = 20
+_EXCLUSIVE_PAUSE_S = 0.004
+# A smaller gain is not worth the second core, which spins meanwhile.
+_EXCLUSIVE_WORTH = 1.15
 
 
 class Sizes(Protocol):
-    """What runs batches of certain sizes as wholes, and cuts others into pieces: an `InferenceSession`."""
+    """Runs batches of certain sizes as wholes, and cuts others into pieces: an `InferenceSession`."""
 
     def open_size(self, size: int) -> bool:
         """Run that size as a whole; False: it cannot."""
@@ -44,12 +44,22 @@ class Sizes(Protocol):
         """Blank items that a run of so many items takes with it."""
 
 
-async def warm(stages: PosePipeline, pool: ComputePool, most: int) -> Mapping[Task, CostTable]:
-    """Run both models in every batch size that will be used, so that no caller pays for a first run; what each costs."""
+async def warm(pipeline: PosePipeline, pool: ComputePool, max_batch: Mapping[Task, int]) -> Mapping[Task, CostTable]:
+    """Run both models in every batch size that will be used, so that no caller pays for a first run.
+
+    Args:
+        pipeline: the models.
+        pool: nothing else runs on it.
+        max_batch: items of the largest run of each model.
+
+    Returns:
+        What the runs of each model cost.
+    """
     costs: dict[Task, CostTable] = {}
-    for model in (stages.detector, stages.pose):
+    for model in (pipeline.detector, pipeline.pose):
         started = time.perf_counter()
-        costs[model.spec.task] = table = await measure(partial(_infer_blank, model, _blank(model)), model.session, pool, most)
+        task, run = model.spec.task, partial(_infer_blank, model, _blank(model))
+        costs[task] = table = await measure(run, model.session, pool, max_batch[task])
         fields = {
             "model": model.spec.name,
             "run_ms": {size: round(cost * 1000, 2) for size, cost in table.seconds.items()},
@@ -57,7 +67,7 @@ async def warm(stages: PosePipeline, pool: ComputePool, most: int) -> Mapping[Ta
             "seconds": round(time.perf_counter() - started, 3),
         }
         log.info("model is warm", extra=fields)
-    warm_alone(stages.detector)
+    warm_exclusive(pipeline.detector)
     return costs
 
 
@@ -69,33 +79,33 @@ def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) 
     model.infer([blank] * size)
 
 
-def warm_alone(detector: Detector) -> bool:
-    """Open and warm what runs a single picture on more than one core; False: there is no such thing here."""
+def warm_exclusive(detector: Detector) -> bool:
+    """Open and warm the session that runs a single image on more than one core; False: there is none."""
     ready = detector.session.open_exclusive()
     if ready:
         detector.infer([_blank(detector)], exclusive=True)
     return ready
 
 
-def alone_pays(detector: Detector) -> bool:
-    """Whether a picture that is alone is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
+def exclusive_pays(detector: Detector) -> bool:
+    """True if a lone image is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
     if not detector.session.open_exclusive():
         return False
     blank = _blank(detector)
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    for run in range(2 * _ALONE_RUNS):
-        time.sleep(_ALONE_PAUSE_S)
+    for run in range(2 * _EXCLUSIVE_RUNS):
+        time.sleep(_EXCLUSIVE_PAUSE_S)
         alone = bool(run % 2)
         started = time.perf_counter()
         detector.infer([blank], exclusive=alone)
         seconds[alone].append(time.perf_counter() - started)
     gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
-    log.info("measured a lone picture on more than one core", extra={"gain": round(gain, 2), "used": gain >= _ALONE_WORTH})
-    return gain >= _ALONE_WORTH
+    log.info("measured a lone image on more than one core", extra={"gain": round(gain, 2), "used": gain >= _EXCLUSIVE_WORTH})
+    return gain >= _EXCLUSIVE_WORTH
 
 
 async def measure(
-    run: Callable[[int], object], sizes: Sizes, pool: ComputePool, most: int, clock: Callable[[], float] = time.perf_counter
+    run: Callable[[int], object], sizes: Sizes, pool: ComputePool, max_batch: int, clock: Callable[[], float] = time.perf_counter
 ) -> CostTable:
     """Run each size with every worker busy; leaves those open that are faster as wholes than in pieces.
 
@@ -105,12 +115,12 @@ async def measure(
         run: the model on so many items, on a thread of the pool.
         sizes: of the model.
         pool: nothing else runs on it.
-        most: items of the largest size.
+        max_batch: items of the largest size.
         clock: seconds.
     """
     costs: dict[int, float] = {}
-    least, in_vain = float("inf"), 0
-    for size in buckets(most):
+    lowest, in_vain = float("inf"), 0
+    for size in buckets(max_batch):
         if size > 1:
             sizes.close_size(size)
         cost = await _cost(run, size, pool, clock)
@@ -119,12 +129,12 @@ async def measure(
             if whole > cost * (1 - WORTH):
                 sizes.close_size(size)
             cost = min(cost, whole)
-        in_vain = in_vain + 1 if cost / size > least * (1 - WORTH) else 0
+        in_vain = in_vain + 1 if cost / size > lowest * (1 - WORTH) else 0
         if in_vain == 2:
             sizes.close_size(size)
             break
         costs[size] = cost
-        least = min(least, cost / size)
+        lowest = min(lowest, cost / size)
     return CostTable(costs, {items: blank for items in range(1, max(costs)) if (blank := sizes.padding(items))})
 
 
@@ -139,9 +149,9 @@ async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, cloc
     async def worker() -> None:
         await pool.run(of_size, lambda: range(size))
         begun = clock()
-        for done in range(_MOST_RUNS):
+        for done in range(_MAX_RUNS):
             started = clock()
-            if done >= _LEAST_RUNS and started - begun > _SECONDS_A_SIZE:
+            if done >= _MIN_RUNS and started - begun > _SECONDS_A_SIZE:
                 break
             await pool.run(of_size, lambda: range(size))
             times.append(clock() - started)

@@ -1,83 +1,189 @@
-"""What runs in the processes of a pool: the models and all that is around them, on one core each."""
+"""What a worker does: one image from its bytes to its people; and the loop of a worker process."""
 
 import asyncio
-import statistics
+import logging
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeVar
 
 import cv2
-import numpy as np
 
 from posewire.backends.device import DevicePlan, Runtime
 from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
-from posewire.engine.fair_queue import TURN
-from posewire.engine.loading import load_pipeline
-from posewire.engine.pool import ThreadPool
-from posewire.engine.profiler import alone_pays, warm
-from posewire.imaging.draw import encode
-from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline
+from posewire.engine.ipc import Channel
+from posewire.engine.pool import Ran, ThreadPool
+from posewire.engine.profiler import exclusive_pays, warm
+from posewire.errors import InferenceFailed, ServiceError
+from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, load_pipeline
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
-from posewire.types import Keypoints, UInt8Array
+from posewire.types import Pose
 
-_PICTURES = 7
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+log = logging.getLogger(__name__)
+
+NUMBER: Final = struct.Struct("<q")  # of the batch that a process works on; 0: none
+
+
+class ModelRun(NamedTuple):
+    """One run of a model."""
+
+    task: Task
+    size: int  # items
+    seconds: float
+    worked: bool = True
+
+
+class ImageRun(NamedTuple):
+    """What came of one image, and which model runs it took."""
+
+    outcome: PartialResult | ServiceError
+    runs: tuple[ModelRun, ...]
+
+
+class Answer(NamedTuple):
+    """What came of a batch; of number 0: the process cannot begin, and why."""
+
+    number: int
+    ran: Ran[Any] | Exception
+
+
+def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun:
+    """Run all stages of one image on this thread; errors are returned.
+
+    Args:
+        pipeline: the models.
+        job: the image.
+        max_batch: crops of one run of the pose model.
+    """
+    started = time.monotonic()
+    try:
+        [partial] = pipeline.run([job], 0)
+    except Exception:
+        return ImageRun(_failed("detector"), (ModelRun("detector", 1, time.monotonic() - started, worked=False),))
+    if isinstance(partial, Exception):
+        return ImageRun(partial if isinstance(partial, ServiceError) else _failed("pipeline"), ())
+    runs = [ModelRun("detector", 1, partial.spans["detect"].seconds)] if "detect" in partial.spans else []
+    poses: list[Pose] = []
+    begun = time.monotonic()
+    for at in range(0, len(partial.remaining), max_batch):
+        people, started = partial.remaining[at : at + max_batch], time.monotonic()
+        try:
+            keypoints = pipeline.estimate_keypoints([crop.pixels for _, _, crop in people])
+        except Exception:
+            run = ModelRun("pose", len(people), time.monotonic() - started, worked=False)
+            return ImageRun(_failed("pose"), (*runs, run))
+        poses += [pipeline.pose.postprocess(*person, found) for person, found in zip(people, keypoints, strict=True)]
+        runs.append(ModelRun("pose", len(people), time.monotonic() - started))
+    spans = {**partial.spans, "pose": Span(begun, time.monotonic())} if poses else partial.spans
+    return ImageRun(replace(partial, poses=tuple(poses), remaining=(), spans=spans), tuple(runs))
+
+
+def _failed(what: str) -> InferenceFailed:
+    """Return the error for the caller; the log has the cause."""
+    log.exception("a run failed", extra={"task": what})
+    return InferenceFailed("the model could not be run on this picture; try again")
 
 
 class _Own:
     """Of this process."""
 
-    stages: PosePipeline
+    pipeline: PosePipeline
+    max_batch: int
 
 
 def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, CostTable]:
-    """Load the models and run them as often as it takes to warm and measure them.
-
-    Returns:
-        Of each model, what its runs cost; those of the detector with all else that `see` does for a picture of one person.
-    """
+    """Load the models into this process, and warm and measure them."""
     configure_logging(settings.log_level, sys.stdout)
-    cv2.setNumThreads(1)  # pictures go side by side, one a process
-    _Own.stages = load_pipeline(settings, plan, runtime)
-    costs = asyncio.run(_measure(settings.max_batch))
-    rest = _seconds_of_a_picture(settings) - costs["detector"].seconds[1]
-    return {**costs, "detector": costs["detector"].more(an_item=max(0.0, rest) + costs["pose"].seconds[1])}
+    cv2.setNumThreads(1)  # images run side by side, one in each process
+    _Own.pipeline, _Own.max_batch = load_pipeline(settings, plan, runtime), settings.max_batch
+    return asyncio.run(_warm())
 
 
-async def _measure(max_batch: int) -> Mapping[Task, CostTable]:
+async def _warm() -> Mapping[Task, CostTable]:
     pool = ThreadPool(1)
-    costs = await warm(_Own.stages, pool, max_batch)
+    costs = await warm(_Own.pipeline, pool, {"detector": 1, "pose": _Own.max_batch})
     await pool.close()
     return costs
 
 
-def _seconds_of_a_picture(settings: Settings) -> float:
-    """What `see` takes for a picture as cameras send it, with nobody on it."""
-    picture = ImageJob(encode(np.full((480, 640, 3), 114, np.uint8), "image/jpeg"), settings.pose_options())
-    seconds = []
-    for _ in range(_PICTURES):
-        started = time.perf_counter()
-        see([picture])
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+def run_images(jobs: Sequence[ImageJob], /) -> Sequence[ImageRun]:
+    """Run images by this process's models, one after the other."""
+    return [run_image(_Own.pipeline, job, _Own.max_batch) for job in jobs]
 
 
-def alone_pays_here(_: Sequence[None]) -> list[bool]:
-    """As `alone_pays`."""
-    return [alone_pays(_Own.stages.detector)]
+def exclusive_pays_here(_: Sequence[None]) -> list[bool]:
+    """As `exclusive_pays`."""
+    return [exclusive_pays(_Own.pipeline.detector)]
 
 
-def see(pictures: Sequence[ImageJob]) -> list[PartialResult | Exception]:
-    """As `PosePipeline.run`; the few people of a usual picture are placed at once, those of a crowd take turns with all others."""
-    return _Own.stages.run(pictures, TURN)
+def work(batches: int, answers: int, working_on: int, index: int) -> None:
+    """Run batches until the service has gone.
+
+    Args:
+        batches: descriptor of the socket that all processes of the pool read from.
+        answers: descriptor of this process's own socket.
+        working_on: descriptor of the memory file of `NUMBER`s.
+        index: of this process in it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to everyone; the service drains first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    incoming, outgoing = Channel(socket.socket(fileno=batches)), Channel(socket.socket(fileno=answers))
+    try:
+        outgoing.send(outgoing.receive()())
+    except Exception as error:
+        outgoing.send(Answer(0, error))
+        return
+    incoming.socket.setblocking(False)
+    # With epoll the kernel wakes the first process of its list. With blocking reads it would wake the one that has waited longest.
+    # So a lone caller's images run in the same process, whose caches are warm.
+    readable = select.epoll()
+    readable.register(incoming.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+    position = NUMBER.size * index
+    try:
+        while True:
+            number, function, batch = _next(incoming, readable)
+            os.pwrite(working_on, NUMBER.pack(number), position)
+            file = outgoing.send(Answer(number, _run(function, batch)))
+            if file is not None:
+                os.close(file)
+            os.pwrite(working_on, bytes(NUMBER.size), position)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
 
 
-def place(crops: Sequence[UInt8Array]) -> list[Keypoints | Exception]:
-    """As `PosePipeline.estimate_keypoints`."""
-    return [*_Own.stages.estimate_keypoints(crops)]
+def _next(incoming: Channel, readable: select.epoll) -> Any:
+    while True:
+        try:
+            return incoming.receive()
+        except BlockingIOError:
+            readable.poll()
 
 
-def echo(items: Sequence[bytes]) -> list[Exception | None]:
-    """Nothing, for each: it takes the way here and back."""
-    return [None for _ in items]
+def _run(function: Callable[[Sequence[In]], Sequence[Out]], batch: Sequence[In]) -> Ran[Out] | Exception:
+    started = time.monotonic()
+    try:
+        return Ran(function(batch), started, time.monotonic())
+    except Exception as error:
+        log.exception("a run failed")
+        return _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the error, or one with its message where it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -21,8 +21,8 @@ from posewire.schemas.pose import (
     PoseResponse,
     coco_rows,
     describe,
-    parse_boxes,
     image_fields,
+    parse_boxes,
 )
 from posewire.server.access_log import ROUTE, SHED
 from posewire.server.bodies import IMAGE_TYPES, EncodedImage, read_images

@@ -69,14 +69,20 @@ class Metrics:
             "posewire_stage_duration_seconds", "Time of one image in a stage.", STEP_S, "stage", values=get_args(Stage)
         )
         self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
-        self._waits = self._histogram("posewire_queue_wait_seconds", "Time of one item in a model's queue.", STEP_S, "model", values=tasks)
+        self._waits = self._histogram(
+            "posewire_queue_wait_seconds",
+            "Time of one item in a queue; on a CPU an image waits once, for its first model.",
+            STEP_S,
+            "model",
+            values=tasks,
+        )
         self._batches = self._histogram("posewire_batch_size", "Items of one model run.", BATCH_SIZES, "model", values=tasks)
         self._padding = self._counter(
             "posewire_padding_items_total", "Blank items added to fill model runs of a fixed size.", "model", values=tasks
         )
         self._runs = self._histogram(
             "posewire_run_duration_seconds",
-            "Time that one run keeps a worker busy: a whole batch; in worker processes, all work on one image.",
+            "Time of one run of a model, for the whole batch.",
             STEP_S,
             "model",
             values=tasks,

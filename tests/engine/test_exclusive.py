@@ -1,4 +1,4 @@
-"""A picture that is alone may take more than one core; others never do."""
+"""An image that is alone may take more than one core; others never do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from posewire.backends.device import cpu_plan, gpu_plan
 from posewire.backends.onnxruntime import OnnxSession
 from posewire.config import Device, load_settings
 from posewire.engine.engine import Engine
-from posewire.engine.idle import Solitude
-from posewire.engine.profiler import alone_pays, warm_alone
+from posewire.engine.profiler import exclusive_pays, warm_exclusive
+from posewire.errors import BadPicture
 from posewire.imaging.decode import decode
 from posewire.pipeline.detector import Detector
 from posewire.registry.store import default_root, open_store
@@ -19,36 +19,6 @@ from posewire.telemetry.metrics import Metrics
 from posewire.types import FloatArray, UInt8Array
 
 ROW = 8  # pictures, one after the other, until one is taken to be alone
-
-
-def stays(solitude: Solitude, times: int) -> list[bool]:
-    found = []
-    for _ in range(times):
-        with solitude.enter() as alone:
-            found.append(alone)
-    return found
-
-
-def test_alone_is_who_comes_after_some_that_were_undisturbed() -> None:
-    assert stays(Solitude(), ROW + 3) == [False] * ROW + [True] * 3
-
-
-def test_who_meets_another_is_not_alone_and_neither_are_the_next() -> None:
-    solitude = Solitude()
-    stays(solitude, ROW)
-    with solitude.enter() as first:
-        assert first
-        with solitude.enter() as second:
-            assert not second
-    assert stays(solitude, ROW + 1) == [False] * ROW + [True]
-
-
-def test_who_fails_is_gone() -> None:
-    solitude = Solitude()
-    for _ in range(ROW + 2):
-        with pytest.raises(ZeroDivisionError), solitude.enter():
-            raise ZeroDivisionError
-    assert stays(solitude, 1) == [True]
 
 
 def detector(threads: int) -> Detector:
@@ -60,18 +30,18 @@ def detector(threads: int) -> Detector:
 
 def test_alone_the_detector_finds_the_same(astronaut: bytes) -> None:
     model = detector(1)
-    if not warm_alone(model):
+    if not warm_exclusive(model):
         pytest.skip("one core")
     picture = model.preprocess(decode(astronaut, max_bytes=1_000_000, max_pixels=1_000_000)).pixels
     [one] = model.infer([picture])
     [other] = model.infer([picture], exclusive=True)
     assert np.allclose(one, other, atol=1e-4)
-    alone_pays(model)  # whether it does depends on the machine; the sessions work on
+    exclusive_pays(model)  # whether it does depends on the machine; the sessions work on
     assert len(model.infer([picture, picture], exclusive=True)) == 2
 
 
 def test_threads_that_were_asked_for_are_not_doubled() -> None:
-    assert not warm_alone(detector(2))
+    assert not warm_exclusive(detector(2))
     assert gpu_plan(Device.CUDA, "a test", memory_bytes=1, cache=default_root()).exclusive_threads == 1
 
 
@@ -90,7 +60,7 @@ class Watched(Detector):
 async def test_the_engine_tells_a_lone_picture_where_it_pays(models: Engine, astronaut: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(models.detector)
     engine = Engine(watched, models.pose, cpu_plan(1, "a test"), load_settings({}, max_batch=1), Metrics())
-    monkeypatch.setattr("posewire.engine.executors.alone_pays", lambda _: True)
+    monkeypatch.setattr("posewire.engine.cpu_scheduler.exclusive_pays", lambda _: True)
     await engine.start()
     watched.alone.clear()
     options = engine.settings.pose_options()
@@ -100,4 +70,13 @@ async def test_the_engine_tells_a_lone_picture_where_it_pays(models: Engine, ast
     watched.alone.clear()
     await asyncio.gather(*(engine.estimate(astronaut, options) for _ in range(4)))
     assert watched.alone.count(True) <= 1
+    watched.alone.clear()
+    for _ in range(ROW):  # those that met others start the count anew
+        await engine.estimate(astronaut, options)
+    assert watched.alone == [False] * ROW
+    with pytest.raises(BadPicture):
+        await engine.estimate(b"no image", options)
+    watched.alone.clear()
+    await engine.estimate(astronaut, options)
+    assert watched.alone == [True]  # one that fails is gone too
     await engine.close()

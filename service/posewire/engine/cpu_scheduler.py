@@ -1,0 +1,257 @@
+"""On a CPU an image runs to completion in one worker: a process, or a thread of this process."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from posewire.backends.device import DevicePlan, Runtime
+from posewire.config import Settings
+from posewire.engine import worker
+from posewire.engine.cost_model import CostTable
+from posewire.engine.fair_queue import FairQueue
+from posewire.engine.health import Health
+from posewire.engine.pool import ComputePool, Ran, ThreadPool, settle
+from posewire.engine.process_pool import ProcessPool
+from posewire.engine.profiler import exclusive_pays, warm
+from posewire.engine.scheduler import Completed, Recovery, trial_job
+from posewire.engine.worker import ImageRun, run_image
+from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline
+from posewire.registry.specs import ModelInput
+from posewire.telemetry import tracing
+from posewire.telemetry.metrics import Metrics, Task
+from posewire.types import Priority
+
+# Images handed over for each worker: while it runs one, its next one lies in the channel already.
+_IN_HAND = 2
+
+# Images in a row that met no other one: after these the next one is likely to be undisturbed too.
+_UNDISTURBED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the workers measured at their start."""
+
+    costs: Mapping[Task, CostTable]
+    exclusive_pays: bool  # a lone image is done sooner on more than one core
+
+
+class Workers(Protocol):
+    """Where images run."""
+
+    @property
+    def pool(self) -> ComputePool:
+        """The workers."""
+
+    @property
+    def ready(self) -> bool:
+        """True if a worker is there."""
+
+    async def start(self) -> Measured:
+        """Start the workers, and warm and measure the models."""
+
+    def run(self, jobs: Sequence[ImageJob], /) -> Sequence[ImageRun]:
+        """Run images on a worker of `pool`."""
+
+
+class ThreadWorkers:
+    """Threads of this process.
+
+    Args:
+        pipeline: shared by all threads.
+        count: of threads.
+        max_batch: crops of one run of the pose model at most.
+    """
+
+    ready = True
+
+    def __init__(self, pipeline: PosePipeline, count: int, max_batch: int) -> None:
+        self.pool = ThreadPool(count)
+        self._pipeline = pipeline
+        self._max_batch = max_batch
+
+    async def start(self) -> Measured:
+        """Warm and measure the models."""
+        costs = await warm(self._pipeline, self.pool, {"detector": 1, "pose": self._max_batch})
+        [pays] = (await self.pool.run(lambda _: [exclusive_pays(self._pipeline.detector)], lambda: [None])).outputs
+        return Measured(costs, pays)
+
+    def run(self, jobs: Sequence[ImageJob], /) -> Sequence[ImageRun]:
+        """Run images, one after the other, on this thread."""
+        return [run_image(self._pipeline, job, self._max_batch) for job in jobs]
+
+
+class ProcessWorkers:
+    """Processes, one for each core: no interpreter lock is shared, and the death of one is not that of the service.
+
+    Args:
+        settings: for the processes.
+        plan: the CPU, and how many processes.
+        runtime: None: ONNX Runtime; another is pickled.
+        metrics: counts deaths.
+    """
+
+    def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, metrics: Metrics) -> None:
+        self.pool = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), metrics.count_worker_death)
+        self.run = worker.run_images
+
+    @property
+    def ready(self) -> bool:
+        """True if a process is there."""
+        return self.pool.ready
+
+    async def start(self) -> Measured:
+        """Start the processes; each warms and measures its models."""
+        tables = await self.pool.start()
+        [pays] = (await self.pool.run(worker.exclusive_pays_here, lambda: [None])).outputs
+        return Measured(tables[0], pays)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    job: ImageJob
+    done: asyncio.Future[Completed]
+    arrived: float  # seconds, monotonic
+
+    def claim(self) -> list[ImageJob]:
+        """The image, unless its caller has gone."""
+        return [] if self.done.done() else [self.job]
+
+
+class CpuScheduler:
+    """Hands images over to the next free worker: live streams first, then in the order of their arrival.
+
+    Args:
+        workers: where images run.
+        detector_input: of the detector, for trials.
+        settings: limits.
+        metrics: is told of every run.
+    """
+
+    def __init__(self, workers: Workers, detector_input: ModelInput, settings: Settings, metrics: Metrics) -> None:
+        self._workers = workers
+        self._metrics = metrics
+        self._max_queue = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
+        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._in_hand = 0
+        self._undisturbed = 0
+        self._change = asyncio.Event()  # that `close` waits for
+        self._started = self._closing = False
+        self._measured: Measured | None = None
+        self._health: dict[Task, Health] = {"detector": Health(), "pose": Health()}
+        self._models = {task: metrics.batches(task) for task in self._health}
+        self._recovery = Recovery(self._health, lambda task: self.run(trial_job(task, detector_input, settings), Priority.BULK))
+        self.pending = 0
+        self.max_decoded = workers.pool.workers
+
+    @property
+    def alive(self) -> bool:
+        """True from `start` to the end of `close`."""
+        return self._started
+
+    @property
+    def ready(self) -> bool:
+        """True if the models are warm and a worker is there."""
+        return self._measured is not None and self._workers.ready
+
+    @property
+    def failing(self) -> list[Task]:
+        """Models whose runs keep failing."""
+        return self._recovery.failing
+
+    @property
+    def costs(self) -> Mapping[Task, CostTable]:
+        """Seconds of each model's runs, as measured by `start`."""
+        return self._measured.costs if self._measured else {}
+
+    async def start(self) -> None:
+        """Start the workers, and warm and measure the models."""
+        self._started = True
+        self._recovery.start()
+        measured = await self._workers.start()
+        for task, costs in measured.costs.items():
+            self._models[task].padding = costs.padding
+            self._metrics.set_run_costs(task, costs.seconds)
+        self._measured = measured
+
+    async def close(self) -> None:
+        """Finish what was accepted, and end the workers."""
+        self._closing = True
+        await self._recovery.close()
+        while self._started and (self._queue or self._in_hand):
+            self._change.clear()
+            await self._change.wait()
+        self._started, self._measured = False, None
+        await self._workers.pool.close()
+
+    async def run(self, job: ImageJob, priority: Priority) -> Completed:
+        """As `Scheduler.run`."""
+        loop = asyncio.get_running_loop()
+        if self._closing:
+            raise Draining("the service is stopping; try again at another instance")
+        if not self._started:
+            raise InferenceFailed("the model's queue is not served")
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded("the model's queue is full; try again", retry_after_s=1)
+        if job.deadline is not None and job.deadline <= loop.time():
+            raise DeadlineExceeded("the deadline passed before the model had run")
+        self._undisturbed = 0 if self.pending else self._undisturbed + 1
+        if self._undisturbed > _UNDISTURBED and self._measured and self._measured.exclusive_pays:
+            job = replace(job, exclusive=True)
+        waiting = _Waiting(job, loop.create_future(), time.monotonic())
+        client = self._queue.push([waiting], priority)
+        self.pending += 1
+        self._hand_over()
+        try:
+            completed = await waiting.done
+        finally:
+            self.pending -= 1
+            self._queue.leave(client)
+            self._change.set()
+        tracing.past("queue", waiting.arrived, waiting.arrived + completed.waited)
+        return completed
+
+    def _hand_over(self) -> None:
+        while self._queue and self._in_hand < _IN_HAND * self._workers.pool.workers:
+            waiting = self._queue.pop()
+            deadline = math.inf if waiting.job.deadline is None else waiting.job.deadline
+            if waiting.done.done() or deadline <= asyncio.get_running_loop().time():
+                continue  # whoever waits for it is told of the deadline by the engine
+            self._in_hand += 1
+            try:
+                self._workers.pool.begin(self._workers.run, waiting.claim, partial(self._end, waiting))
+            except Exception as error:
+                self._end(waiting, error)
+
+    def _end(self, waiting: _Waiting, ran: Ran[ImageRun] | BaseException) -> None:
+        """Answer the caller of an image, and report what ran."""
+        self._in_hand -= 1
+        self._hand_over()
+        self._change.set()
+        if isinstance(ran, BaseException):
+            settle(waiting.done, ran if isinstance(ran, ServiceError) else InferenceFailed("the model could not be run; try again"))
+            return
+        for run in ran.outputs:
+            waited = ran.started - waiting.arrived
+            if isinstance(run.outcome, ServiceError):
+                settle(waiting.done, run.outcome)
+            else:
+                pose = run.outcome.spans.get("pose")
+                settle(waiting.done, Completed(run.outcome, waited, pose.seconds if pose else 0.0))
+            self._models["detector" if waiting.job.options.boxes_xywh is None else "pose"].waited(waited)
+            self._report(run)
+
+    def _report(self, image: ImageRun) -> None:
+        for run in image.runs:
+            self._health[run.task].note(worked=run.worked)
+            model = self._models[run.task]
+            model.started(run.size)
+            if run.worked:
+                model.ran(run.seconds)
+            else:
+                model.failed()
