@@ -4,6 +4,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomli_w
+
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.files import make_folder, write_atomically
@@ -72,7 +74,7 @@ def keep_choice(settings: Settings, pair: str) -> None:
     """
     path = choice_file(settings)
     make_folder(path.parent)
-    write_atomically(path, f'# Written by `posewire models use`.\npair = "{pair}"\n'.encode())
+    write_atomically(path, f"# Written by `posewire models use`.\n{tomli_w.dumps({'pair': pair})}".encode())
 
 
 def forget_choice(settings: Settings) -> None:
