@@ -171,7 +171,7 @@ def bench(
 ) -> None:
     """Time a model against another file on this CPU, interleaved: ratios with their spread, and the noise."""
     from posewire.cli.bench import bench as run
-    from posewire.cli.bench import model_file
+    from posewire.tools.bench.comparison import model_file
 
     raise typer.Exit(
         run(model_file(load_settings(models=models), model), against, batch or [1, 8], threads or [1], rounds, as_json=as_json)

@@ -12,7 +12,6 @@ import numpy as np
 from posewire.backends.device import cpu_plan
 from posewire.backends.onnxruntime import OnnxSession
 from posewire.backends.preprocess import ModelFeed
-from posewire.cli.bench import ModelFile, Row, item_shape, measure, model_file
 from posewire.cli.predict import find_pictures
 from posewire.cli.progress import progress
 from posewire.config import Settings
@@ -26,6 +25,7 @@ from posewire.registry.store import open_store
 from posewire.schemas.pose import coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
+from posewire.tools.bench.comparison import ModelFile, Row, item_shape, measure, model_file
 from posewire.tools.calibration import CalibrationSet, Limits, annotated, choose, detected, read
 from posewire.tools.evaluate.annotations import Annotations
 from posewire.types import FloatArray, PoseResult, UInt8Array
