@@ -19,7 +19,7 @@ from posewire.engine.engine import load_engine
 from posewire.errors import ModelError, PosewireError
 from posewire.files import write_atomically
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.registry.infer_spec import recognise, require_pose
+from posewire.registry.infer_spec import infer_spec, require_pose
 from posewire.registry.specs import PoseSpec
 from posewire.registry.store import open_store
 from posewire.schemas.pose import coco_rows
@@ -120,7 +120,7 @@ def _estimator(path: Path, settings: Settings, spec: PoseSpec | None) -> PoseEst
         require_pose(content, path.name, manifest)
         takes = item_shape(path)
         gives = session.run(np.zeros((1, *takes), np.float32)).shape[1:]
-        spec = recognise(content, path.name, manifest, takes, gives)
+        spec = infer_spec(content, path.name, manifest, takes, gives)
     return PoseEstimator(spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
 
 

@@ -12,7 +12,7 @@ from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.registry.manifest import Additions
 from posewire.registry.sources import Source, shown
 from posewire.registry.specs import Download, ModelSpec, PoseModel
-from posewire.registry.store import MANIFEST, pulled_models
+from posewire.registry.store import MANIFEST, installed_models
 
 _HEADER: Final = "# Made by `posewire models pull`: these models are served beside those that ship. Without [defaults].\n"
 _CARD: Final = """# {name}
@@ -30,7 +30,7 @@ Its input, output and published accuracy: `posewire models show {name}`.
 """
 
 
-def keep(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
+def install(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
     """Add a model to the folder, or put it in the place of the one of its name.
 
     Args:
@@ -53,7 +53,7 @@ def keep(root: Path, download: Download, source: Source, weights: bytes, kernels
     if isinstance(download.model, PoseModel):
         model["keypoints"] = _keypoints(download.model)
     (spec,) = Additions.model_validate({"models": [model | files]}).models
-    manifest = manifest_text((*(other for other in pulled_models(root) if other.name != name), spec))
+    manifest = manifest_text((*(other for other in installed_models(root) if other.name != name), spec))
     for path, content in (*contents.items(), (MANIFEST, manifest.encode())):
         make_folder((root / path).parent)
         write_atomically(root / path, content)
