@@ -38,7 +38,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     if length > min(len(data) - 8, _MAX_HEADER_BYTES):
         raise MalformedError(f"the safetensors header has {length} bytes: more than the file, or than {_MAX_HEADER_BYTES}")
     try:
-        tensors = dict(deserialize(data))
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call] # the package has no types for it
         header = json.loads(data[8 : 8 + length])
         metadata = header.pop("__metadata__", None) or {}
         return {name: _array(name, **tensors[name]) for name in header}, metadata

@@ -80,7 +80,11 @@ class _Parameter(Opaque):
         return arguments[0] if arguments and isinstance(arguments[0], Tensor | Opaque) else super().__new__(cls)
 
 
-_CLASSES: Final[dict[str, type]] = {"collections.OrderedDict": _StateDict} | {kind.origin: kind for kind in (_RebuiltTensor, _Parameter)}
+_CLASSES: Final[dict[str, type]] = {
+    "collections.OrderedDict": _StateDict,
+    _RebuiltTensor.origin: _RebuiltTensor,
+    _Parameter.origin: _Parameter,
+}
 
 
 class TorchPickles:
@@ -158,13 +162,13 @@ def _check_opcodes(file: io.BytesIO) -> None:
                 raise MalformedError("the pickle is damaged, or not torch's: its memo has gaps")
             memo[place] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
+            stack.append(memo[int(argument or 0)])
         elif name == "MARK":
             stack.append(None)
         else:
             items = stack[-len(before) :] if before else []
             if pickletools.markobject in before:
-                items = list(iter(stack.pop, None))[::-1]
+                items = list[int | None](iter(stack.pop, None))[::-1]
                 before = before[: before.index(pickletools.markobject)]
             elif name == "SETITEM":
                 items = items[1:]
