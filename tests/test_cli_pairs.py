@@ -7,7 +7,7 @@ import pytest
 
 from posewire.config import load_settings
 from posewire.engine.engine import load_engine
-from posewire.registry.choice import choose, keep_choice
+from posewire.registry.choice import choose, save_choice
 from posewire.registry.store import ModelStore, open_store
 from posewire.telemetry.metrics import Metrics
 from tests.evaluate.made import annotation, make_set
@@ -128,9 +128,9 @@ def test_a_manifest_without_pairs_has_nothing_to_choose(tmp_path: Path) -> None:
 def test_an_engine_stays_with_its_models_when_the_choice_changes(settings: dict[str, str]) -> None:
     """Else a process that replaces one that died would serve other models than those beside it."""
     chosen = load_settings({}, device="cpu", **settings)
-    keep_choice(chosen, "other")
+    save_choice(chosen, "other")
     engine = load_engine(chosen, Metrics())
-    keep_choice(chosen, "plain")
+    save_choice(chosen, "plain")
     assert engine.pair == "other"
     manifest = open_store(chosen).manifest
     assert choose(engine.settings, manifest).pose == engine.pose.spec == manifest.get("other-pose")

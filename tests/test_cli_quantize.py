@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from posewire.cli.bench import Row
 from posewire.cli.quantize import QuantizeOptions, judge
 from posewire.registry.store import ModelStore
+from posewire.tools.bench.comparison import Row
 from tests.pictures import ASTRONAUT, encode, landscape
 from tests.quantize.test_quantizing import tiny_model
 from tests.test_cli import posewire

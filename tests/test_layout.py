@@ -35,6 +35,83 @@ def test_the_service_imports_nothing_of_the_training_side() -> None:
     assert {str(s): imports(s) & OFFLINE_ONLY for s in sources if imports(s) & OFFLINE_ONLY} == {}
 
 
+# From low to high: a room imports itself and what is before it. ONLY names the rooms that import fewer.
+ORDER = [
+    "errors", "types", "files", "native", "config", "imaging", "registry", "backends", "telemetry", "pipeline", "video", "engine",
+    "schemas", "client", "server", "tools", "cli", "__main__",
+]  # fmt: skip
+ONLY = {
+    "telemetry": {"errors", "types", "files", "native", "config"},
+    "client": {"errors", "types", "imaging", "schemas"},
+    "schemas": {"errors", "types"},
+    "tools": set(ORDER[: ORDER.index("client")]),
+}
+SERVING = ("server", "engine", "pipeline", "backends", "registry", "cli.serve")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the service, by its name without `posewire.`; packages by that of their folder."""
+    root = ROOT / "service" / "posewire"
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in root.rglob("*.py")}
+
+
+def import_graph() -> dict[str, set[str]]:
+    """What each module imports of the service, also inside functions. The package `posewire` itself, which gives out names, is left out."""
+    files = modules()
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module}: a relative import"
+                names = [found for alias in node.names for found in (node.module or "", f"{node.module}.{alias.name}")]
+            else:
+                continue
+            graph[module] |= {name.removeprefix("posewire.") for name in names if name.startswith("posewire.")} & files.keys()
+    del graph["__init__"]
+    return graph
+
+
+def reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Every module that is imported when `start` is, directly or not."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = graph[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return found
+
+
+def test_what_serves_never_imports_the_tools() -> None:
+    graph = import_graph()
+    serving = [module for module in graph if any(f"{module}.".startswith(f"{room}.") for room in SERVING)]
+    assert {"server.app", "cli.serve"} <= set(serving)
+    tools = {module: sorted(name for name in reached(graph, module) if name.startswith("tools")) for module in serving}
+    assert {module: names for module, names in tools.items() if names} == {}
+
+
+def test_only_the_command_line_imports_the_tools() -> None:
+    importers = {module.partition(".")[0] for module, names in import_graph().items() if any(name.startswith("tools") for name in names)}
+    assert importers == {"tools", "cli"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = import_graph()
+    assert [module for module in graph if module in reached(graph, module)] == []
+
+
+def test_no_room_imports_one_above_it() -> None:
+    up = []
+    for module, names in import_graph().items():
+        room = module.partition(".")[0]
+        below = ONLY.get(room, set(ORDER[: ORDER.index(room)])) | {room}
+        up += [f"{module} imports {name}" for name in sorted(names) if name.partition(".")[0] not in below]
+    assert up == []
+
+
 def test_the_version_is_written_once() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     sources = [path for folder in ("service", "model_store") for path in (ROOT / folder).rglob("*.py")]

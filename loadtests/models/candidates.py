@@ -58,7 +58,7 @@ def pose_networks(stores: list[ModelStore], peers: Peers, people: People) -> Ite
     for store, spec in _models(stores):
         if not isinstance(spec, PoseSpec) or spec.keypoints is not KEYPOINT_SETS["coco17"] or not isinstance(spec.output, HeatmapOutput):
             continue
-        path, side, ours, network = store.path(spec), _side(spec), not store.is_pulled(spec), LiteHrNet(spec)
+        path, side, ours, network = store.path(spec), _side(spec), not store.is_installed(spec), LiteHrNet(spec)
         if spec.kernels:
             run = kernels(spec, store.verified_bytes(spec, spec.kernels))
             yield make(spec.name, "Posewire kernels", side, path, LiteHrNetPixels(spec), run, ours)
@@ -88,7 +88,7 @@ def detectors(stores: list[ModelStore], peers: Peers, people: People) -> Iterato
     """
     for store, spec in _models(stores):
         if isinstance(spec, DetectorSpec):
-            yield _detector(people, spec, store.path(spec), store.verified_bytes(spec), not store.is_pulled(spec))
+            yield _detector(people, spec, store.path(spec), store.verified_bytes(spec), not store.is_installed(spec))
     if peers.yolox:
         manifest = stores[0].manifest
         spec = manifest.default("detector").model_copy(update=dict(manifest.download(_YOLOX).model))

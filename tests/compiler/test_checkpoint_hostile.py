@@ -130,25 +130,51 @@ def test_one_storage_cannot_have_two_types(tmp_path: Path) -> None:
         assert "two sizes or types" in refusal(tmp_path, file(tree))
 
 
-NESTED = ops(()) + b"\x85" * 300_000  # ((((…,),),),): the C stack overflows when it is hashed
-TWICE = ops(()) + b"2\x86" * 200  # each level twice the one before: 2**200 to hash
+NESTED = Ops(ops(()) + b"\x85" * 300_000)  # ((((…,),),),): the C stack overflows when it is hashed
+TWICE = Ops(ops(()) + b"2\x86" * 200)  # each level twice the one before: 2**200 to hash
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        Ops(b"}" + NESTED + b"Ns"),
-        Ops(b"}" + TWICE + b"Ns"),
-        Ops(b"\x8f(" + NESTED + b"\x90"),
         Ops(b"]" * 300_000 + b"a" * 299_999),
         Ops(b"}" + b"X\x01\0\0\0a}" * 200_000 + b"s" * 200_000),
-        Ops(b"Nr" + struct.pack("<I", 2**32 - 1)),
         Ops(call("torch._utils._rebuild_parameter", call("a.b"), 1, 2) + b"2\x86" * 1000),
+        ops({("a", 1): 2, 3: ("b",)}),
+        call("collections.OrderedDict", [[NESTED, None]]),
     ],
-    ids=["nested key", "doubled key", "nested set", "nested lists", "nested dicts", "memo", "calls"],
+    ids=["nested lists", "nested dicts", "calls", "tuple key", "ordered dict"],
 )
 def test_structures_that_break_picklers_are_read_past(tmp_path: Path, value: Ops) -> None:
     assert list(read(tmp_path, zip_file({"meta": value, "state_dict": GOOD}))) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Ops(b"}" + NESTED + b"Ns"), "a key"),
+        (Ops(b"}" + TWICE + b"Ns"), "a key"),
+        (Ops(b"}(" + TWICE + b"Nu"), "a key"),
+        (Ops(b"(" + NESTED + b"Nd"), "a key"),
+        (Ops(b"}" + NESTED + b"q\0" + b"0}h\0Ns"), "POP"),
+        (Ops(b"}(" + NESTED + b"r\x01\0\0\0Nh\x01Nu"), "a key"),
+        (Ops(b"\x8f(" + NESTED + b"\x90"), "EMPTY_SET"),
+        (Ops(b"Nr" + struct.pack("<I", 2**32 - 1)), "gaps"),
+        (
+            Ops(
+                call("torch._utils._rebuild_tensor_v2", persistent(("storage", named(FLOATS), "0", "cpu", 4)), 0, (4,), (1,))
+                + ops({"size": (2**70,)})
+                + b"b"
+            ),
+            "damaged",
+        ),
+        (Ops(persistent(("storage", named(FLOATS), "0", "cpu", 4)) + ops([0, 0, (2**70,)]) + b"b"), "damaged"),
+        (Ops(b"(" + b"".join(named(f"a.b{i}") for i in range(1001)) + b"t"), "classes"),
+    ],
+    ids=["nested", "doubled", "doubled in many", "dict", "pop", "memo", "set", "memo with gaps", "tensor", "storage", "classes"],
+)
+def test_structures_that_break_unpicklers_are_refused(tmp_path: Path, value: Ops, words: str) -> None:
+    assert words in refusal(tmp_path, zip_file({"meta": value, "state_dict": GOOD}))
 
 
 @pytest.mark.parametrize(

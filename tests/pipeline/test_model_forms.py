@@ -126,7 +126,7 @@ def test_what_needs_heatmaps_is_refused(store: Path, setting: dict[str, Any], wo
         ("nhwc", 'format = "uint8-nhwc"', 'format = "uint8-nchw"', r"\(3, 96, 64\) of tensor\(uint8\) \(uint8-nchw\); the file takes"),
         ("plain", "height = 96", "height = 128", r"\(3, 128, 64\) .* the file takes \(3, 96, 64\)"),
         ("plain", "stride = 4", "stride = 2", r"\(17, 48, 32\) \(heatmaps\); the file gives \(17, 24, 16\)"),
-        ("keypoints", 'layout = "keypoints", sigma = 1.5', 'layout = "heatmaps", sigma = 1.5, stride = 4, flip_shift = 1', "gives"),
+        ("keypoints", 'layout = "keypoints"\nsigma = 1.5', 'layout = "heatmaps"\nsigma = 1.5\nstride = 4\nflip_shift = 1', "gives"),
     ],
 )
 def test_a_file_that_is_not_what_the_manifest_says_is_refused(

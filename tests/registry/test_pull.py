@@ -66,7 +66,7 @@ def left(root: Path) -> list[str]:
 
 def assert_whole(store: ModelStore, root: Path) -> None:
     spec = store.manifest.get("box", "detector")
-    assert store.is_pulled(spec)
+    assert store.is_installed(spec)
     assert store.verified_bytes(spec) == FILE
     assert left(root) == ["cards/box.md", "manifest.toml", "weights/box.onnx"]
 

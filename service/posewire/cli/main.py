@@ -175,7 +175,7 @@ def bench(
 ) -> None:
     """Compare the speed of two model files on this CPU: interleaved runs, ratios with quartiles, and the noise."""
     from posewire.cli.bench import bench as run
-    from posewire.cli.bench import model_file
+    from posewire.tools.bench.comparison import model_file
 
     raise typer.Exit(
         run(model_file(load_settings(models=models), model), against, batch or [1, 8], threads or [1], rounds, as_json=as_json)

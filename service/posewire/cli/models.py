@@ -92,7 +92,7 @@ def _bytes(entry: ModelSpec | Download) -> int | None:
 def _state(entry: ModelSpec | Download, store: ModelStore) -> str:
     if isinstance(entry, Download):
         return "can be pulled"
-    return "pulled" if store.is_pulled(entry) else "shipped"
+    return "pulled" if store.is_installed(entry) else "shipped"
 
 
 def _is_default(name: str, store: ModelStore) -> bool:

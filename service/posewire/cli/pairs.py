@@ -5,7 +5,7 @@ from rich.table import Table
 
 from posewire.config import Settings
 from posewire.errors import ModelError
-from posewire.registry.choice import choice_file, choose, forget_choice, keep_choice
+from posewire.registry.choice import choice_file, choose, forget_choice, save_choice
 from posewire.registry.manifest import NO_PAIR, Manifest
 from posewire.registry.store import open_store
 
@@ -42,7 +42,7 @@ def use_pair(settings: Settings, name: str) -> int:
     else:
         asked = settings.model_copy(update={"models": name, "detector": None, "pose": None})
         choice = choose(asked, open_store(settings).manifest)
-        keep_choice(settings, name)
+        save_choice(settings, name)
         print(f"{name}: {choice.detector.name} and {choice.pose.name}; kept in {choice_file(settings)}")
     stronger = [f"POSEWIRE_{key.upper()}={value}" for key in ("models", "detector", "pose") if (value := getattr(settings, key))]
     if stronger:

@@ -19,7 +19,7 @@ def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
         PosewireError: it cannot be pulled.
     """
     store = open_store(settings)
-    root = folder or store.pulled_root or settings.cache_dir / "models"
+    root = folder or store.installed_root or settings.cache_dir / "models"
     try:
         with download_progress(name) as report:
             spec = pull(name, store.manifest, root, mirror=settings.model_mirror, report=report)
@@ -27,6 +27,6 @@ def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
         print(f"posewire: interrupted; run it again to resume the download in {root}", file=sys.stderr)
         return _INTERRUPTED
     print(f"{name}: {root / spec.file}, {spec.bytes / 1e6:.1f} MB")
-    elsewhere = f"POSEWIRE_MODEL_STORE={root} " if root != store.pulled_root else ""
+    elsewhere = f"POSEWIRE_MODEL_STORE={root} " if root != store.installed_root else ""
     print(f"serve it with {elsewhere}POSEWIRE_{spec.task.upper()}={name}")
     return 0

@@ -12,7 +12,6 @@ import numpy as np
 from posewire.backends.device import cpu_plan
 from posewire.backends.onnxruntime import OnnxSession
 from posewire.backends.preprocess import Preprocessor
-from posewire.cli.bench import ModelFile, Row, item_shape, measure, model_file
 from posewire.cli.predict import find_pictures
 from posewire.cli.progress import progress
 from posewire.config import Settings
@@ -20,12 +19,13 @@ from posewire.engine.engine import load_engine
 from posewire.errors import ModelError, PosewireError
 from posewire.files import write_atomically
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.registry.infer_spec import recognise, require_pose
+from posewire.registry.infer_spec import infer_spec, require_pose
 from posewire.registry.specs import PoseSpec
 from posewire.registry.store import open_store
 from posewire.schemas.pose import coco_rows
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
+from posewire.tools.bench.comparison import ModelFile, Row, item_shape, measure, model_file
 from posewire.tools.calibration import CalibrationSet, Limits, annotated, choose, detected, read
 from posewire.tools.evaluate.annotations import Annotations
 from posewire.types import FloatArray, PoseResult, UInt8Array
@@ -120,7 +120,7 @@ def _estimator(path: Path, settings: Settings, spec: PoseSpec | None) -> PoseEst
         require_pose(content, path.name, manifest)
         takes = item_shape(path)
         gives = session.run(np.zeros((1, *takes), np.float32)).shape[1:]
-        spec = recognise(content, path.name, manifest, takes, gives)
+        spec = infer_spec(content, path.name, manifest, takes, gives)
     return PoseEstimator(spec, session, decoding=settings.decoding, flip_test=settings.flip_test)
 
 

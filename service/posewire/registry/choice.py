@@ -1,8 +1,10 @@
-"""The models that serve: by the settings, else by the user's kept choice, else by the manifest's defaults."""
+"""The models that serve: by the settings, else by the choice that the user saved, else by the manifest's defaults."""
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli_w
 
 from posewire.config import Settings
 from posewire.errors import ModelError
@@ -20,7 +22,7 @@ class Choice:
     pair: str | None
 
     def pin(self, settings: Settings) -> Settings:
-        """Return settings that name these models, so that a later change of the kept choice does not reach them."""
+        """Return settings that name these models, so that a later change of the saved choice does not reach them."""
         return settings.model_copy(update={"detector": self.detector.name, "pose": self.pose.name})
 
 
@@ -28,7 +30,7 @@ def choose(settings: Settings, manifest: Manifest) -> Choice:
     """Resolve which models serve.
 
     For each of the two, `settings.detector` and `settings.pose` win. Then comes the pair of `settings.models`, then the pair
-    that the user keeps with `posewire models use`, then the manifest's defaults.
+    that the user saved with `posewire models use`, then the manifest's defaults.
 
     Args:
         settings: of the service or the command.
@@ -45,8 +47,8 @@ def choose(settings: Settings, manifest: Manifest) -> Choice:
     return Choice(detector, pose, name if whole else None)
 
 
-def kept_choice(settings: Settings) -> str | None:
-    """Return the name of the pair that the user keeps; None: there is no kept choice.
+def saved_choice(settings: Settings) -> str | None:
+    """Return the name of the pair that the user saved; None: there is none.
 
     Raises:
         ModelError: the file of the choice is damaged.
@@ -64,19 +66,19 @@ def kept_choice(settings: Settings) -> str | None:
     return pair
 
 
-def keep_choice(settings: Settings, pair: str) -> None:
-    """Keep a pair for this user.
+def save_choice(settings: Settings, pair: str) -> None:
+    """Save a pair for this user.
 
     Raises:
         PosewireError: the file cannot be written.
     """
     path = choice_file(settings)
     make_folder(path.parent)
-    write_atomically(path, f'# Written by `posewire models use`.\npair = "{pair}"\n'.encode())
+    write_atomically(path, f"# Written by `posewire models use`.\n{tomli_w.dumps({'pair': pair})}".encode())
 
 
 def forget_choice(settings: Settings) -> None:
-    """Forget the kept choice, if there is one.
+    """Delete the saved choice, if there is one.
 
     Raises:
         ModelError: the file cannot be removed.
@@ -89,7 +91,7 @@ def forget_choice(settings: Settings) -> None:
 
 
 def choice_file(settings: Settings) -> Path:
-    """The file that holds the kept choice."""
+    """Return the path of the file of the saved choice."""
     return settings.cache_dir / "models" / "use.toml"
 
 
@@ -101,10 +103,10 @@ def _pair(settings: Settings, manifest: Manifest) -> tuple[str | None, Pair | No
         return settings.models, manifest.pair(settings.models)
     if settings.detector and settings.pose:
         return None, None
-    kept = kept_choice(settings)
-    if kept is None:
+    saved = saved_choice(settings)
+    if saved is None:
         return None, None
     try:
-        return kept, manifest.pair(kept)
+        return saved, manifest.pair(saved)
     except ModelError as error:
         raise ModelError(f"{choice_file(settings)}: {error}; {_REMEDY}") from None

@@ -7,7 +7,7 @@ from posewire.registry.manifest import Manifest
 from posewire.registry.specs import DetectorSpec, HeatmapOutput, PoseSpec
 
 
-def recognise(content: bytes, name: str, manifest: Manifest, takes: tuple[int, ...], gives: tuple[int, ...]) -> PoseSpec:
+def infer_spec(content: bytes, name: str, manifest: Manifest, takes: tuple[int, ...], gives: tuple[int, ...]) -> PoseSpec:
     """The spec of a file: the manifest's where the file is one of its models, else the default pose model's, at the file's size.
 
     Args:

@@ -1,20 +1,18 @@
-"""The folder that `posewire models pull` fills: weights, cards, and a manifest that is written last."""
+"""The folder of installed models, which `posewire models pull` fills: weights, cards, and a manifest that is written last."""
 
 import hashlib
-import json
-import tomllib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from posewire.errors import ModelError
+import tomli_w
+
 from posewire.files import make_folder, write_atomically
 from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.registry.manifest import Additions
 from posewire.registry.sources import Source, shown
 from posewire.registry.specs import Download, ModelSpec, PoseModel
-from posewire.registry.store import MANIFEST, pulled_models
+from posewire.registry.store import MANIFEST, installed_models
 
 _HEADER: Final = "# Made by `posewire models pull`: these models are served beside those that ship. Without [defaults].\n"
 _CARD: Final = """# {name}
@@ -32,7 +30,7 @@ Its input, output and published accuracy: `posewire models show {name}`.
 """
 
 
-def keep(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
+def install(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
     """Add a model to the folder, or put it in the place of the one of its name.
 
     Args:
@@ -55,7 +53,7 @@ def keep(root: Path, download: Download, source: Source, weights: bytes, kernels
     if isinstance(download.model, PoseModel):
         model["keypoints"] = _keypoints(download.model)
     (spec,) = Additions.model_validate({"models": [model | files]}).models
-    manifest = manifest_text((*(other for other in pulled_models(root) if other.name != name), spec))
+    manifest = manifest_text((*(other for other in installed_models(root) if other.name != name), spec))
     for path, content in (*contents.items(), (MANIFEST, manifest.encode())):
         make_folder((root / path).parent)
         write_atomically(root / path, content)
@@ -67,30 +65,12 @@ def _stored(path: str, content: bytes) -> dict[str, object]:
 
 
 def manifest_text(specs: tuple[ModelSpec, ...]) -> str:
-    """A manifest of these models, in TOML.
-
-    Raises:
-        ModelError: what was written does not read as the models; a fault of this function.
-    """
-    text = _HEADER
-    for spec in specs:
-        facts = spec.model_dump(mode="json", exclude_none=True)
+    """Return a manifest of these models, in TOML."""
+    models = [spec.model_dump(mode="json", exclude_none=True) for spec in specs]
+    for facts, spec in zip(models, specs, strict=True):
         if isinstance(spec, PoseModel):
             facts["keypoints"] = _keypoints(spec)
-        text += "\n[[models]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in facts.items())
-    if Additions.model_validate(tomllib.loads(text)).models != specs:
-        raise ModelError(f"{MANIFEST}: what was written does not read as it should; this is a fault of Posewire")
-    return text
-
-
-def toml(value: object) -> str:
-    """A value as TOML writes it, on one line."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    # Strings, numbers and truth values are JSON's, but for a character that JSON leaves alone.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"{_HEADER}\n{tomli_w.dumps({'models': models})}"
 
 
 def _keypoints(model: PoseModel) -> str:

@@ -37,33 +37,33 @@ def default_root(package: Path = _PACKAGE) -> Path:
 class ModelStore:
     """A manifest and the files that it names."""
 
-    def __init__(self, root: Path | None = None, pulled: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, installed: Path | None = None) -> None:
         """Read the manifests.
 
         Args:
             root: a folder with a manifest; None, or a manifest without `[defaults]`: the models that ship with Posewire.
-            pulled: a folder that `posewire models pull` filled, or may fill one day; where a name is in both, `root` has it.
+            installed: a folder that `posewire models pull` filled, or may fill one day; where a name is in both, `root` has it.
 
         Raises:
             ModelError: there is no manifest in `root`, or one of the two is not valid.
         """
         if root is not None and load_additions(root / MANIFEST) is not None:
-            root, pulled = None, root
+            root, installed = None, root
         self.root = default_root() if root is None else root
-        self.pulled_root = pulled
+        self.installed_root = installed
         self.manifest = load_manifest(self.root / MANIFEST)
         own = {spec.name for spec in self.manifest.models}
-        added = [spec for spec in pulled_models(pulled) if spec.name not in own] if pulled else []
+        added = [spec for spec in installed_models(installed) if spec.name not in own] if installed else []
         self.manifest = self.manifest.model_copy(update={"models": (*self.manifest.models, *added)})
-        self._pulled = {spec.name: pulled for spec in added if pulled}
+        self._installed = {spec.name: installed for spec in added if installed}
 
-    def is_pulled(self, spec: ModelSpec) -> bool:
-        """Whether a model was added to the store's own."""
-        return spec.name in self._pulled
+    def is_installed(self, spec: ModelSpec) -> bool:
+        """Return True if the model is not one of the store's own."""
+        return spec.name in self._installed
 
     def path(self, spec: ModelSpec) -> Path:
-        """Where the weights of `spec` belong; they may be missing."""
-        return self._pulled.get(spec.name, self.root) / spec.file
+        """Return the path of the weights of `spec`; they may be missing."""
+        return self._installed.get(spec.name, self.root) / spec.file
 
     def verify(self, spec: ModelSpec) -> None:
         """Check that all files of the weights are there and whole.
@@ -86,8 +86,8 @@ class ModelStore:
                 manifest's; the message names the file, what was expected and found, and what to do.
         """
         stored = stored or spec
-        path = self._pulled.get(spec.name, self.root) / stored.file
-        remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_pulled(spec) else _remedy(path)
+        path = self._installed.get(spec.name, self.root) / stored.file
+        remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_installed(spec) else _remedy(path)
         try:
             with path.open("rb") as handle:
                 return _checked(handle, path, spec.name, stored, remedy)
@@ -98,7 +98,7 @@ class ModelStore:
 
 
 def open_store(settings: Settings) -> ModelStore:
-    """The store that the settings name, and beside its models those that were pulled.
+    """Open the store that the settings name; the installed models are beside its own.
 
     Raises:
         ModelError: a manifest is missing or not valid.
@@ -106,8 +106,8 @@ def open_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.model_store, settings.cache_dir / "models")
 
 
-def pulled_models(root: Path) -> tuple[ModelSpec, ...]:
-    """What lies in a folder that `posewire models pull` fills.
+def installed_models(root: Path) -> tuple[ModelSpec, ...]:
+    """Return the models of a folder that `posewire models pull` fills.
 
     Raises:
         ModelError: its manifest is not valid, or is one of a whole store.

@@ -13,8 +13,8 @@ from posewire.errors import ModelError
 from posewire.registry.networks.litehrnet.layers import Conv, Norm
 from posewire.registry.networks.litehrnet.spec import VARIANTS, Variant, get_variant, layers
 from posewire.registry.weights.norms import scale_and_shift
-from posewire.registry.weights.safetensors import read_metadata, read_safetensors, write_safetensors
-from posewire.registry.weights.tensors import MalformedError, Tensor, values
+from posewire.registry.weights.safetensors import read_safetensors, write_safetensors
+from posewire.registry.weights.tensors import MalformedError
 from posewire.types import FloatArray
 
 _FORMAT: Final = "posewire-kernels-1"
@@ -70,10 +70,7 @@ def read(data: bytes, name: str) -> Folded:
         ModelError: the bytes are damaged, of another format, or not all the weights of the variant that they name.
     """
     try:
-        contents = read_safetensors(data)
-        told = read_metadata(data)
-        tree = contents.tree if isinstance(contents.tree, dict) else {}
-        state = {key: values(tensor, contents, len(data)) for key, tensor in tree.items() if isinstance(tensor, Tensor)}
+        state, told = read_safetensors(data)
     except MalformedError as fault:
         raise ModelError(f"{name}: the weights for the kernels cannot be read: {fault}") from None
     if told.get("format") != _FORMAT or told.get("variant") not in VARIANTS or not told.get("keypoints", "").isdecimal():

@@ -1,19 +1,20 @@
-"""Safetensors: eight bytes of length, a JSON header, then the values."""
+"""Safetensors files, read by the package of that name."""
 
 import json
-import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from posewire.registry.weights.tensors import DTYPES, Contents, MalformedError, Storage, Tensor, quoted
+import numpy as np
+from safetensors import SafetensorError, deserialize
+
+from posewire.registry.weights.tensors import DTYPES, Array, MalformedError, from_bfloat16, quoted
 from posewire.types import FloatArray
 
-_MOST_HEADER_BYTES: Final = 4 << 20  # ten times the largest Lite-HRNet's
-_MOST_DIMENSIONS: Final = 32
+_MAX_HEADER_BYTES: Final = 4 << 20  # ten times the largest Lite-HRNet's
 
 
 def write_safetensors(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
-    """The file of float32 arrays, the same bytes for the same arrays."""
+    """Return the file of float32 arrays: the same bytes for the same arrays, which the package does not promise of the metadata."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name, array in arrays.items():
@@ -24,74 +25,29 @@ def write_safetensors(arrays: Mapping[str, FloatArray], metadata: Mapping[str, s
     return len(text).to_bytes(8, "little") + text + b"".join(array.astype("<f4").tobytes() for array in arrays.values())
 
 
-def read_safetensors(data: bytes) -> Contents:
-    """A safetensors file: a dict of tensors by name.
+def read_safetensors(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read a safetensors file.
+
+    Returns:
+        The arrays by name, in the order of the header, of the file's dtypes, bfloat16 as float32; and the file's metadata.
 
     Raises:
-        MalformedError: the header is not valid, or does not describe the file's bytes exactly once.
+        MalformedError: the header is not valid, does not describe the file's bytes exactly once, or has a dtype that numpy has not.
     """
     length = int.from_bytes(data[:8], "little")
-    if length > min(len(data) - 8, _MOST_HEADER_BYTES):
-        raise MalformedError(f"the safetensors header has {length} bytes: more than the file, or than {_MOST_HEADER_BYTES}")
-    held = memoryview(data)[8 + length :]
-    tensors: dict[str, Tensor] = {}
-    spans: dict[str, tuple[int, int]] = {}
-    for name, entry in _header(data[8 : 8 + length]).items():
-        if name != "__metadata__":
-            tensors[name], spans[name] = _entry(name, entry)
-    at = 0
-    for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
-        if begin != at:
-            raise MalformedError(f"the values of {quoted(name)} begin at {begin}, not at {at}, where the ones before end")
-        at = end
-    if at != len(held):
-        raise MalformedError(f"the safetensors header tells of {at} bytes of values, the file has {len(held)}")
-    return Contents(tensors, lambda storage: held[slice(*spans[storage.key])])
-
-
-def read_metadata(data: bytes) -> dict[str, str]:
-    """The `__metadata__` of a file that `read_safetensors` reads: names and texts; empty where there are none.
-
-    Raises:
-        MalformedError: the header is not valid.
-    """
-    length = int.from_bytes(data[:8], "little")
-    found = _header(data[8 : 8 + length]).get("__metadata__", {})
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
-
-
-def _header(text: bytes) -> dict[str, Any]:
+    if length > min(len(data) - 8, _MAX_HEADER_BYTES):
+        raise MalformedError(f"the safetensors header has {length} bytes: more than the file, or than {_MAX_HEADER_BYTES}")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique)
-    except RecursionError:
-        raise MalformedError("the safetensors header is nested too deeply") from None
-    except ValueError:  # JSON's and UTF-8's
-        raise MalformedError("the safetensors header is not JSON") from None
-    if not isinstance(header, dict):
-        raise MalformedError("the safetensors header is not a JSON object")
-    return header
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call] # the package has no types for it
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__", None) or {}
+        return {name: _array(name, **tensors[name]) for name in header}, metadata
+    except (SafetensorError, ValueError) as error:  # ValueError: more dimensions than numpy has
+        raise MalformedError(f"not a sound safetensors file: {quoted(str(error).removeprefix('Error while deserializing: '))}") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise MalformedError("the safetensors header has a name twice")
-    return entries
-
-
-def _entry(name: str, entry: object) -> tuple[Tensor, tuple[int, int]]:
-    match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if not rest:
-            pass
-        case _:
-            raise MalformedError(f"the safetensors header does not describe {quoted(name)} by dtype, shape and data_offsets")
+def _array(name: str, shape: list[int], dtype: str, data: bytearray) -> Array:
     if dtype not in DTYPES:
-        raise MalformedError(f"{quoted(name)} has an unknown dtype: {quoted(dtype)}")
-    # JSON's true is an int to Python.
-    if len(shape) > _MOST_DIMENSIONS or any(type(number) is not int or not 0 <= number < 1 << 48 for number in (*shape, begin, end)):
-        raise MalformedError(f"{quoted(name)} has a shape or offsets that are not lengths")
-    count = math.prod(shape)
-    if end - begin != count * DTYPES[dtype].itemsize:
-        raise MalformedError(f"{quoted(name)} has {end - begin} bytes for {tuple(shape)} values of {dtype}")
-    stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return Tensor(Storage(name, dtype, count), 0, tuple(shape), stride), (begin, end)
+        raise MalformedError(f"{quoted(name)} has a dtype that is not supported: {quoted(dtype)}")
+    array: Array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    return from_bfloat16(array) if dtype == "BF16" else array

@@ -9,12 +9,12 @@ from pathlib import Path
 from posewire.errors import ModelError, PosewireError
 from posewire.files import make_folder
 from posewire.registry.download import Part, Report, fetch
-from posewire.registry.installed import keep
+from posewire.registry.installed import install
 from posewire.registry.manifest import Manifest
 from posewire.registry.networks.litehrnet.spec import get_variant
 from posewire.registry.sources import Source, shown, source_of
 from posewire.registry.specs import Download, KeypointOutput, ModelSpec, PoseModel
-from posewire.registry.store import pulled_models
+from posewire.registry.store import installed_models
 from posewire.registry.unpack import unpack
 from posewire.tools.compiler.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler
 from posewire.tools.compiler.litehrnet.options import GraphOptions
@@ -48,7 +48,7 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         parts = [Part(root / f"{name}{ending}") for ending in (".part", ".weights.part")][: len(download.files)]
         _fetch_all(download, mirror, parts, report)
         try:
-            spec = keep(root, download, source, *_weights(download, source, *(part.path for part in parts)))
+            spec = install(root, download, source, *_weights(download, source, *(part.path for part in parts)))
         except PosewireError:
             _discard(parts)  # to go on with them would not help: they are the right files, or such as nobody can tell from them
             raise
@@ -72,7 +72,7 @@ def _discard(parts: list[Part]) -> None:
 
 
 def _whole(name: str, root: Path) -> ModelSpec | None:
-    for spec in pulled_models(root):
+    for spec in installed_models(root):
         if spec.name == name:
             return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in spec.files) else None
     return None

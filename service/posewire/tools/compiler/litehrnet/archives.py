@@ -6,12 +6,13 @@ import zipfile
 from functools import cache
 from typing import Final
 
-from posewire.registry.weights.tensors import DTYPES, Contents, MalformedError, Storage, quoted
-from posewire.tools.compiler.litehrnet.pickles import PickleReader
+from posewire.registry.weights.tensors import DTYPES, MalformedError, quoted
+from posewire.tools.compiler.litehrnet.storages import Contents, Storage
+from posewire.tools.compiler.litehrnet.unpickler import TorchPickles
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
-_MOST_ENTRIES: Final = 100_000
+_MAX_ENTRIES: Final = 100_000
 _LENGTH: Final = struct.Struct("<q")
 
 
@@ -21,8 +22,8 @@ def read_zip(data: bytes) -> Contents:
     Raises:
         MalformedError: the archive is damaged, or not one of `torch.save`.
     """
-    if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # asked first: zipfile makes an object for each
-        raise MalformedError(f"a zip archive of more than {_MOST_ENTRIES} entries")
+    if data.count(b"PK\x01\x02") > _MAX_ENTRIES:  # asked first: zipfile makes an object for each
+        raise MalformedError(f"a zip archive of more than {_MAX_ENTRIES} entries")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except _ZIP_ERRORS as error:
@@ -47,7 +48,7 @@ def read_zip(data: bytes) -> Contents:
     order = entry(f"{top}byteorder") if f"{top}byteorder" in entries else b"little"
     if order not in (b"little", b"big"):
         raise MalformedError(f"an unknown byte order: {order[:20]!r}")
-    tree = PickleReader(entry(f"{top}data.pkl")).load()
+    tree = TorchPickles(entry(f"{top}data.pkl")).load()
     return Contents(tree, lambda storage: entry(f"{top}data/{storage.key}"), big_endian=order == b"big")
 
 
@@ -93,7 +94,7 @@ def read_legacy(data: bytes) -> Contents:
     Raises:
         MalformedError: the file is damaged, or a pickle of someone else.
     """
-    reader = PickleReader(data)
+    reader = TorchPickles(data)
     if reader.load() != _MAGIC:
         raise MalformedError("a pickle, but not one of torch.save")
     if reader.load() != _PROTOCOL:
@@ -110,11 +111,11 @@ def read_legacy(data: bytes) -> Contents:
     return Contents(tree, bytes_of)
 
 
-def _spans(data: bytes, reader: PickleReader) -> dict[str, memoryview]:
+def _spans(data: bytes, reader: TorchPickles) -> dict[str, memoryview]:
     keys = reader.load()
     if not isinstance(keys, list):
         raise MalformedError("the list of storages is damaged")
-    view, at = memoryview(data), reader.at
+    view, at = memoryview(data), reader.end
     spans: dict[str, memoryview] = {}
     for key in keys:
         storage = reader.storages.get(key) if isinstance(key, str) else None

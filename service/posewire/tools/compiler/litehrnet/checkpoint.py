@@ -13,14 +13,16 @@ import numpy as np
 
 from posewire.errors import ModelError
 from posewire.registry.weights.safetensors import read_safetensors
-from posewire.registry.weights.tensors import Array, Contents, MalformedError, Tensor, quoted, values
+from posewire.registry.weights.tensors import Array, MalformedError, quoted
 from posewire.tools.compiler.litehrnet.archives import read_legacy, read_zip
-from posewire.tools.compiler.litehrnet.standins import Opaque
+from posewire.tools.compiler.litehrnet.storages import Contents, Tensor, values
+from posewire.tools.compiler.litehrnet.unpickler import Opaque
 from posewire.types import FloatArray
 
-_MOST_FILE_BYTES: Final = 1 << 28
+_MAX_FILE_BYTES: Final = 1 << 28
 # float16 widened, and each storage seen by two tensors; a file of views of one storage would take any amount.
 _ROOM: Final = 4
+_MAX_NAME: Final = 1000  # characters of a tensor's name
 _NAMED: Final = 5  # faults of a kind that a message names
 
 
@@ -101,8 +103,8 @@ def _read(path: Path) -> bytes:
             raise ModelError(f"{path}: not a file")
         with path.open("rb") as handle:
             size = os.fstat(handle.fileno()).st_size
-            if size > _MOST_FILE_BYTES:
-                raise ModelError(f"{path}: {size} bytes; no Lite-HRNet checkpoint has more than {_MOST_FILE_BYTES}")
+            if size > _MAX_FILE_BYTES:
+                raise ModelError(f"{path}: {size} bytes; no Lite-HRNet checkpoint has more than {_MAX_FILE_BYTES}")
             return handle.read(size)
     except OSError as error:
         raise ModelError(f"{path}: the checkpoint cannot be read: {error.strerror}") from None
@@ -113,7 +115,8 @@ def _opened(data: bytes) -> Contents:
         return read_zip(data)
     # Before the pickles: a header's length may begin with any byte.
     if data[8:9] == b"{":
-        return read_safetensors(data)
+        arrays, _ = read_safetensors(data)
+        return Contents(arrays, bytes_of=lambda _: b"")
     if data.startswith(b"\x80"):
         return read_legacy(data)
     if data[257:262] == b"ustar":
@@ -124,17 +127,17 @@ def _opened(data: bytes) -> Contents:
 def _arrays(contents: Contents, room: int) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for key, value in _state_dict(contents.tree).items():
-        if not isinstance(key, str):
+        if not isinstance(key, str) or len(key) > _MAX_NAME:
             raise MalformedError("the state dict has a key that is not a name")
         name = _network_name(key)
         if name.endswith("num_batches_tracked"):
             continue
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor | np.ndarray):
             raise MalformedError(f"{quoted(key)} of the state dict is not a tensor but {_kind(value)}")
         if name in arrays:
             raise MalformedError(f"two tensors of the state dict are the network's {quoted(name)}")
         try:
-            arrays[name] = values(value, contents, room)
+            arrays[name] = values(value, contents, room) if isinstance(value, Tensor) else value
         except MalformedError as fault:
             raise MalformedError(f"{quoted(key)}: {fault}") from None
         room -= arrays[name].nbytes
@@ -150,7 +153,7 @@ def _state_dict(tree: object) -> dict[object, object]:
             if not isinstance(found, dict):
                 raise MalformedError(f"{name!r} is {_kind(found)}, not a state dict; save the model's state_dict() instead")
             return found
-    if not any(isinstance(value, Tensor) for value in tree.values()):
+    if not any(isinstance(value, Tensor | np.ndarray) for value in tree.values()):
         keys = ", ".join(quoted(key) for key in list(tree)[:_NAMED] if isinstance(key, str))
         raise MalformedError(
             f"has no state dict: none of 'state_dict', 'model' and 'ema', and no tensors at its top level, which has: {keys or 'nothing'}"

@@ -1,0 +1,1 @@
+"""Model files timed against each other."""
