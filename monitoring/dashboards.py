@@ -62,10 +62,10 @@ OVERVIEW = (
         "Capacity in use",
         "percentunit",
         {
-            "model threads, {{instance}}": "posewire:worker_utilisation:ratio_rate2m{OURS}",
+            "workers, {{instance}}": "posewire:worker_utilisation:ratio_rate2m{OURS}",
             "admission, {{instance}}": "posewire:admission_utilisation:ratio{OURS}",
         },
-        "Model threads at 100 %: more load only makes queues longer. Admission at 100 %: requests are rejected.",
+        "Workers at 100 %: more load only makes queues longer. Admission at 100 %: requests are rejected.",
     ),
     Chart(
         "Capacity left",

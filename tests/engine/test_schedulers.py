@@ -59,6 +59,8 @@ async def test_metrics_mean_the_same(engine: Engine, astronaut: bytes, astronaut
         runs = value(engine, "posewire_batch_size_count", model=model)
         assert value(engine, "posewire_run_duration_seconds_count", model=model) == runs
         assert value(engine, "posewire_inference_failures_total", model=model) == 0
+    in_models = sum(value(engine, "posewire_run_duration_seconds_sum", model=model) for model in ("detector", "pose"))
+    assert value(engine, "posewire_worker_busy_seconds_total") >= in_models > 0
     timings = result.timings
     assert min(timings.decode, timings.detect, timings.crop, timings.pose) > 0
     assert timings.total >= timings.decode + timings.queue + timings.crop + timings.pose

@@ -31,6 +31,7 @@ EXPECTED = {
     "posewire_build_info": "gauge",
     "posewire_ready": "gauge",
     "posewire_run_duration_seconds": "histogram",
+    "posewire_worker_busy_seconds": "counter",
     "posewire_event_loop_lag_seconds": "histogram",
     "posewire_pictures_in_flight_limit": "gauge",
     "posewire_workers": "gauge",

@@ -236,6 +236,7 @@ class CpuScheduler:
         if isinstance(ran, BaseException):
             settle(waiting.done, ran if isinstance(ran, ServiceError) else InferenceFailed("the model could not be run; try again"))
             return
+        self._metrics.add_worker_busy(ran.ended - ran.started)
         for run in ran.outputs:
             waited = ran.started - waiting.arrived
             if isinstance(run.outcome, ServiceError):

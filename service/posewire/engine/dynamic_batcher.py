@@ -41,6 +41,7 @@ class DynamicBatcher(Generic[In, Out]):
         costs: of runs; may be replaced at any time by assignment.
         window: seconds that a batch waits for more items after the arrival of its first one; None: by the costs.
         observer: is told of every batch.
+        busy: is told the seconds that each batch kept a worker busy.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class DynamicBatcher(Generic[In, Out]):
         costs: CostTable | None = None,
         window: float | None = None,
         observer: BatchObserver,
+        busy: Callable[[float], object] = lambda seconds: None,
     ) -> None:
         self.name = name
         self.costs = costs or CostTable.unknown()
@@ -62,6 +64,7 @@ class DynamicBatcher(Generic[In, Out]):
         self._max_queue = max_queue
         self._window = window
         self._observer = observer
+        self._busy = busy
         self._queue: FairQueue[Waiting[In, Out]] = FairQueue()
         self._last_arrival = -math.inf  # seconds, monotonic
         self._gap = math.inf  # seconds between arrivals of late
@@ -212,6 +215,8 @@ class DynamicBatcher(Generic[In, Out]):
         def ended(ran: Ran[Out | Exception] | BaseException) -> None:
             self._running -= 1
             self._pool.release()
+            if isinstance(ran, Ran):
+                self._busy(ran.ended - ran.started)
             try:
                 batch.end(ran)
             finally:

@@ -44,7 +44,13 @@ class GpuScheduler:
         # An image that was admitted is never refused half-way: the crop queue holds everyone of all images.
         images = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
         self.detections: DynamicBatcher[Preprocessed, PartialResult] = DynamicBatcher(
-            "detector", pipeline.detect, self._pool, max_queue=images, window=window, observer=self._models["detector"]
+            "detector",
+            pipeline.detect,
+            self._pool,
+            max_queue=images,
+            window=window,
+            observer=self._models["detector"],
+            busy=metrics.add_worker_busy,
         )
         self.keypoints: DynamicBatcher[UInt8Array, Keypoints] = DynamicBatcher(
             "pose",
@@ -53,6 +59,7 @@ class GpuScheduler:
             max_queue=images * settings.max_people,
             window=window,
             observer=self._models["pose"],
+            busy=metrics.add_worker_busy,
         )
         self._recovery = Recovery(
             {"detector": self.detections.health, "pose": self.keypoints.health},

@@ -90,6 +90,7 @@ class Metrics:
         self._failures = self._counter("posewire_inference_failures_total", "Model runs that raised.", "model", values=tasks)
         self._deaths = self._counter("posewire_worker_deaths_total", "Worker processes that died; each was replaced.")
         self._workers = self._gauge("posewire_workers", "Model runs that can run in parallel.")
+        self._busy = self._counter("posewire_worker_busy_seconds_total", "Time that workers were busy, of all workers together.")
         self._fell_back = self._gauge("posewire_device_fallback", "1 if device=auto chose the CPU although CUDA is installed.")
         self._costs = self._gauge("posewire_run_cost_seconds", "Time of one model run of `size` items, measured at start.", "model", "size")
         self._models = self._gauge("posewire_model_info", "A loaded model.", "task", "name", "sha256", "provider")
@@ -143,6 +144,10 @@ class Metrics:
         counters = self._failures.labels(model), self._padding.labels(model)
         histograms = self._batches.labels(model), self._runs.labels(model), self._waits.labels(model)
         return BatchMetrics(*histograms, *counters)
+
+    def add_worker_busy(self, seconds: float) -> None:
+        """Add the time that a worker was busy with an image or a batch."""
+        self._busy.inc(seconds)
 
     def count_worker_death(self) -> None:
         """Count a worker process that died."""
