@@ -33,8 +33,8 @@ _Run = Callable[[FloatArray | UInt8Array], FloatArray]
 
 @register_backend("plain")
 def _open_plain(spec: ModelSpec, _: ModelStore, __: DevicePlan, ___: Runtime) -> OpenedModel:
-    if spec.task != "pose":
-        raise Unsupported("the plain export is a pose model")
+    if spec.task != "pose" or PLAIN not in os.environ:
+        raise Unsupported(f"the plain export is a pose model, named by {PLAIN}")
     return OpenedModel(PlainSession(Path(os.environ[PLAIN])), spec)
 
 
