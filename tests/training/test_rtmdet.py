@@ -89,8 +89,8 @@ def test_an_untrained_network_finds_nobody(name: str) -> None:
     ("variant", "stem", "within"),
     [
         (DETECTOR_VARIANTS["rtmdet-nano"], F.silu, F.silu),
-        (DETECTOR_VARIANTS["rtmdet-nano-lean"], F.relu, F.relu),
-        (DetectorVariant("x", stem="silu"), F.silu, F.relu),
+        (DETECTOR_VARIANTS["rtmdet-nano-lean"], F.silu, F.relu),
+        (DetectorVariant("x", stem="relu"), F.relu, F.relu),
     ],
 )
 def test_maps_that_are_met_come_by_way_of_silu(variant: DetectorVariant, stem: Any, within: Any) -> None:

@@ -43,7 +43,7 @@ class DetectorVariant:
 
 _VARIANTS: Final = (
     DetectorVariant("rtmdet-nano", stem="silu", inner="silu"),
-    DetectorVariant("rtmdet-nano-lean", stem="relu"),
+    DetectorVariant("rtmdet-nano-lean", stem="silu"),
 )
 DETECTOR_VARIANTS: Final[Mapping[str, DetectorVariant]] = MappingProxyType({variant.name: variant for variant in _VARIANTS})
 
