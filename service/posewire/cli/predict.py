@@ -34,7 +34,7 @@ def predict(pictures: list[str], options: PredictOptions, settings: Settings) ->
         PosewireError: a file is not there or cannot be written, or the models do not load.
     """
     configure_logging(settings.log_level)
-    paths = find_pictures(pictures)
+    paths = find_images(pictures)
     if any(is_video(path) for path in paths):
         import_av()
         if options.form == "coco":
@@ -48,7 +48,7 @@ def predict(pictures: list[str], options: PredictOptions, settings: Settings) ->
         return 130
 
 
-def find_pictures(arguments: Iterable[str]) -> list[Path]:
+def find_images(arguments: Iterable[str]) -> list[Path]:
     """Files, the pictures and videos in folders, and those that glob patterns match, in order and each once.
 
     Raises:
