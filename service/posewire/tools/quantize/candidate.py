@@ -129,7 +129,7 @@ class Quantization:
         if options.annotations is None:
             boxes = detected(load_engine(settings, Metrics()).detector, settings.min_detection_score)
         else:
-            known = {p.path: p.boxes_xywh for p in Annotations(options.annotations, options.images).pictures if len(p.boxes_xywh)}
+            known = {p.path: p.boxes_xywh for p in Annotations(options.annotations, options.images).images if len(p.boxes_xywh)}
             paths, boxes = list(known), annotated(known)
         with self._progress(options.people, "people") as advance:
             return choose(paths, boxes, self._original, options.people, self._limits, advance)
@@ -175,8 +175,8 @@ class Quantization:
     def _ap(self, pose: PoseEstimator, data: Annotations, name: str) -> float:
         """Return the keypoint AP, 0..1, with the annotated boxes."""
         rows = []
-        with self._progress(len(data.pictures), f"AP of {name}") as advance:
-            for image in data.pictures:
+        with self._progress(len(data.images), f"AP of {name}") as advance:
+            for image in data.images:
                 if len(image.boxes_xywh):
                     frame = read(image.path, self._limits)
                     crops = pose.crop(frame, image.boxes_xywh)
