@@ -11,9 +11,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from posewire.cli.quantize import QuantizeOptions, judge
+from posewire.cli.quantize import report
 from posewire.registry.store import ModelStore
 from posewire.tools.bench.comparison import Row
+from posewire.tools.quantize.candidate import Candidate, QuantizeOptions
 from tests.pictures import ASTRONAUT, encode, landscape
 from tests.quantize.test_quantizing import tiny_model
 from tests.test_cli import posewire
@@ -79,7 +80,7 @@ def test_the_verdict(
     out = tmp_path / "int8.onnx"
     options = QuantizeOptions(tmp_path, None, None, None, out, 16, "pointwise", 5, keep)
     speed = Row(1, 1, "float32", 10 * ratio, 10, ratio, ratio - 0.1, ratio + 0.1)
-    assert judge(b"content", speed, ap, options) == code
+    assert report(Candidate(b"content", speed, ap), options) == code
     assert out.exists() == written
     told = capsys.readouterr().out
     assert {0.5: "faster", 1.0: "no faster", 1.5: "slower"}[ratio] + " here" in told

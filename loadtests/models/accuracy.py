@@ -25,7 +25,7 @@ class People:
     def __init__(self, folder: Path) -> None:
         self._data = Annotations(folder / "person_keypoints.json", folder / "images")
         self._frames = [
-            (picture, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8))) for picture in self._data.pictures
+            (picture, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8))) for picture in self._data.images
         ]
         self._all = [(picture.image_id, frame, box) for picture, frame in self._frames for box in picture.boxes_xywh]
 

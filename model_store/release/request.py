@@ -64,7 +64,7 @@ class Request:
     @property
     def dataset(self) -> str:
         """What the accuracy was measured on."""
-        return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.pictures)} pictures"
+        return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.images)} pictures"
 
 
 def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) -> dict[str, Any]:

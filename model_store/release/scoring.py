@@ -81,8 +81,8 @@ def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
 
 def predict(data: Annotations, kinds: Sequence[Boxes], source: Source, what: str) -> list[list[Row]]:
     """Rows for each of the kinds of boxes, with a progress bar."""
-    with progress(len(data.pictures) * len(kinds), what) as advance:
-        return predict_all(data.pictures, kinds, source, advance)
+    with progress(len(data.images) * len(kinds), what) as advance:
+        return predict_all(data.images, kinds, source, advance)
 
 
 def _figure(run: Run, name: str, how: str, options: str) -> Figure:

@@ -106,7 +106,7 @@ def _outcomes(plain: Prepared, request: Request, other: Annotations) -> tuple[Fl
     [rows] = predict(other, ["gt" if task == "pose" else "detector"], source, "pictures to calibrate on")
     if task == "detector":
         return other.judged_boxes(rows)
-    joints = Joints.of(find_people(other.pictures, rows))
+    joints = Joints.of(find_people(other.images, rows))
     return joints.score, joints.right
 
 

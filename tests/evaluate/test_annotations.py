@@ -13,7 +13,7 @@ from tests.evaluate.made import BOX, KEYPOINTS, annotation, answer, make_set
 
 def test_a_perfect_answer_is_an_ap_of_one(tmp_path: Path) -> None:
     data = Annotations(make_set(tmp_path, [annotation(1, 1)]), tmp_path / "images")
-    assert (data.people, len(data.pictures)) == (1, 2)
+    assert (data.people, len(data.images)) == (1, 2)
     rows = [answer(1, KEYPOINTS)]
     found = data.keypoint_ap(rows)
     assert [found[name] for name in ("AP", "APl", "APm", "AR")] == pytest.approx([1, 1, -1, 1])
@@ -43,8 +43,8 @@ def test_boxes_are_right_once_wherever_a_person_is_and_not_judged_on_crowds(tmp_
 def test_crowds_and_people_without_keypoints_are_not_asked_for(tmp_path: Path) -> None:
     bare = annotation(2, 1, keypoints=[0] * 51, num_keypoints=0)
     data = Annotations(make_set(tmp_path, [annotation(1, 1), bare, annotation(3, 1, iscrowd=1, segmentation={})]), tmp_path / "images")
-    assert [p.annotation_id for p in data.pictures[0].people] == [1]
-    assert data.pictures[0].boxes_xywh.tolist() == [BOX]
+    assert [p.annotation_id for p in data.images[0].people] == [1]
+    assert data.images[0].boxes_xywh.tolist() == [BOX]
 
 
 def test_who_does_not_count_is_neither_found_nor_missed(tmp_path: Path) -> None:

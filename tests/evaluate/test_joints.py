@@ -27,7 +27,7 @@ def moved(by: float) -> list[float]:
 
 
 def test_errors_are_in_units_of_the_person(data: Annotations) -> None:
-    joints = Joints.of(find_people(data.pictures, [answer(1, moved(0.05), 0.7)]))
+    joints = Joints.of(find_people(data.images, [answer(1, moved(0.05), 0.7)]))
     assert len(joints.joint) == 11  # of the one who was found; what is not annotated does not count
     assert joints.error == pytest.approx(np.full(11, 0.05), rel=1e-4)
     assert joints.similarity[0] == pytest.approx(np.exp(-(0.05**2) / (2 * NOSE_SPREAD**2)), rel=1e-4)
@@ -36,16 +36,14 @@ def test_errors_are_in_units_of_the_person(data: Annotations) -> None:
 
 
 def test_right_is_a_matter_of_the_joint(data: Annotations) -> None:
-    joints = Joints.of(find_people(data.pictures, [answer(1, moved(0.08))]))
+    joints = Joints.of(find_people(data.images, [answer(1, moved(0.08))]))
     right = {JOINT_NAMES[j] for j in joints.joint[joints.right]}
     assert right == {"left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"}
 
 
 def test_people_are_paired_by_their_boxes(data: Annotations) -> None:
     aside = [300.0, 5.0, 200.0, 505.0]
-    found = find_people(
-        data.pictures, [answer(1, KEYPOINTS, bbox=aside), answer(1, moved(0.5), bbox=BOX), answer(2, KEYPOINTS, bbox=aside)]
-    )
+    found = find_people(data.images, [answer(1, KEYPOINTS, bbox=aside), answer(1, moved(0.5), bbox=BOX), answer(2, KEYPOINTS, bbox=aside)])
     assert [round(one.oks, 3) for one in found] == [pytest.approx(0, abs=0.1), 0]
     assert [one.row is None for one in found] == [False, True]
 

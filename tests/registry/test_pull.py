@@ -149,7 +149,7 @@ def test_an_answer_without_a_length_ends_too_soon_or_never(pull_box: Pull, root:
 
 
 def test_a_file_of_unknown_size_has_a_limit(pull_box: Pull, root: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MOST_BYTES", HALF)
+    monkeypatch.setattr(fetch, "MAX_BYTES", HALF)
     assert f"{len(FILE)} bytes are more than {HALF}" in refusal(pull_box, proof=prefix(FILE))
     server.length = False
     assert f"sends more than {HALF} bytes" in refusal(pull_box, proof=prefix(FILE))

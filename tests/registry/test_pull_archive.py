@@ -136,7 +136,7 @@ def test_a_bomb_is_not_unpacked(pull_people: Pull, root: Path, server: FileServe
     server.content = zip_of((INNER, bytes(50_000_000)))
     assert "in it would unpack to 50000000 bytes" in refusal(pull_people, root)
     server.content = archive()
-    monkeypatch.setattr(unpack, "MOST_BYTES", len(end2end_model()) - 1)
+    monkeypatch.setattr(unpack, "MAX_BYTES", len(end2end_model()) - 1)
     assert f"{len(end2end_model()) - 1} at most are believed" in refusal(pull_people, root)
 
 

@@ -1,4 +1,4 @@
-"""`posewire bench`: two model files side by side."""
+"""`posewire bench`: compare the speed of two model files."""
 
 import json
 from collections.abc import Sequence

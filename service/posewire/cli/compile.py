@@ -1,4 +1,4 @@
-"""`posewire models compile`: a checkpoint into a file that is served."""
+"""`posewire models compile`: compile a checkpoint to a file that can be served."""
 
 import hashlib
 from pathlib import Path
@@ -12,11 +12,11 @@ from posewire.tools.compiler.litehrnet.options import GraphOptions
 
 
 def compile_checkpoint(checkpoint: Path, out: Path, variant: Variant, height: int, width: int, options: GraphOptions) -> int:
-    """Write what is served, and print what its manifest entry needs.
+    """Write the compiled file, and print the values for its manifest entry.
 
     Args:
         checkpoint: of the variant.
-        out: FILE.onnx for a graph of pictures of `height` x `width` pixels, FILE.safetensors for the kernels' weights.
+        out: FILE.onnx for a graph of images of `height` x `width` pixels, FILE.safetensors for the kernels' weights.
         variant: of the checkpoint.
         height: pixels.
         width: pixels.

@@ -144,8 +144,8 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Evaluate the models or a running service: COCO AP, errors by joint, size and occlusion, calibration of scores."""
-    from posewire.cli.evaluate import EvaluateOptions
     from posewire.cli.evaluate import evaluate as run
+    from posewire.tools.evaluate.evaluating import EvaluateOptions
 
     settings = load_settings(
         models=models,
@@ -157,8 +157,8 @@ def evaluate(
         max_people=100,
         log_level="warning",
     )
-    options = EvaluateOptions(images, annotations, boxes, url, every, html, worst, fit_images, fit_annotations, as_json)
-    raise typer.Exit(run(options, settings))
+    options = EvaluateOptions(images, annotations, boxes, url, every, html, worst, fit_images, fit_annotations)
+    raise typer.Exit(run(options, settings, as_json=as_json))
 
 
 @app.command()
@@ -310,7 +310,8 @@ def models_quantize(
     keep: Annotated[bool, typer.Option("--keep", help="Write the file even if it is not worth it.")] = False,
 ) -> None:
     """Quantize a pose model to static INT8 (QDQ). The file is kept only if it is faster here and loses less than 0.5 AP."""
-    from posewire.cli.quantize import QuantizeOptions, quantize_model
+    from posewire.cli.quantize import quantize_model
+    from posewire.tools.quantize.candidate import QuantizeOptions
 
     options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
     raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))

@@ -1,4 +1,4 @@
-"""`posewire predict`: pictures and videos of the disk through the same engine that serves HTTP."""
+"""`posewire predict`: process image and video files with the engine that serves HTTP."""
 
 import asyncio
 import glob
@@ -27,14 +27,14 @@ from posewire.video.reading import SUFFIXES, import_av
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
-def predict(pictures: list[str], options: PredictOptions, settings: Settings) -> int:
-    """Estimate all pictures, then all videos; 1 when one of them failed, 130 after Ctrl-C.
+def predict(arguments: list[str], options: PredictOptions, settings: Settings) -> int:
+    """Process all images, then all videos; return 1 if one of them failed, 130 after Ctrl-C.
 
     Raises:
-        PosewireError: a file is not there or cannot be written, or the models do not load.
+        PosewireError: a file is missing or cannot be written, or the models do not load.
     """
     configure_logging(settings.log_level)
-    paths = find_pictures(pictures)
+    paths = find_images(arguments)
     if any(is_video(path) for path in paths):
         import_av()
         if options.form == "coco":
@@ -48,18 +48,18 @@ def predict(pictures: list[str], options: PredictOptions, settings: Settings) ->
         return 130
 
 
-def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """Files, the pictures and videos in folders, and those that glob patterns match, in order and each once.
+def find_images(arguments: Iterable[str]) -> list[Path]:
+    """Return files, the images and videos of folders, and the matches of glob patterns, in order and each once.
 
     Raises:
-        PosewireError: an argument gives nothing.
+        PosewireError: an argument matches nothing.
     """
     paths: dict[Path, None] = {}
     for argument in arguments:
-        found = list(_expand(argument))
-        if not found:
+        matches = list(_expand(argument))
+        if not matches:
             raise PosewireError(f"{argument}: no such picture or video, folder with some, or pattern that matches one")
-        paths.update(dict.fromkeys(found))
+        paths.update(dict.fromkeys(matches))
     return list(paths)
 
 
@@ -83,10 +83,10 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
     failed = 0
     coco: list[dict[str, object]] = []
     names = _DrawnNames(options.out)
-    pictures, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
+    images, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
     try:
-        with progress(len(pictures), "pictures") as advance:
-            async for path, data, answer in _estimates(engine, pictures):
+        with progress(len(images), "pictures") as advance:
+            async for path, data, answer in _estimates(engine, images):
                 if isinstance(answer, ServiceError):
                     failed += 1
                     _report_failure(path, answer, options)
@@ -97,8 +97,8 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
                         await engine.offload(_draw, engine, data, answer, target, options.min_keypoint_score)
                 advance()
         for path in videos:
-            film = names.of(path, ".mp4") if options.out is not None else None
-            failed += not await predict_video(engine, path, film, options)
+            drawn = names.of(path, ".mp4") if options.out is not None else None
+            failed += not await predict_video(engine, path, drawn, options)
     finally:
         await engine.close()
     if options.as_json and options.form == "coco":
@@ -107,7 +107,7 @@ async def _predict(paths: list[Path], options: PredictOptions, settings: Setting
 
 
 async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, bytes, PoseResult | ServiceError]]:
-    """The pictures and answers in the order of the paths, a few pictures ahead of the reader so that every core has work."""
+    """Yield results in the order of the paths; a few images are processed ahead, so that every core is busy."""
     settings = engine.settings
     options = settings.pose_options()
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> bytes:
 
 
 def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
-    """Print one answer; returns its COCO rows, which are printed together at the end."""
+    """Print one result; return its COCO rows, which are printed together at the end."""
     threshold = options.min_keypoint_score or 0.0
     if not options.as_json:
         scores = ", ".join(f"{p.score:.2f}" for p in result.people)
@@ -167,7 +167,7 @@ def _drawn_suffix(source: Path) -> str:
 
 
 class _DrawnNames:
-    """Where drawn pictures and videos go: never over a source, never two to one name."""
+    """The paths of drawn images and videos: never that of a source, and never the same twice."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder or Path()

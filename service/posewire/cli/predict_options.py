@@ -1,4 +1,4 @@
-"""What `posewire predict` can be asked for."""
+"""The options of `posewire predict`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,21 @@ from posewire.types import Priority
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """How a video is followed; as `PoseSession`."""
+    """The options of tracking in a video, as in `PoseSession`."""
 
     track: bool
     smooth: bool
     detect_every: int
 
     def session(self, engine: Engine, priority: Priority) -> PoseSession:
-        """A video's session, with the settings' choices for its frames."""
+        """Return a session for a video, with the options of the settings for its frames."""
         options = engine.settings.pose_options()
         return PoseSession(engine, options, track=self.track, smooth=self.smooth, detect_every=self.detect_every, priority=priority)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     as_json: bool
     form: str  # posewire or coco

@@ -1,4 +1,4 @@
-"""Videos of `posewire predict`: a line a frame, and the video with the skeletons drawn."""
+"""Videos of `posewire predict`: a line per frame, and the video with drawn skeletons."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name says that it is a video."""
+    """Return True if a file has the suffix of a video."""
     return path.suffix.lower() in SUFFIXES
 
 
 async def predict_video(engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> bool:
-    """Everyone in every frame of a video; whether it was seen to its end.
+    """Process every frame of a video; return False if the video could not be read to its end.
 
-    A video that cannot be read on, and Ctrl-C, leave what was done so far as whole files of their own name.
+    After a read error or Ctrl-C, the frames so far stay as complete files under another name.
 
     Args:
         engine: started.
@@ -42,11 +42,11 @@ async def predict_video(engine: Engine, path: Path, target: Path | None, options
         options: the caller's choices.
 
     Raises:
-        PosewireError: a file cannot be written; nothing of this video stays.
+        PosewireError: a file cannot be written; the files of this video are deleted.
     """
     run = _Run(engine, path, target, options)
     try:
-        await run.through()
+        await run.process()
     except ServiceError as error:
         run.end(partial=True)
         print(f"posewire: {path}: {error.detail}", file=sys.stderr)
@@ -62,7 +62,7 @@ async def predict_video(engine: Engine, path: Path, target: Path | None, options
 
 
 class _Run:
-    """One video on its way through the engine."""
+    """The processing of one video."""
 
     def __init__(self, engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> None:
         self._engine = engine
@@ -74,23 +74,23 @@ class _Run:
         self._identities: set[int] = set()
         self._started = time.perf_counter()
 
-    async def through(self) -> None:
+    async def process(self) -> None:
         engine = self._engine
         with VideoReader(self._path, max_pixels=engine.settings.max_pixels) as reader:
             if self._target is not None:
                 self._output = VideoOutput(self._target, reader.info.rate, engine, self._options.min_keypoint_score)
             session = self._options.tracking.session(engine, Priority.BULK)
             with video_progress(reader.info.frames, self._path.name) as advance:
-                await self._step_through(reader, session, advance)
+                await self._process_frames(reader, session, advance)
 
-    async def _step_through(self, reader: VideoReader, session: PoseSession, advance: Callable[[], None]) -> None:
+    async def _process_frames(self, reader: VideoReader, session: PoseSession, advance: Callable[[], None]) -> None:
         names, threshold = self._engine.pose.spec.keypoints.names, self._options.min_keypoint_score or 0.0
         writing: asyncio.Task[None] | None = None
         async with contextlib.aclosing(frames(reader, None)) as stream:
             async for source in stream:
                 result = await session.step(source.frame, source.t_seconds)
                 line = FrameLine.from_result(result, names, threshold, frame=source.index, pts_s=source.t_seconds)
-                if writing is not None:  # the frame before was drawn and encoded while this one was looked at
+                if writing is not None:  # the previous frame was drawn and encoded while the engine ran on this one
                     await writing
                 if self._output is not None:
                     writing = asyncio.create_task(self._engine.offload(self._output.write, source, result, line))
@@ -103,7 +103,7 @@ class _Run:
             await writing
 
     def end(self, *, partial: bool) -> None:
-        """Name the files and say what was done."""
+        """Close the files and print a summary."""
         files = self._output.finish(partial=partial) if self._output is not None else ()
         if not self._frames:
             return
@@ -117,6 +117,6 @@ class _Run:
         print(f"{self._path}: {'stopped after ' if partial else ''}{', '.join(parts)}", file=sys.stderr if partial else sys.stdout)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the files."""
         if self._output is not None:
             self._output.discard()

@@ -1,4 +1,4 @@
-"""`posewire serve`: the application under uvicorn, with a drain that loses no request."""
+"""`posewire serve`: run the application under uvicorn, with a drain that loses no request."""
 
 import asyncio
 import ipaddress
@@ -25,21 +25,21 @@ from posewire.telemetry.tracing import configure_tracing
 
 log = logging.getLogger(__name__)
 
-# Longer than the idle time of common load balancers (60 s): else they use connections that were just closed.
+# Longer than the idle time of common load balancers (60 s): else they would reuse connections that were just closed.
 _KEEP_ALIVE_S = 75
 
 # Connections without a request after this time are closed at the stop.
 _LAST_REQUESTS_S = 0.2
 
-# A thread that computes in Python may keep the event loop waiting for this long: the event loop hands out all work.
+# A thread that computes in Python may delay the event loop, which hands out all work, for this long.
 _SWITCH_S = 0.0001
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that, at SIGTERM, first says that it is not ready, and only then closes the port.
+    """A server that, after SIGTERM, first reports that it is not ready, and closes the port later.
 
-    In between requests are still answered, with `Connection: close`: clients and load balancers go elsewhere with
-    nothing lost. Ctrl-C, or a second SIGTERM, closes the port at once; what was accepted is finished all the same.
+    Until then it answers requests, with `Connection: close`: clients and load balancers move to other servers, and no
+    request is lost. Ctrl-C, or a second SIGTERM, closes the port at once; accepted requests are still answered.
     """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
@@ -48,7 +48,7 @@ class DrainingServer(uvicorn.Server):
         self._close_at: float | None = None  # seconds, monotonic
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Note the signal. uvicorn's own handler would raise it again at the end and change the exit code."""
+        """Note the signal. uvicorn's own handler would raise it again at the end, which changes the exit code."""
         if sig == signal.SIGTERM and not self._services.draining:
             self._services.draining = True
             self._close_at = time.monotonic() + self._services.settings.drain_s
@@ -66,7 +66,7 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, wait for requests on connections that were just accepted, end the streams, then stop as uvicorn does.
 
-        uvicorn alone would close connections whose request is on its way, and streams in the middle of a frame.
+        By itself, uvicorn would close connections whose request is in transit, and streams in the middle of a frame.
         """
         for listener in self.servers:
             listener.close()
@@ -109,15 +109,15 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=settings.stream_max_bytes,
-        ws_per_message_deflate=False,  # pictures are compressed
-        # Together the idle time: a peer that does not answer is closed within it.
+        ws_per_message_deflate=False,  # images are compressed already
+        # The sum is the idle time: a connection without a response is closed within it.
         ws_ping_interval=settings.stream_idle_s / 2,
         ws_ping_timeout=settings.stream_idle_s / 2,
     )
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal; exit code 0 after a clean stop.
+    """Serve until a signal; return the exit code, 0 after a clean stop.
 
     Raises:
         ModelError, DeviceError: before the port is opened.
@@ -137,18 +137,18 @@ def serve(settings: Settings) -> int:
         server.run()
     else:
         ops = OpsServer(settings, services)
-        asyncio.run(_serve_both(server, ops, ops.config.bind_socket()))  # exits where the port is taken
+        asyncio.run(_serve_both(server, ops, ops.config.bind_socket()))  # exits if the port is in use
     return 0 if server.started else 1
 
 
 async def _serve_both(server: DrainingServer, ops: OpsServer, bound: socket.socket) -> None:
     """Serve until `server` has ended; `ops` runs before it starts and until after its end."""
-    aside = asyncio.create_task(ops.serve([bound]), name="ops-server")
+    ops_task = asyncio.create_task(ops.serve([bound]), name="ops-server")
     try:
         await server.serve()
     finally:
         ops.should_exit = True
-        await aside
+        await ops_task
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""A queue that is fair to clients and knows classes of work."""
+"""A queue that is fair to clients and has classes of work."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -8,11 +8,11 @@ from posewire.types import Priority
 
 T = TypeVar("T")
 
-# Of so many items in a row, while both classes wait, at least one is bulk's.
+# At least one of so many items in a row is of the bulk class, while both classes wait.
 _BULK_EVERY = 4
 
-# Items of one client before the next client's. Most images show fewer people and are served whole, in the order of their
-# arrival. A crowd gives way after so many.
+# Items of one client before the next client is served. Most images have fewer people and are served at once, in the order of
+# their arrival; a crowd is interrupted after so many.
 QUANTUM = 4
 
 
@@ -24,23 +24,23 @@ class ClientQueue(Generic[T]):
     def __init__(self, items: Iterable[T], priority: Priority) -> None:
         self.items = deque(items)
         self.priority = priority
-        self.served = 0  # items of its present quantum
+        self.served = 0  # items in its current quantum
 
 
 class FairQueue(Generic[T]):
-    """Clients take turns, a quantum of items each. Live streams go ahead of bulk work, which keeps a share."""
+    """Round robin over clients, a quantum of items each. Live streams precede bulk work, which keeps a minimum share."""
 
     def __init__(self) -> None:
         self._clients: dict[Priority, OrderedDict[ClientQueue[T], None]] = {priority: OrderedDict() for priority in Priority}
         self._size = 0
-        self._since_bulk = 0  # items of streams, one after the other, for which bulk had to wait
+        self._since_bulk = 0  # items of streams in a row while bulk waited
 
     def __len__(self) -> int:
-        """Items that wait."""
+        """The number of waiting items."""
         return self._size
 
     def __iter__(self) -> Iterator[T]:
-        """All that waits, in no particular order."""
+        """Yield all waiting items, in no particular order."""
         return (item for clients in self._clients.values() for client in clients for item in client.items)
 
     def push(self, items: Iterable[T], priority: Priority) -> ClientQueue[T]:
@@ -51,16 +51,16 @@ class FairQueue(Generic[T]):
         return client
 
     def leave(self, client: ClientQueue[T]) -> None:
-        """Remove what a client still has waiting."""
+        """Remove the waiting items of a client."""
         self._size -= len(client.items)
         client.items.clear()
         self._clients[client.priority].pop(client, None)
 
     def pop(self) -> T:
-        """The next item.
+        """Remove and return the next item.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
         clients = self._next_class()
         client = next(iter(clients), None)

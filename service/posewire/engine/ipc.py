@@ -1,9 +1,9 @@
-"""Objects between processes of this machine, as one message each, with pixels and encoded images beside the pickle.
+"""IPC channels: objects between processes of one machine, one message each, with pixels and encoded images outside the pickle.
 
-A message is a datagram of a `SOCK_SEQPACKET` socket: several processes may read from one socket, and each message reaches one
-of them, whole. What is too large for a datagram lies in a memory file whose descriptor goes with it: a message may have any
-size, and nobody blocks on a full pipe. Linux has all of this; where it is missing, `AVAILABLE` is false. At the other end
-is a process of ours, so messages are pickled.
+A message is a datagram of a `SOCK_SEQPACKET` socket: several processes may read from one socket, and exactly one of them
+receives a message. A message that is too large for a datagram is sent as the descriptor of a memory file: it may have any
+size, and no sender blocks on a full pipe. Only Linux has all of this; elsewhere `AVAILABLE` is false. Both ends are processes
+of the service, so messages are pickled.
 """
 
 import os
@@ -18,15 +18,15 @@ import numpy as np
 
 AVAILABLE: Final = hasattr(os, "memfd_create") and hasattr(socket, "SOCK_SEQPACKET")
 
-# An image as cameras send it goes by datagram, in a fifth of the time that a memory file takes.
+# The largest datagram. It holds an encoded image of a camera, and is faster than a memory file.
 _DATAGRAM: Final = 131_072
 _COUNT: Final = struct.Struct("<I")
 
-# What has fewer bytes is pickled with the rest: a piece of its own would cost more.
+# Smaller buffers are pickled with the rest: a piece of its own would cost more.
 _PIECE: Final = 1_024
 _MAX_PIECES: Final = 500  # a writev takes 1024
 
-# A memory file that was used before is written in a fifth of the time of a new one; these are kept.
+# Memory files that are kept for reuse: writing to a new one is slower.
 _KEPT_FILES: Final = 8
 _KEPT_BYTES: Final = 8_388_608
 
@@ -45,9 +45,9 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple["Channel", "Channel"]:
-        """Two connected ends."""
+        """Return two connected ends."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (one, other):  # as far as the system allows: room for some datagrams
+        for end in (one, other):  # space for some datagrams, as far as the system allows
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * _DATAGRAM)
         return cls(one), cls(other)
 
@@ -55,27 +55,27 @@ class Channel:
         """Send an object; its arrays and `pickle.PickleBuffer`s are copied once.
 
         Returns:
-            The memory file, where one was needed: `give_back` it when the other end has answered, or close it.
+            The memory file, if one was needed: `give_back` it when the other end has answered, or close it.
 
         Raises:
-            OSError: the other end has gone, or a socket that does not block is full.
+            OSError: the other end is closed, or a non-blocking socket is full.
         """
         pieces: list[pickle.PickleBuffer] = []
 
-        def with_the_rest(piece: pickle.PickleBuffer) -> bool:
+        def pickle_inline(piece: pickle.PickleBuffer) -> bool:
             if piece.raw().nbytes < _PIECE or len(pieces) == _MAX_PIECES:
                 return True
             pieces.append(piece)
             return False
 
-        rest = pickle.dumps(message, 5, buffer_callback=with_the_rest)
-        parts = [memoryview(rest), *(piece.raw() for piece in pieces)]
+        pickled = pickle.dumps(message, 5, buffer_callback=pickle_inline)
+        parts = [memoryview(pickled), *(piece.raw() for piece in pieces)]
         head = struct.pack(f"<I{len(parts)}Q", len(parts), *(part.nbytes for part in parts))
         if len(head) + sum(part.nbytes for part in parts) <= _DATAGRAM:
             try:
                 self.socket.sendmsg([head, *parts])
             except BlockingIOError:
-                pass  # a datagram that holds no more than a descriptor may find room
+                pass  # a datagram with only a descriptor may still fit
             else:
                 return None
         file = self._files.pop() if self._files else os.memfd_create("posewire")
@@ -88,22 +88,22 @@ class Channel:
         return file
 
     def give_back(self, file: int) -> None:
-        """Keep a memory file for what is sent next; the other end is done with it."""
+        """Keep a memory file, which the other end no longer needs, for a later message."""
         if len(self._files) < _KEPT_FILES and os.fstat(file).st_size <= _KEPT_BYTES:
             self._files.append(file)
         else:
             os.close(file)
 
     def receive(self) -> Any:
-        """The next object.
+        """Return the next object.
 
         Raises:
-            EOFError: the other end has gone.
-            BlockingIOError: the socket does not block, and there is nothing.
+            EOFError: the other end is closed.
+            BlockingIOError: the socket does not block, and there is no message.
         """
         size, ancillary, _, _ = self.socket.recvmsg_into([self._datagram], socket.CMSG_SPACE(4))
         if not size:
-            raise EOFError("the other end has gone")
+            raise EOFError("the other end is closed")
         files = [struct.unpack("i", data)[0] for _, _, data in ancillary]
         [count] = _COUNT.unpack_from(self._datagram)
         start = _COUNT.size + 8 * count
@@ -119,7 +119,7 @@ class Channel:
         return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - of a process that started this one, or that this one started
 
     def close(self) -> None:
-        """Close the socket and the files that were kept."""
+        """Close the socket and the kept files."""
         self.socket.close()
         for file in self._files:
             os.close(file)
@@ -127,14 +127,14 @@ class Channel:
 
 
 def _write(file: int, parts: Sequence[memoryview]) -> None:
-    left, at = list(parts), 0
-    while left:
-        written = os.pwritev(file, left, at)
+    remaining, at = list(parts), 0
+    while remaining:
+        written = os.pwritev(file, remaining, at)
         at += written
-        while left and written >= left[0].nbytes:
-            written -= left.pop(0).nbytes
+        while remaining and written >= remaining[0].nbytes:
+            written -= remaining.pop(0).nbytes
         if written:
-            left[0] = left[0][written:]
+            remaining[0] = remaining[0][written:]
 
 
 def _read(file: int, size: int) -> memoryview:
@@ -142,6 +142,6 @@ def _read(file: int, size: int) -> memoryview:
     while at < size:
         read = os.preadv(file, [into[at:]], at)
         if not read:
-            raise EOFError("the memory file is shorter than was said")
+            raise EOFError("the memory file is shorter than its message")
         at += read
     return into

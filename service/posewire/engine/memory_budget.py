@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class PixelBudget:
-    """Images wait in the order of their arrival until their pixels fit in. One that is over the limit runs alone.
+    """A budget of pixels: images wait in the order of their arrival until their pixels fit. An image above the limit is exclusive.
 
-    A count of images does not bound memory: an image of 50 megapixels takes 150 MB.
+    A number of images would not bound memory: an image of 50 megapixels takes 150 MB.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,8 +1,8 @@
-"""Processes that run models: each has an interpreter of its own, and its death is not that of the service.
+"""Worker processes that run models. The service survives the death of a worker.
 
-All of them read from one socket, so that a free process takes the next batch. Each answers on a socket of its own. A process that
-dies fails the batch that it worked on, and another is started in its place. When the service ends, even by SIGKILL, its
-processes read the end of the socket and end too.
+All workers read from one socket: a free worker takes the next batch. Each answers on a socket of its own. If a worker dies, the
+batch that it ran fails, and another worker is started. When the service ends, even by SIGKILL, its workers read the end of
+the socket and end too.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
 
-# Seconds before a process that died is replaced: at once if it had worked, ever later if it dies at its start.
+# Seconds between attempts to replace a worker. The first attempt is made at once.
 _FIRST_PAUSE_S = 0.1
 _LAST_PAUSE_S = 5.0
 _END_S = 10.0
 _POLL_S = 0.01
 
 # Weights and feature maps in pages of 2 MB where the system offers them (`madvise`).
-# https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; elsewhere nobody reads it.
+# https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html; other C libraries ignore it.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 _MAIN = "import sys; from posewire.engine.worker import work; work(*map(int, sys.argv[1:]))"
@@ -43,8 +43,8 @@ _MAIN = "import sys; from posewire.engine.worker import work; work(*map(int, sys
 class _Job:
     message: tuple[int, Callable[[Sequence[Any]], Sequence[Any]], Sequence[Any]]  # number, function, batch
     ended: Ended[Any]
-    file: int | None  # of the memory that the batch lies in
-    lost: bool = False  # a process may have died with it before it could say that it had taken it
+    file: int | None  # the memory file of the batch
+    lost: bool = False  # a worker may have died with it before it reported that it had taken it
 
 
 @dataclass(slots=True)
@@ -56,12 +56,12 @@ class _Worker:
 
 
 class ProcessPool(ComputePool):
-    """Processes in the place of a pool's threads: `run`'s functions and batches are pickled, functions by their names.
+    """A pool of processes instead of threads: functions and batches of `run` are pickled, functions by their names.
 
     Args:
         workers: processes.
-        initializer: called in each process before its first run; what it returns, `start` returns. Pickled.
-        died: called for each process that dies while it is needed.
+        initializer: called in each process before its first run; `start` returns its results. Pickled.
+        died: called for each process that dies while the pool is open.
     """
 
     def __init__(self, workers: int, initializer: Callable[[], Any], died: Callable[[], None] = lambda: None) -> None:
@@ -73,26 +73,26 @@ class ProcessPool(ComputePool):
         self._workers: dict[int, _Worker] = {}
         self._replacements: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._batches, self._theirs = Channel.pair()
+        self._batches, self._workers_end = Channel.pair()
         self._batches.socket.setblocking(False)
-        self._working_on = os.memfd_create("posewire-working-on")
-        os.pwrite(self._working_on, bytes(NUMBER.size * workers), 0)
+        self._in_progress = os.memfd_create("posewire-in-progress")
+        os.pwrite(self._in_progress, bytes(NUMBER.size * workers), 0)
 
     @property
     def ready(self) -> bool:
-        """True if a process is there to run what is handed in."""
+        """True if at least one process can run batches."""
         return any(worker.ready.done() for worker in self._workers.values())
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that are there."""
+        """The ids of the running processes."""
         return [worker.process.pid for worker in self._workers.values()]
 
     async def start(self) -> list[Any]:
-        """Start the processes, all at once; what their initializers returned.
+        """Start all processes at the same time; return the results of their initializers.
 
         Raises:
-            Exception: what an initializer raised; no process is left.
+            Exception: an initializer raised it; no process is left.
         """
         launches = [asyncio.create_task(self._launch(index)) for index in range(self.workers)]
         try:
@@ -105,7 +105,7 @@ class ProcessPool(ComputePool):
             raise
 
     def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
-        """Run `function`, which is found by its name, on the next process that is free.
+        """Run `function`, which is pickled by its name, on the next free process.
 
         `ended` gets `InferenceFailed` if that process dies.
         """
@@ -119,31 +119,31 @@ class ProcessPool(ComputePool):
         self._jobs[number] = _Job(message, ended, self._batches.send(message))
 
     async def close(self) -> None:
-        """Let the processes finish what they were given, and end them."""
+        """Wait until the processes finish their batches, and end them."""
         self._closing = True
         for task in self._replacements:
             task.cancel()
         await asyncio.gather(*self._replacements, return_exceptions=True)
         self._batches.close()
-        self._theirs.close()
+        self._workers_end.close()
         for worker in list(self._workers.values()):
             await asyncio.to_thread(_end, worker.process)
             while worker in self._workers.values():
-                self._receive(worker)  # its last answers may be unread; at the end of the channel it is removed
+                self._receive(worker)  # its last answers may be unread; the worker is removed at the end of the channel
         while self._jobs:
             self._jobs.popitem()[1].ended(InferenceFailed("the service is stopping"))
-        if self._working_on >= 0:
-            os.close(self._working_on)
-            self._working_on = -1
+        if self._in_progress >= 0:
+            os.close(self._in_progress)
+            self._in_progress = -1
 
     async def _launch(self, index: int) -> Any:
-        """Start a process and wait until it is ready; what its initializer returned."""
+        """Start a process and wait until it is ready; return the result of its initializer."""
         loop = asyncio.get_running_loop()
         ours, theirs = Channel.pair()
-        ends = [self._theirs.socket.fileno(), theirs.socket.fileno(), self._working_on]
+        ends = [self._workers_end.socket.fileno(), theirs.socket.fileno(), self._in_progress]
         command = [sys.executable, "-c", _MAIN, *map(str, ends), str(index)]
         environment = {"GLIBC_TUNABLES": _HUGE_PAGES} | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        # Nothing of it is read from the command line or the terminal, and Ctrl-C there is for the service to hear.
+        # The worker reads no input and runs in a session of its own: only the service receives Ctrl-C of the terminal.
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond; nothing of it is a caller's
             command, stdin=subprocess.DEVNULL, env=environment, pass_fds=ends, start_new_session=True
         )
@@ -175,16 +175,16 @@ class ProcessPool(ComputePool):
             job.ended(message.ran)
 
     def _replace_dead(self, worker: _Worker) -> None:
-        """A process has ended: fail what it worked on, and start another."""
-        numbers = [number for [number] in NUMBER.iter_unpack(os.pread(self._working_on, NUMBER.size * self.workers, 0))]
-        os.pwrite(self._working_on, bytes(NUMBER.size), NUMBER.size * worker.index)
+        """Fail the batch of a process that has ended, and start another process."""
+        numbers = [number for [number] in NUMBER.iter_unpack(os.pread(self._in_progress, NUMBER.size * self.workers, 0))]
+        os.pwrite(self._in_progress, bytes(NUMBER.size), NUMBER.size * worker.index)
         self._remove(worker)
         self._fail(numbers[worker.index])
         for number in self._jobs.keys() - set(numbers):
-            self._send_again(number)
-        began = worker.ready.done()
+            self._resend(number)
+        was_ready = worker.ready.done()
         settle(worker.ready, InferenceFailed("a process that runs the models died before it was ready"))
-        if began and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
+        if was_ready and not worker.ready.cancelled() and not worker.ready.exception() and not self._closing:
             task = asyncio.create_task(self._replace(worker), name=f"worker-{worker.index}-replacement")
             self._replacements.add(task)
             task.add_done_callback(self._replacements.discard)
@@ -195,10 +195,10 @@ class ProcessPool(ComputePool):
                 os.close(job.file)
             job.ended(InferenceFailed("the process that ran the model has died; try again"))
 
-    def _send_again(self, number: int) -> None:
-        """Send a batch again that may have been lost with a process that had just taken it.
+    def _resend(self, number: int) -> None:
+        """Resend a batch that may be lost, because a process died right after it had taken it.
 
-        Two runs of a batch do no harm: the first answer counts. A batch that is lost twice fails: it may be what kills.
+        Two runs of a batch do no harm: the first answer counts. A batch that is lost twice fails: it may be the cause of death.
         """
         job = self._jobs[number]
         if job.lost:
@@ -214,7 +214,7 @@ class ProcessPool(ComputePool):
             self._fail(number)
         else:
             if file is not None:
-                os.close(file)  # and never used again: two messages may be under way
+                os.close(file)  # not reused: two messages may be in transit
 
     async def _replace(self, worker: _Worker) -> None:
         try:

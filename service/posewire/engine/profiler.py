@@ -1,4 +1,4 @@
-"""The first runs of a model: they warm it up, and measure what each batch size costs on this machine."""
+"""Warm up a model, and measure the cost of each batch size on this machine."""
 
 import asyncio
 import logging
@@ -19,41 +19,41 @@ from posewire.types import UInt8Array
 
 log = logging.getLogger(__name__)
 
-# Runs of one size on each worker. The minimum counts: other programs only add to it.
+# Runs of one size on each worker. The minimum counts: other programs only make runs slower.
 _MIN_RUNS = 3
 _MAX_RUNS = 9
 _SECONDS_A_SIZE = 0.15
 
-# Runs of either kind, each after a pause, as lone images come.
+# Runs of each kind, each after a pause, like single images that arrive one by one.
 _EXCLUSIVE_RUNS = 20
 _EXCLUSIVE_PAUSE_S = 0.004
-# A smaller gain is not worth the second core, which spins meanwhile.
+# The minimum gain that justifies the second core, which spins during the run.
 _EXCLUSIVE_WORTH = 1.15
 
 
 class Sizes(Protocol):
-    """Runs batches of certain sizes as wholes, and cuts others into pieces: an `InferenceSession`."""
+    """An `InferenceSession` that runs some batch sizes as a whole, and splits others."""
 
     def open_size(self, size: int) -> bool:
-        """Run that size as a whole; False: it cannot."""
+        """Run that size as a whole from now on; return False if it cannot."""
 
     def close_size(self, size: int) -> None:
-        """Run that size in pieces."""
+        """Split that size from now on."""
 
     def padding(self, items: int) -> int:
-        """Blank items that a run of so many items takes with it."""
+        """Return the number of blank items in a run of so many items."""
 
 
 async def warm(pipeline: PosePipeline, pool: ComputePool, max_batch: Mapping[Task, int]) -> Mapping[Task, CostTable]:
-    """Run both models in every batch size that will be used, so that no caller pays for a first run.
+    """Run both models in every batch size that will be used, so that no request pays for a first run.
 
     Args:
         pipeline: the models.
-        pool: nothing else runs on it.
+        pool: runs nothing else meanwhile.
         max_batch: items of the largest run of each model.
 
     Returns:
-        What the runs of each model cost.
+        The cost of the runs of each model.
     """
     costs: dict[Task, CostTable] = {}
     for model in (pipeline.detector, pipeline.pose):
@@ -80,7 +80,7 @@ def _infer_blank(model: Detector | PoseEstimator, blank: UInt8Array, size: int) 
 
 
 def warm_exclusive(detector: Detector) -> bool:
-    """Open and warm the session that runs a single image on more than one core; False: there is none."""
+    """Open and warm the session that runs a single image on several cores; return False if there is none."""
     ready = detector.session.open_exclusive()
     if ready:
         detector.infer([_blank(detector)], exclusive=True)
@@ -88,38 +88,38 @@ def warm_exclusive(detector: Detector) -> bool:
 
 
 def exclusive_pays(detector: Detector) -> bool:
-    """True if a lone image is done sooner on more than one core. To be called after `warm`, while nothing else runs."""
+    """Return True if a single image is faster on several cores. Call it after `warm`, while nothing else runs."""
     if not detector.session.open_exclusive():
         return False
     blank = _blank(detector)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for run in range(2 * _EXCLUSIVE_RUNS):
         time.sleep(_EXCLUSIVE_PAUSE_S)
-        alone = bool(run % 2)
+        exclusive = bool(run % 2)
         started = time.perf_counter()
-        detector.infer([blank], exclusive=alone)
-        seconds[alone].append(time.perf_counter() - started)
-    gain = min(seconds[False]) / min(seconds[True])  # what else runs on the machine at its start only adds
-    log.info("measured a lone image on more than one core", extra={"gain": round(gain, 2), "used": gain >= _EXCLUSIVE_WORTH})
+        detector.infer([blank], exclusive=exclusive)
+        seconds[exclusive].append(time.perf_counter() - started)
+    gain = min(seconds[False]) / min(seconds[True])  # other programs only make runs slower
+    log.info("measured a single image on several cores", extra={"gain": round(gain, 2), "used": gain >= _EXCLUSIVE_WORTH})
     return gain >= _EXCLUSIVE_WORTH
 
 
 async def measure(
     run: Callable[[int], object], sizes: Sizes, pool: ComputePool, max_batch: int, clock: Callable[[], float] = time.perf_counter
 ) -> CostTable:
-    """Run each size with every worker busy; leaves those open that are faster as wholes than in pieces.
+    """Run each size with every worker busy; leave those sizes open that are faster as a whole than split.
 
-    Ends early where two sizes in a row gained nothing: larger ones are not run at all then.
+    Stop after two sizes in a row without a gain: larger sizes are not run.
 
     Args:
-        run: the model on so many items, on a thread of the pool.
-        sizes: of the model.
-        pool: nothing else runs on it.
+        run: runs the model on so many items; called on a thread of the pool.
+        sizes: session of the model.
+        pool: runs nothing else meanwhile.
         max_batch: items of the largest size.
-        clock: seconds.
+        clock: returns seconds.
     """
     costs: dict[int, float] = {}
-    lowest, in_vain = float("inf"), 0
+    lowest, without_gain = float("inf"), 0
     for size in buckets(max_batch):
         if size > 1:
             sizes.close_size(size)
@@ -129,8 +129,8 @@ async def measure(
             if whole > cost * (1 - WORTH):
                 sizes.close_size(size)
             cost = min(cost, whole)
-        in_vain = in_vain + 1 if cost / size > lowest * (1 - WORTH) else 0
-        if in_vain == 2:
+        without_gain = without_gain + 1 if cost / size > lowest * (1 - WORTH) else 0
+        if without_gain == 2:
             sizes.close_size(size)
             break
         costs[size] = cost
@@ -139,7 +139,7 @@ async def measure(
 
 
 async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:
-    """Least seconds of a run, hand-over to the thread and back included; one run before is not counted."""
+    """Return the minimum seconds of a run with the hand-over to the thread and back; the first run is not counted."""
     times: list[float] = []
 
     def of_size(items: Sequence[int]) -> Sequence[int]:

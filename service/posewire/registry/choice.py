@@ -1,4 +1,4 @@
-"""The models that serve: by the settings, else by the choice that the user saved, else by the manifest's defaults."""
+"""The choice of the models: by the settings, else by the saved choice of the user, else by the manifest's defaults."""
 
 import tomllib
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from posewire.registry.specs import DetectorSpec, PoseSpec
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A detector and a pose model, and the name of the pair that both are of; None: they are of no pair."""
+    """A detector and a pose model, and the name of the pair that both are of; None: they are not a pair."""
 
     detector: DetectorSpec
     pose: PoseSpec
     pair: str | None
 
     def pin(self, settings: Settings) -> Settings:
-        """Return settings that name these models, so that a later change of the saved choice does not reach them."""
+        """Return settings that name these models, so that a later change of the saved choice has no effect."""
         return settings.model_copy(update={"detector": self.detector.name, "pose": self.pose.name})
 
 
@@ -34,10 +34,10 @@ def choose(settings: Settings, manifest: Manifest) -> Choice:
 
     Args:
         settings: of the service or the command.
-        manifest: has the models and the pairs.
+        manifest: lists the models and the pairs.
 
     Raises:
-        ModelError: a model or pair does not exist, or a model must be pulled first; the message says what to do.
+        ModelError: a model or pair does not exist, or a model must be pulled first; the message names the remedy.
     """
     name, pair = _pair(settings, manifest)
     names = pair or manifest.defaults
@@ -56,9 +56,9 @@ def saved_choice(settings: Settings) -> str | None:
     path = choice_file(settings)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:  # also where this user may not look into the folders above
+    except OSError:  # also if this user cannot read the folders above
         return None
-    except ValueError:  # TOMLDecodeError, or bytes that are not UTF-8
+    except ValueError:  # TOMLDecodeError, or not UTF-8
         content = {}
     pair = content.get("pair")
     if not isinstance(pair, str):

@@ -1,4 +1,4 @@
-"""A file from its source, whole and proved to be the right one, or the reason why not."""
+"""Download a file, or copy it from a mirror, and verify it."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -12,15 +12,15 @@ from posewire.errors import ModelError
 from posewire.registry.sources import Source, open_client, shown
 from posewire.registry.specs import RemoteFile
 
-Report: TypeAlias = Callable[[int, int | None], None]  # bytes that are here, of how many; None: not known
-MOST_BYTES: Final = 1 << 30  # of a file whose size the manifest does not know
+Report: TypeAlias = Callable[[int, int | None], None]  # bytes received, and the total; None: unknown
+MAX_BYTES: Final = 1 << 30  # of a file without a size in the manifest
 _CHUNK: Final = 1 << 18
 _OK, _PARTIAL, _NOT_SATISFIABLE = 200, 206, 416
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file on its way, and beside it the tag of the version that its server sends."""
+    """A partial download, and the tag of the version that the server sends, in a file beside it."""
 
     path: Path
 
@@ -29,16 +29,16 @@ class Part:
         return self.path.with_name(f"{self.path.name}.tag")
 
     def size(self) -> int:
-        """Bytes that are here."""
+        """Return the number of bytes received."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def begin(self, tag: str) -> None:
-        """Start anew; an empty tag is one that nobody gave."""
+        """Start again from nothing; the tag is empty if the server sends none."""
         self.path.write_bytes(b"")
         self._tag_path.write_text(tag, encoding="utf-8")
 
-    def wanted(self) -> dict[str, str]:
-        """The request headers for what is not here yet; If-Range: all of it if the server's file is another now."""
+    def resume_headers(self) -> dict[str, str]:
+        """Return the request headers for the missing bytes; with If-Range a changed file is sent as a whole."""
         if not self.size():
             return {}
         headers = {"Range": f"bytes={self.size()}-"}
@@ -46,23 +46,23 @@ class Part:
         return headers | ({"If-Range": tag} if tag and tag.isascii() and tag.isprintable() else {})
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Delete both files."""
         self.path.unlink(missing_ok=True)
         self._tag_path.unlink(missing_ok=True)
 
 
 def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> None:
-    """Make `part` the remote file. What is there of it is kept; after a fault it stays only where going on may help.
+    """Complete `part` to the remote file. After an error the part stays only if a retry may resume it.
 
     Raises:
-        ModelError: the source has no such file, or another; the connection was cut; the disk is full. Says which.
+        ModelError: the file is missing or another one, the connection was lost, or the disk is full.
     """
     try:
         if isinstance(source, Path):
             _copy(remote, source, part, report)
         elif part.size() != remote.bytes:
             _receive(remote, source, part, report)
-        _prove(remote, source, part)
+        _verify(remote, source, part)
     except OSError as error:
         part.discard()
         raise ModelError(f"{part.path}: cannot be written: {error.strerror}") from None
@@ -84,9 +84,9 @@ def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
 def _receive(remote: RemoteFile, address: str, part: Part, report: Report) -> None:
     try:
         with open_client(address) as client:
-            if not _answered(client, remote, address, part, report):
+            if not _receive_once(client, remote, address, part, report):
                 part.discard()
-                _answered(client, remote, address, part, report)
+                _receive_once(client, remote, address, part, report)
     except httpx.TooManyRedirects:
         raise ModelError(f"{shown(address)}: leads from one address to the next without end") from None
     except (httpx.TransportError, httpx.StreamError) as error:
@@ -97,14 +97,14 @@ def _receive(remote: RemoteFile, address: str, part: Part, report: Report) -> No
         raise ModelError(f"{shown(address)}: not an address: {error}") from None
 
 
-def _answered(client: httpx.Client, remote: RemoteFile, address: str, part: Part, report: Report) -> bool:
-    """Whether the server's answer went into `part`; no: what is there does not fit, and is of no use."""
-    have, wanted = part.size(), part.wanted()
-    with client.stream("GET", address, headers=wanted) as response:
+def _receive_once(client: httpx.Client, remote: RemoteFile, address: str, part: Part, report: Report) -> bool:
+    """Append the response to `part`; return False if the bytes in `part` do not fit the response."""
+    have, headers = part.size(), part.resume_headers()
+    with client.stream("GET", address, headers=headers) as response:
         ranges = response.headers.get("Content-Range", "")
-        if wanted and response.status_code == _NOT_SATISFIABLE:
-            return bool(ranges == f"bytes */{have}")  # all of it is here
-        if wanted and response.status_code == _PARTIAL:
+        if headers and response.status_code == _NOT_SATISFIABLE:
+            return bool(ranges == f"bytes */{have}")  # complete
+        if headers and response.status_code == _PARTIAL:
             if not ranges.startswith(f"bytes {have}-"):
                 return False
         elif response.status_code == _OK:
@@ -120,7 +120,7 @@ def _answered(client: httpx.Client, remote: RemoteFile, address: str, part: Part
 
 
 def _tag(headers: httpx.Headers) -> str:
-    """What tells this version of a file from others: a strong ETag, or the date of its last change."""
+    """Return the identifier of a version of the file: a strong ETag, or the date of its last change."""
     tag = headers.get("ETag", "")
     return str(headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag)
 
@@ -131,13 +131,13 @@ def _check_total(remote: RemoteFile, source: Source, part: Part, total: int | No
     if remote.bytes not in (None, total):
         part.discard()
         raise ModelError(f"{shown(source)}: expected {remote.bytes} bytes, found {total}; nothing was kept")
-    if total > MOST_BYTES and remote.bytes is None:
+    if total > MAX_BYTES and remote.bytes is None:
         part.discard()
-        raise ModelError(f"{shown(source)}: {total} bytes are more than {MOST_BYTES}, which is the limit; nothing was kept")
+        raise ModelError(f"{shown(source)}: {total} bytes are more than {MAX_BYTES}, which is the limit; nothing was kept")
 
 
 def _write(remote: RemoteFile, source: Source, part: Part, chunks: Iterable[bytes], total: int | None, report: Report) -> None:
-    have, limit = part.size(), remote.bytes or MOST_BYTES
+    have, limit = part.size(), remote.bytes or MAX_BYTES
     report(have, total)
     with part.path.open("ab") as file:
         for chunk in chunks:
@@ -149,7 +149,7 @@ def _write(remote: RemoteFile, source: Source, part: Part, chunks: Iterable[byte
             report(have, total)
 
 
-def _prove(remote: RemoteFile, source: Source, part: Part) -> None:
+def _verify(remote: RemoteFile, source: Source, part: Part) -> None:
     size = part.size()
     if remote.bytes is not None and size < remote.bytes:
         raise ModelError(f"{shown(source)}: ended after {size} of {remote.bytes} bytes; run it again to go on")

@@ -1,4 +1,4 @@
-"""What a pose model's file takes and gives, where only the file is given."""
+"""Infer the spec of a pose model from its file."""
 
 import hashlib
 
@@ -7,18 +7,18 @@ from posewire.registry.manifest import Manifest
 from posewire.registry.specs import DetectorSpec, HeatmapOutput, PoseSpec
 
 
-def infer_spec(content: bytes, name: str, manifest: Manifest, takes: tuple[int, ...], gives: tuple[int, ...]) -> PoseSpec:
-    """The spec of a file: the manifest's where the file is one of its models, else the default pose model's, at the file's size.
+def infer_spec(content: bytes, name: str, manifest: Manifest, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> PoseSpec:
+    """Return the spec of a file: that of the manifest if it has the file, else that of the default pose model, at the file's size.
 
     Args:
         content: the bytes of the ONNX file.
         name: of the file, for errors.
-        manifest: has the models that are known.
-        takes: shape of one item of its input.
-        gives: shape of one item of its output.
+        manifest: lists the known models.
+        input_shape: of one item.
+        output_shape: of one item.
 
     Raises:
-        ModelError: it is a detector, or does not take crops and give heatmaps as the default pose model does.
+        ModelError: the file is a detector, or its shapes are not those of crops and heatmaps of the default pose model.
     """
     known = require_pose(content, name, manifest)
     if known is not None:
@@ -26,17 +26,17 @@ def infer_spec(content: bytes, name: str, manifest: Manifest, takes: tuple[int, 
     like = manifest.default("pose")
     if not isinstance(like.output, HeatmapOutput):
         raise ModelError(f"{name} is not in the manifest, and its default pose model {like.name} gives no heatmaps to compare with")
-    if len(takes) != 3 or takes[0] != 3:
-        raise ModelError(f"{name} takes {takes}; its input is not known: pictures (3, height, width) are needed")
-    height, width = takes[1:]
+    if len(input_shape) != 3 or input_shape[0] != 3:
+        raise ModelError(f"{name} takes {input_shape}; its input is not known: pictures (3, height, width) are needed")
+    height, width = input_shape[1:]
     expected = (len(like.keypoints.names), height // like.output.stride, width // like.output.stride)
-    if gives != expected:
-        raise ModelError(f"{name} gives {gives} for {takes}; heatmaps {expected}, as {like.name} gives them, are needed")
+    if output_shape != expected:
+        raise ModelError(f"{name} gives {output_shape} for {input_shape}; heatmaps {expected}, as {like.name} gives them, are needed")
     return like.model_copy(update={"name": name, "input": like.input.model_copy(update={"height": height, "width": width})})
 
 
 def require_pose(content: bytes, name: str, manifest: Manifest) -> PoseSpec | None:
-    """The manifest's pose model that has this file; None: no model has it.
+    """Return the manifest's pose model that has this file; None: no model has it.
 
     Raises:
         ModelError: it is the file of a detector.

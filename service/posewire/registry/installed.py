@@ -1,4 +1,4 @@
-"""The folder of installed models, which `posewire models pull` fills: weights, cards, and a manifest that is written last."""
+"""The folder of installed models, which `posewire models pull` fills: weights, cards, and a manifest, which is written last."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -31,17 +31,17 @@ Its input, output and published accuracy: `posewire models show {name}`.
 
 
 def install(root: Path, download: Download, source: Source, weights: bytes, kernels: bytes | None = None) -> ModelSpec:
-    """Add a model to the folder, or put it in the place of the one of its name.
+    """Add a model to the folder; a model of the same name is replaced.
 
     Args:
         root: the folder.
-        download: what was pulled.
-        source: where it came from.
+        download: of the model.
+        source: of the downloaded file.
         weights: the ONNX file to serve.
-        kernels: the same for Posewire's kernels, where they can run it.
+        kernels: the weights for Posewire's kernels, if they can run it.
 
     Raises:
-        PosewireError: the folder cannot be written; the manifest in it is as it was.
+        PosewireError: the folder cannot be written; its manifest does not change.
     """
     name = download.model.name
     files: dict[str, object] = {**_stored(f"weights/{name}.onnx", weights), "card": f"cards/{name}.md"}

@@ -1,4 +1,4 @@
-"""The keypoint sets that pose models may answer in, by the name that the manifest uses."""
+"""The keypoint sets of pose models, by their names in the manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class KeypointSet:
-    """What the channels of a pose model mean. Indices count from 0."""
+    """The keypoints of a pose model's channels. Indices count from 0."""
 
     names: tuple[str, ...]  # K, in the order of the channels
-    flip_pairs: tuple[tuple[int, int], ...]  # (left, right) indices that change places in a mirrored picture
+    flip_pairs: tuple[tuple[int, int], ...]  # (left, right) indices that are swapped in a mirrored image
     oks_sigmas: tuple[float, ...]  # K, COCO's spread of annotators for each keypoint, in units of the square root of the person's area
     skeleton: tuple[tuple[int, int], ...]  # pairs of indices to join when drawing
 
@@ -51,8 +51,8 @@ KEYPOINT_SETS: Final[Mapping[str, KeypointSet]] = MappingProxyType(
                 *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),  # face
             ),
         ),
-        # Joints in the order of MPII (Andriluka et al., CVPR 2014), whose own measure is PCKh: it has no spread of annotators.
-        # These are COCO's where COCO has the joint and CrowdPose's for neck and head; thorax and pelvis take their neighbours'.
+        # Joints in the order of MPII (Andriluka et al., CVPR 2014), whose own metric is PCKh: it defines no sigmas.
+        # These are COCO's if COCO has the joint, and CrowdPose's for neck and head; thorax and pelvis have their neighbours'.
         "mpii16": KeypointSet(
             names=(
                 "right_ankle",

@@ -1,6 +1,6 @@
-"""What `manifest.toml` says about every model: the only place that knows a model's size, colours and files.
+"""`manifest.toml`: the description of every model, with its size, colours and files.
 
-Another model is another entry; no code changes.
+A new model needs a new entry and no code.
 """
 
 import tomllib
@@ -12,22 +12,22 @@ from pydantic import Field, ValidationError, model_validator
 from posewire.errors import ModelError
 from posewire.registry.specs import DetectorSpec, Download, Entry, ModelSpec, Name, PoseSpec, Task, Text
 
-NO_PAIR = "default"  # the word of `posewire models use` for the manifest's defaults; no pair has this name
+NO_PAIR = "default"  # stands for the manifest's defaults in `posewire models use`; no pair has this name
 
 
 class Defaults(Entry):
-    """The names of the models that serve when the settings name none."""
+    """The names of the models that serve if the settings name none."""
 
     detector: Name
     pose: Name
 
 
 class Pair(Entry):
-    """A detector and a pose model that are chosen together, by one word. They may have to be pulled first."""
+    """A detector and a pose model that are chosen together, by one name. They may have to be pulled first."""
 
     detector: Name
     pose: Name
-    about: Text  # for whom, one line
+    about: Text  # its purpose, one line
 
 
 class Additions(Entry):
@@ -79,10 +79,10 @@ class Manifest(Entry):
     def get(self, name: str, task: Task | None) -> ModelSpec: ...
 
     def get(self, name: str, task: Task | None = None) -> ModelSpec:
-        """The model of that name, which must do `task` where one is given.
+        """Return the model of that name, which must be of `task` if one is given.
 
         Raises:
-            ModelError: there is none, or it does another task; the message names those that would do.
+            ModelError: there is none, or it is of another task; the message names the known ones.
         """
         fitting = {spec.name: spec for spec in self.models if task in (None, spec.task)}
         if name in fitting:
@@ -100,24 +100,24 @@ class Manifest(Entry):
     def default(self, task: Task) -> ModelSpec: ...
 
     def default(self, task: Task) -> ModelSpec:
-        """The model that does `task` when the settings name none."""
+        """Return the model of `task` that serves if the settings name none."""
         return self.get(self.defaults.pose if task == "pose" else self.defaults.detector, task)
 
     def pair(self, name: str) -> Pair:
-        """The pair of that name.
+        """Return the pair of that name.
 
         Raises:
-            ModelError: there is none; the message names those that there are.
+            ModelError: there is none; the message names the known ones.
         """
         if name not in self.pairs:
             raise ModelError(f"{name!r} is not a pair of the manifest; known: {', '.join(self.pairs) or 'none'}")
         return self.pairs[name]
 
     def download(self, name: str) -> Download:
-        """How to pull the model of that name.
+        """Return the download of the model of that name.
 
         Raises:
-            ModelError: it ships, or the manifest knows no such download; the message names those that it knows.
+            ModelError: the model ships, or there is no such download; the message names the known ones.
         """
         known = {download.model.name: download for download in self.downloads}
         if name in known:
@@ -132,13 +132,13 @@ def load_manifest(path: Path) -> Manifest:
 
     Raises:
         ModelError: the file cannot be read, is not TOML, or a value is missing, unknown or wrong. The message is one
-            line: the file, the key, what is wrong.
+            line with the file, the key and the fault.
     """
     return _valid(path, _read(path), Manifest)
 
 
 def load_additions(path: Path) -> Additions | None:
-    """Read and check a `manifest.toml` without `[defaults]`; None: it has them, and is a whole manifest.
+    """Read and check a `manifest.toml` without `[defaults]`; None: it has them, and is a complete manifest.
 
     Raises:
         ModelError: as `load_manifest`.
@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[str, object]:
         raise ModelError(f"{path}: there is no such manifest") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # TOMLDecodeError, or bytes that are not UTF-8
+    except ValueError as error:  # TOMLDecodeError, or not UTF-8
         raise ModelError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -176,7 +176,7 @@ def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
 
 
 def _first_fault(error: ValidationError) -> str:
-    # A mistyped key is both missing and unknown; the unknown one is what the reader has to look for.
+    # A mistyped key is both missing and unknown; the reader needs the name of the unknown one.
     fault = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key, task_at = "", _task_at(fault["loc"])
     for position, part in enumerate(fault["loc"]):
@@ -184,12 +184,12 @@ def _first_fault(error: ValidationError) -> str:
             key += f"[{part}]"
         elif position != task_at:
             key += f".{part}" if key else part
-    said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {said}" if key else said
+    reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason
 
 
-def _task_at(place: tuple[int | str, ...]) -> int | None:
-    """Where pydantic put the task that chose the class into the place of a fault."""
-    if place[:1] == ("models",):
+def _task_at(location: tuple[int | str, ...]) -> int | None:
+    """Return the index at which pydantic inserts the task, which selects the class, into the location of a fault."""
+    if location[:1] == ("models",):
         return 2
-    return 3 if place[2:3] == ("model",) else None
+    return 3 if location[2:3] == ("model",) else None

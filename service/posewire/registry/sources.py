@@ -1,4 +1,4 @@
-"""Where the file of a download comes from, and how its bytes arrive."""
+"""The sources of downloads: addresses and mirrors, and the HTTP client for them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from posewire.registry.specs import RemoteFile
 
 Source: TypeAlias = str | Path  # an address, or a file of a mirror folder
 _TIMEOUT: Final = httpx.Timeout(30, connect=15)  # seconds without a byte
-_MOST_REDIRECTS: Final = 5
+_MAX_REDIRECTS: Final = 5
 
 
 def source_of(remote: RemoteFile, mirror: str | None) -> Source:
-    """Where a published file is: at its address, or by its name on a mirror.
+    """Return the source of a published file: its address, or the file of its name on a mirror.
 
     Args:
         remote: of a download of the manifest.
@@ -42,20 +42,20 @@ def source_of(remote: RemoteFile, mirror: str | None) -> Source:
 
 
 def shown(source: Source) -> str:
-    """A source as messages name it, without a password."""
+    """Return a source for messages, without a password."""
     return re.sub(r"//[^/@]*@", "//", str(source))
 
 
 @contextmanager
 def open_client(address: str) -> Iterator[httpx.Client]:
-    """A client that goes where the address leads: at most five redirects, over HTTP(S), never from https to http."""
+    """Yield a client that follows redirects: at most five, over HTTP(S), never from https to http."""
 
     def check(request: httpx.Request) -> None:
         if request.url.scheme != "https" and (request.url.scheme != "http" or address.startswith("https://")):
             raise ModelError(f"{shown(address)}: leads to {request.url.scheme}://{request.url.host}, which is refused")
 
     hooks: dict[str, list[Callable[..., object]]] = {"request": [check]}
-    # The sum is of the file's own bytes: no compression on the way.
+    # The checksum is of the file itself: the transfer must not be compressed.
     headers = {"Accept-Encoding": "identity"}
-    with httpx.Client(follow_redirects=True, max_redirects=_MOST_REDIRECTS, timeout=_TIMEOUT, headers=headers, event_hooks=hooks) as client:
+    with httpx.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT, headers=headers, event_hooks=hooks) as client:
         yield client

@@ -1,4 +1,4 @@
-"""What is known of a model: one that has its file, and one that can be pulled."""
+"""The descriptions of models: of those with a file, and of those that can be pulled."""
 
 from functools import partial
 from importlib import import_module
@@ -53,7 +53,7 @@ Positive: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class Entry(BaseModel):
-    """A table of a manifest: never changed, and without keys that nobody knows."""
+    """A table of a manifest: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,11 +64,11 @@ class Accuracy(Entry):
     dataset: Text
     metric: Text
     value: FiniteFloat
-    command: Text  # what measured it
+    command: Text  # that measured it
 
 
 class Provenance(Entry):
-    """Where the weights come from."""
+    """The origin of the weights."""
 
     made_by: Text
     data: Text
@@ -76,7 +76,7 @@ class Provenance(Entry):
 
 
 class ModelInput(Entry):
-    """What the network takes: float32-nchw is (channel - mean) / std; a network of uint8 does that inside."""
+    """The input of a network: float32-nchw is (channel - mean) / std; a network of uint8 computes that itself."""
 
     format: InputFormat = "float32-nchw"
     height: Count  # pixels
@@ -87,22 +87,22 @@ class ModelInput(Entry):
 
 
 class Calibration(Entry):
-    """Platt scaling of scores: sigmoid(scale logit(score) + shift) is the chance of being right."""
+    """Platt scaling of scores: sigmoid(scale logit(score) + shift) is the probability of being right."""
 
     scale: Positive
     shift: FiniteFloat
 
     @property
     def curve(self) -> ScoreCurve:
-        """What applies it."""
+        """The function of the calibration."""
         return ScoreCurve(self.scale, self.shift)
 
 
 class Output(Entry):
-    """What a network gives; a head reads it. A subclass has the parameters of one or more layouts."""
+    """The output of a network, which a head decodes. A subclass has the parameters of one or more layouts."""
 
     layout: str
-    calibration: Calibration | None = None  # of the scores; None: they are served as the network gives them
+    calibration: Calibration | None = None  # of the scores; None: they are served unchanged
 
 
 class HeatmapOutput(Output):
@@ -125,8 +125,8 @@ class DetectorOutput(Output):
     """(batch, N, ...) float32 candidates.
 
     `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
-    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `end2end` is what
-    mmdeploy exports for a detector of people alone: rows as in `boxes_scores`, after suppression, so that N differs from image to image.
+    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `end2end` is the layout that
+    mmdeploy exports for a detector of people only: rows as in `boxes_scores`, after suppression, so that N differs from image to image.
     Outputs beside the rows, such as labels, are not read.
     """
 
@@ -139,7 +139,7 @@ _OUTPUTS: dict[Task, dict[str, type[Output]]] = {
     "pose": {"heatmaps": HeatmapOutput, "keypoints": KeypointOutput},
     "detector": dict.fromkeys(("boxes_scores", "yolox", "end2end"), DetectorOutput),
 }
-# The package of the heads, a plug-in: it is loaded where a manifest names a layout that is not known here.
+# The package of the heads is a plug-in. It is loaded if a manifest names a layout that is not known here.
 _HEADS: Final = "posewire.pipeline.heads"
 
 
@@ -158,7 +158,7 @@ def _output_of(task: Task, value: object) -> object:
     """Validate the table `output` with the parameters of its layout."""
     layout = value.get("layout") if isinstance(value, dict) else None
     if not isinstance(layout, str):
-        return value  # an output already, or refused for its type
+        return value  # an output already, or of a wrong type
     known = _OUTPUTS[task]
     if layout not in known:
         import_module(_HEADS)
@@ -170,7 +170,7 @@ def _output_of(task: Task, value: object) -> object:
 
 
 class _Described(Entry):
-    """What is known of a model wherever its file is."""
+    """The common part of all descriptions."""
 
     name: Name
     title: Text
@@ -181,7 +181,7 @@ class _Described(Entry):
 
 
 class PoseModel(_Described):
-    """A top-down pose model: one crop of one person in, one heatmap or place a keypoint out."""
+    """A top-down pose model: one crop of one person in, one heatmap or position per keypoint out."""
 
     task: Literal["pose"]
     output: Annotated[SerializeAsAny[Output], BeforeValidator(partial(_output_of, "pose"))]
@@ -189,12 +189,12 @@ class PoseModel(_Described):
 
 
 class DetectorModel(_Described):
-    """A person detector: a letterboxed picture in (picture at the top left), candidate boxes out."""
+    """A person detector: a letterboxed image in (the image at the top left), candidate boxes out."""
 
     task: Literal["detector"]
     output: Annotated[SerializeAsAny[DetectorOutput], BeforeValidator(partial(_output_of, "detector"))]
-    pad_value: Annotated[int, Field(ge=0, le=255)] = 114  # fills the letterbox around the picture, all channels
-    nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the lesser box goes
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 114  # fills the letterbox around the image, all channels
+    nms_iou: Annotated[float, Field(gt=0, le=1)]  # overlap above which the box of the lower score is dropped
 
 
 class WeightsFile(Entry):
@@ -206,24 +206,24 @@ class WeightsFile(Entry):
 
 
 class _Stored(WeightsFile):
-    """The files of a model that is here; its own file is the ONNX graph that runs everywhere."""
+    """The files of a stored model; its own file is the ONNX graph that runs on every backend."""
 
     card: RelativePath  # the model card, relative to the manifest
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """All that there are of its weights."""
+        """All files of its weights."""
         return (self,)
 
 
 class PoseSpec(_Stored, PoseModel):
     """A pose model that can be served."""
 
-    kernels: WeightsFile | None = None  # safetensors for Posewire's own kernels; none: it runs on ONNX Runtime only
+    kernels: WeightsFile | None = None  # safetensors for Posewire's kernels; None: it runs on ONNX Runtime only
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """All that there are of its weights."""
+        """All files of its weights."""
         return (self, self.kernels) if self.kernels else (self,)
 
 
@@ -235,34 +235,34 @@ ModelSpec: TypeAlias = Annotated[PoseSpec | DetectorSpec, Field(discriminator="t
 
 
 class Member(Entry):
-    """The one file of a zip archive that is wanted."""
+    """The file of a zip archive that is the model."""
 
-    name: RelativePath  # its path in the archive, or how that ends; exactly one file must fit
+    name: RelativePath  # its path in the archive, or the end of the path; exactly one file must match
     sha256: Sha256  # of the file, unpacked
-    bytes: Count | None = None  # size of the file, unpacked, where known
+    bytes: Count | None = None  # size of the file, unpacked, if known
 
 
 class RemoteFile(Entry):
-    """A published file: where it is, and how to know that it is the right one."""
+    """A published file: its address and its checksum."""
 
     address: Address
     sha256: Sha256 | None = None  # of the file at the address
-    sha256_prefix: Sha256Prefix | None = None  # what its publisher states where no whole sum is known
-    bytes: Count | None = None  # size of that file, where known
-    mirror_name: Name | None = None  # its name on a mirror; none: the last part of the address
+    sha256_prefix: Sha256Prefix | None = None  # as its publisher states it, if the whole checksum is unknown
+    bytes: Count | None = None  # size of that file, if known
+    mirror_name: Name | None = None  # its name on a mirror; None: the last part of the address
 
     @property
     def file_name(self) -> str:
-        """Name of the file on a mirror."""
+        """The name of the file on a mirror."""
         return self.mirror_name or self.address.rpartition("/")[2]
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the file, or how it begins; empty: only that of its member is known."""
+        """The SHA-256 of the file, or its beginning; empty: only that of its member is known."""
         return self.sha256 or self.sha256_prefix or ""
 
     @model_validator(mode="after")
-    def _proved(self) -> Self:
+    def _has_checksum(self) -> Self:
         sums = [self.sha256, self.sha256_prefix].count(None)
         if sums == 0 or (sums == 2 and self._needs_sum()):
             raise ValueError("one of sha256 and sha256_prefix is needed, and not both")
@@ -273,22 +273,21 @@ class RemoteFile(Entry):
 
 
 class Download(RemoteFile):
-    """A model that does not ship: the files that it is made of, and the model it becomes."""
+    """A model that does not ship: its published files, and the description of the model."""
 
-    member: Member | None = None  # the file at the address is a zip archive, and this of it is the model
-    weights: RemoteFile | None = None  # the file at the address is the XML of an OpenVINO IR, and this has its constants
-    variant: str | None = (
-        None  # of Lite-HRNet, the file is a checkpoint or an IR; of RTMDet, an ONNX export: to compile; none: it is served as it is
-    )
+    member: Member | None = None  # the file at the address is a zip archive, which contains the model
+    weights: RemoteFile | None = None  # the constants of an OpenVINO IR; the file at the address is its XML
+    # To compile: of Lite-HRNet, from a checkpoint or an IR; of RTMDet, from an ONNX export. None: the file is served unchanged.
+    variant: str | None = None
     model: Annotated[PoseModel | DetectorModel, Field(discriminator="task")]
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
-        """All files that are fetched."""
+        """All files that are downloaded."""
         return (self, self.weights) if self.weights else (self,)
 
     def _needs_sum(self) -> bool:
-        return self.member is None  # whose sum is as good
+        return self.member is None  # the checksum of the member suffices
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

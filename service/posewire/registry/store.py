@@ -1,4 +1,4 @@
-"""The folder of models: where it is, and weights that are proved to be what the manifest says before use."""
+"""The folder of models: its location, and the verification of weights before use."""
 
 import hashlib
 import os
@@ -16,10 +16,10 @@ _LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 def default_root(package: Path = _PACKAGE) -> Path:
-    """The folder of the models that ship with Posewire.
+    """Return the folder of the models that ship with Posewire.
 
     Args:
-        package: folder of the package `posewire`: installed from a wheel, or `service/posewire` of a checkout.
+        package: folder of the package `posewire`, of a wheel or of a checkout (`service/posewire`).
 
     Raises:
         ModelError: neither the package nor the checkout has a manifest.
@@ -28,9 +28,9 @@ def default_root(package: Path = _PACKAGE) -> Path:
     for root in candidates:
         if (root / MANIFEST).is_file():
             return root
-    places = " nor ".join(str(root) for root in candidates)
+    roots = " nor ".join(str(root) for root in candidates)
     raise ModelError(
-        f"no models: neither {places} has a {MANIFEST}; reinstall posewire, or set POSEWIRE_MODEL_STORE to a folder that has one"
+        f"no models: neither {roots} has a {MANIFEST}; reinstall posewire, or set POSEWIRE_MODEL_STORE to a folder that has one"
     )
 
 
@@ -42,7 +42,7 @@ class ModelStore:
 
         Args:
             root: a folder with a manifest; None, or a manifest without `[defaults]`: the models that ship with Posewire.
-            installed: a folder that `posewire models pull` filled, or may fill one day; where a name is in both, `root` has it.
+            installed: the folder of `posewire models pull`, which may be missing; for a name in both, `root` wins.
 
         Raises:
             ModelError: there is no manifest in `root`, or one of the two is not valid.
@@ -66,7 +66,7 @@ class ModelStore:
         return self._installed.get(spec.name, self.root) / spec.file
 
     def verify(self, spec: ModelSpec) -> None:
-        """Check that all files of the weights are there and whole.
+        """Check that all files of the weights are present and undamaged.
 
         Raises:
             ModelError: as `verified_bytes`.
@@ -75,15 +75,15 @@ class ModelStore:
             self.verified_bytes(spec, stored)
 
     def verified_bytes(self, spec: ModelSpec, stored: WeightsFile | None = None) -> bytes:
-        """Weights of `spec`, read once: what was checked is what is returned, whatever happens to the file.
+        """Return the weights of `spec`. The file is read once: the bytes that were checked are returned.
 
         Args:
             spec: of the model.
-            stored: which of its files; None: the ONNX graph that runs everywhere.
+            stored: one of its files; None: the ONNX graph.
 
         Raises:
             ModelError: the file is missing, unreadable, a Git LFS pointer, or its size or SHA-256 is not the
-                manifest's; the message names the file, what was expected and found, and what to do.
+                manifest's; the message has the file, the expected and the found value, and the remedy.
         """
         stored = stored or spec
         path = self._installed.get(spec.name, self.root) / stored.file
@@ -115,7 +115,7 @@ def installed_models(root: Path) -> tuple[ModelSpec, ...]:
     path = root / MANIFEST
     try:
         path.stat()
-    except OSError:  # also where this user may not look into the folders above
+    except OSError:  # also if this user cannot read the folders above
         return ()
     additions = load_additions(path)
     if additions is None:
@@ -124,7 +124,7 @@ def installed_models(root: Path) -> tuple[ModelSpec, ...]:
 
 
 def _checked(handle: BinaryIO, path: Path, name: str, stored: WeightsFile, remedy: str) -> bytes:
-    # The size first: it is cheap, and keeps a file that is far too big out of memory.
+    # The size is checked first: a file that is far too large is not read.
     size = os.fstat(handle.fileno()).st_size
     if size != stored.bytes:
         if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:

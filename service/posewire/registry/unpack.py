@@ -1,4 +1,4 @@
-"""One file out of a zip archive, proved, and nothing else of it."""
+"""Extract one file of a zip archive and verify it."""
 
 import hashlib
 import io
@@ -10,12 +10,12 @@ from typing import Final
 from posewire.errors import ModelError
 from posewire.registry.specs import Member
 
-MOST_BYTES: Final = 1 << 28  # of a file whose size the manifest does not know
-_MOST_FILES: Final = 10_000
-_MOST_RATIO: Final = 100  # unpacked bytes a packed byte; weights hardly shrink at all
-_NAMED: Final = 5  # of the archive's files in a message
+MAX_BYTES: Final = 1 << 28  # of a file without a size in the manifest
+_MAX_FILES: Final = 10_000
+_MAX_RATIO: Final = 100  # unpacked bytes per packed byte; weights compress very little
+_NAMED: Final = 5  # files of the archive in a message
 _END: Final = b"PK\x01\x02"  # before every entry of the archive's index
-# What zipfile and zlib are known to raise for archives that are damaged, encrypted, or packed in a way they do not know.
+# zipfile and zlib raise these for archives that are damaged, encrypted, or packed by an unknown method.
 _FAULTS: Final = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, IndexError, KeyError, NotImplementedError, OSError, OverflowError,
     RuntimeError, ValueError,
@@ -23,19 +23,19 @@ _FAULTS: Final = (
 
 
 def unpack(archive: bytes, member: Member, source: str) -> bytes:
-    """A file of a zip archive. Nothing is written, and nothing is unpacked before its size is known to be bearable.
+    """Return a file of a zip archive. Nothing is written, and sizes are checked before anything is unpacked.
 
     Args:
         archive: the zip file.
-        member: which file, and its sum.
-        source: where the archive is from, for messages.
+        member: name and checksum of the file.
+        source: address of the archive, for messages.
 
     Raises:
-        ModelError: the archive is damaged, hostile, or has no such file, or another; says which, in one line.
+        ModelError: the archive is damaged or hostile, or the file is missing or another one; the message is one line.
     """
     try:
-        if archive.count(_END) > _MOST_FILES:  # asked first: zipfile makes an object for each
-            raise ModelError(f"{source}: a zip archive of more than {_MOST_FILES} files; nothing was kept")
+        if archive.count(_END) > _MAX_FILES:  # checked first: zipfile creates an object for each
+            raise ModelError(f"{source}: a zip archive of more than {_MAX_FILES} files; nothing was kept")
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             found = _find(opened.infolist(), member, source)
             _check_size(found, member, source)
@@ -67,6 +67,6 @@ def _check_size(info: zipfile.ZipInfo, member: Member, source: str) -> None:
     size = info.file_size
     if member.bytes not in (None, size):
         raise ModelError(f"{source}: {info.filename!r} in it: expected {member.bytes} bytes, found {size}; nothing was kept")
-    most = min(MOST_BYTES if member.bytes is None else member.bytes, _MOST_RATIO * info.compress_size)
-    if size > most:
-        raise ModelError(f"{source}: {info.filename!r} in it would unpack to {size} bytes, {most} at most are believed; nothing was kept")
+    limit = min(MAX_BYTES if member.bytes is None else member.bytes, _MAX_RATIO * info.compress_size)
+    if size > limit:
+        raise ModelError(f"{source}: {info.filename!r} in it would unpack to {size} bytes, {limit} at most are believed; nothing was kept")

@@ -1,4 +1,4 @@
-"""Crops of people to calibrate a pose model on: the same ones every time, cut as when serving."""
+"""Crops of people for the calibration of a pose model: the same at every call, cropped as when serving."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.types import FloatArray, Frame, UInt8Array
 
-# From fewer people the ranges of activations are chance.
+# Fewer people do not represent the ranges of the activations.
 FEWEST = 16
 
-# Of one picture, so that a crowd does not fill the set.
-_MOST_OF_A_PICTURE = 4
+# People of one image: a crowd must not fill the set.
+_MAX_PER_IMAGE = 4
 
-# Boxes (N, 4) float32, x y w h, pixels of the upright picture, best first.
+# Boxes (N, 4) float32, x y w h, pixels of the upright image, best first.
 Boxes = Callable[[Path, Frame], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one encoded picture."""
+    """The limits of one encoded image."""
 
     max_bytes: int
     max_pixels: int
@@ -34,27 +34,27 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationSet:
-    """What was chosen."""
+    """The crops that were chosen."""
 
     crops: list[UInt8Array]  # (h, w, 3) uint8 RGB each
-    pictures: int  # that they were cut out of
+    pictures: int  # number of the images that the crops are from
 
 
 def choose(
     paths: Sequence[Path], boxes: Boxes, pose: PoseEstimator, count: int, limits: Limits, advance: Callable[[], None]
 ) -> CalibrationSet:
-    """Cut `count` people out of pictures taken in an order that is shuffled but always the same; at most four of a picture.
+    """Crop `count` people, at most four of an image. The order of the images is shuffled, but always the same.
 
     Args:
-        paths: of the pictures.
-        boxes: gives the people of a picture.
-        pose: cuts them.
-        count: of people; fewer are taken where there are fewer.
-        limits: of a picture.
-        advance: called with every person.
+        paths: of the images.
+        boxes: returns the people of an image.
+        pose: crops them.
+        count: of people; fewer are taken if there are fewer.
+        limits: of an image.
+        advance: called after every person.
 
     Raises:
-        PosewireError: a picture cannot be decoded, there is nobody, or there are fewer than `FEWEST` people.
+        PosewireError: an image cannot be decoded, there are no people, or there are fewer than `FEWEST` people.
     """
     crops: list[UInt8Array] = []
     used = 0
@@ -62,7 +62,7 @@ def choose(
         if len(crops) == count:
             break
         frame = read(path, limits)
-        found = boxes(path, frame)[: min(_MOST_OF_A_PICTURE, count - len(crops))]
+        found = boxes(path, frame)[: min(_MAX_PER_IMAGE, count - len(crops))]
         used += bool(len(found))
         for crop in pose.crop(frame, found):
             crops.append(crop.pixels)
@@ -75,10 +75,10 @@ def choose(
 
 
 def read(path: Path, limits: Limits) -> Frame:
-    """Decode a picture of the disk.
+    """Read and decode an image file.
 
     Raises:
-        PosewireError: it cannot be read or decoded; names it.
+        PosewireError: the file cannot be read or decoded; the message names it.
     """
     try:
         return decode(path.read_bytes(), max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
@@ -89,18 +89,18 @@ def read(path: Path, limits: Limits) -> Frame:
 
 
 def detected(detector: Detector, min_score: float) -> Boxes:
-    """People as the detector finds them."""
+    """Return the boxes that the detector finds."""
 
     def boxes(_: Path, frame: Frame) -> FloatArray:
         letterboxed = detector.preprocess(frame)
         (raw,) = detector.infer([letterboxed.pixels])
-        return xyxy_to_xywh(detector.postprocess(raw, letterboxed.scale, frame, min_score, _MOST_OF_A_PICTURE).boxes_xyxy)
+        return xyxy_to_xywh(detector.postprocess(raw, letterboxed.scale, frame, min_score, _MAX_PER_IMAGE).boxes_xyxy)
 
     return boxes
 
 
 def annotated(boxes_of: dict[Path, FloatArray]) -> Boxes:
-    """People as they are annotated, the largest first."""
+    """Return the annotated boxes, the largest first."""
 
     def boxes(path: Path, _: Frame) -> FloatArray:
         known = boxes_of[path]

@@ -17,7 +17,7 @@ Activation: TypeAlias = Literal["silu", "relu"]
 STRIDES: Final = (8, 16, 32)  # input pixels a grid cell
 MULTIPLE: Final = STRIDES[-1]  # pixels: height and width of the input are multiples of it
 NECK: Final = 64  # channels of each map that the heads read
-BOX: Final = 4  # left, top, right, bottom: distances from a cell's point, in strides
+BOX: Final = 4  # distances from a cell's point to the sides: left, top, right, bottom, in strides
 MEAN: Final = (123.675, 116.28, 103.53)  # of the channels R, G, B, 0..255
 STD: Final = (58.395, 57.12, 57.375)  # likewise
 
@@ -31,8 +31,8 @@ _HEAD_CONVS: Final = 2
 class DetectorVariant:
     """One member: the same weights by name and shape, with other activations.
 
-    The published network has SiLU everywhere. A student of it needs SiLU only where its maps are compared with the teacher's; a
-    rectifier elsewhere becomes part of the convolution before it and costs nothing.
+    The published network has SiLU everywhere. A distilled student needs SiLU only for the maps that are compared with the
+    teacher's. Elsewhere it has a rectifier, which is fused with the convolution before it and costs nothing.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Conv:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the weight: (O, I / groups, k, k)."""
+        """Shape of the weight: (O, I / groups, k, k)."""
         return self.outputs, self.inputs // self.groups, self.kernel, self.kernel
 
 
 @dataclass(frozen=True, slots=True)
 class Csp:
-    """A cross-stage partial layer: half of the channels go through residual blocks, half pass by."""
+    """A cross-stage partial layer: half of the channels pass residual blocks, half do not."""
 
     key: str
     inputs: int  # channels
@@ -80,14 +80,14 @@ class Csp:
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """Maxima over windows of 1, 5, 9 and 13 cells side by side (SPP)."""
+    """Max pools over windows of 1, 5, 9 and 13 cells, concatenated (SPP)."""
 
     key: str
     channels: int
 
 
 class Layers:
-    """The parts of a variant by their place in the network."""
+    """The parts of a variant by their position in the network."""
 
     def __init__(self, variant: DetectorVariant) -> None:
         self.variant = variant
@@ -102,13 +102,13 @@ class Layers:
         )
 
     def separable(self, key: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, inner: bool = True) -> tuple[Conv, Conv]:
-        """A depthwise convolution, then a 1x1 one; `inner`: no boundary follows."""
+        """Return a depthwise convolution and a 1x1 convolution; `inner`: no boundary follows."""
         within = self.variant.inner
         spatial = Conv(f"{key}.depthwise_conv", inputs, inputs, kernel, stride, groups=inputs, activation=within)
         return spatial, Conv(f"{key}.pointwise_conv", inputs, outputs, activation=within if inner else self.variant.boundary)
 
     def stage(self, number: int) -> tuple[tuple[Conv, Conv], Pyramid | None, Csp]:
-        """A stage of the backbone, counted from 0: a separable convolution of stride 2, in the last the pyramid, a CSP layer."""
+        """Return a stage of the backbone, counted from 0: a separable convolution of stride 2, in the last the pyramid, a CSP layer."""
         key = f"backbone.stage{number + 1}"
         inputs, outputs, last = (_STEM[-1], *_STAGES)[number], _STAGES[number], number == len(_STAGES) - 1
         down = self.separable(f"{key}.0", inputs, outputs, stride=2, inner=False)
@@ -117,7 +117,7 @@ class Layers:
 
     @property
     def reduce(self) -> tuple[Conv, Conv]:
-        """Of the neck's way down: 1x1 convolutions from the coarsest map."""
+        """1x1 convolutions of the neck's top-down path, from the coarsest map."""
         return (
             Conv("neck.reduce_layers.0", 256, 128, activation=self.variant.boundary),
             Conv("neck.reduce_layers.1", 128, 64, activation=self.variant.boundary),
@@ -125,31 +125,31 @@ class Layers:
 
     @property
     def top_down(self) -> tuple[Csp, Csp]:
-        """Of the neck's way down: after each enlargement and concatenation."""
+        """CSP layers of the neck's top-down path, after each enlargement and concatenation."""
         return self._neck_csp("top_down_blocks.0", 256, 128), self._neck_csp("top_down_blocks.1", 128, 64)
 
     @property
     def downsamples(self) -> tuple[tuple[Conv, Conv], tuple[Conv, Conv]]:
-        """Of the neck's way up: separable convolutions of stride 2."""
+        """Separable convolutions of stride 2 of the neck's bottom-up path."""
         return self.separable("neck.downsamples.0", 64, 64, stride=2), self.separable("neck.downsamples.1", 128, 128, stride=2)
 
     @property
     def bottom_up(self) -> tuple[Csp, Csp]:
-        """Of the neck's way up: after each concatenation."""
+        """CSP layers of the neck's bottom-up path, after each concatenation."""
         return self._neck_csp("bottom_up_blocks.0", 128, 128), self._neck_csp("bottom_up_blocks.1", 256, 256)
 
     @property
     def outputs(self) -> tuple[tuple[Conv, Conv], ...]:
-        """From the neck's three maps, finest first, to those that the heads read."""
+        """Convolutions between the neck's three maps, finest first, and the heads."""
         return tuple(self.separable(f"neck.out_convs.{i}", c, NECK, inner=False) for i, c in enumerate((64, 128, 256)))
 
     def head(self, level: int, branch: Literal["cls", "reg"]) -> tuple[Conv, ...]:
-        """The convolutions of a stride's branch, the last of which gives the score's logit (cls) or the box (reg)."""
+        """Return the convolutions of a stride's branch; the last outputs the score's logit (cls) or the box (reg)."""
         hidden = [conv for i in range(_HEAD_CONVS) for conv in self.separable(f"bbox_head.{branch}_convs.{level}.{i}", NECK, NECK)]
         return *hidden, Conv(f"bbox_head.rtm_{branch}.{level}", NECK, 1 if branch == "cls" else BOX)
 
     def csp_convs(self, csp: Csp) -> tuple[Conv, Conv, tuple[tuple[Conv, ...], ...], Conv]:
-        """Of a CSP layer: the way through the blocks, the way past them, each block, and what joins both."""
+        """Return the convolutions of a CSP layer: main path, shortcut, each block, and the one after the concatenation."""
         half, within = csp.outputs // 2, self.variant.inner
         main = Conv(f"{csp.key}.main_conv", csp.inputs, half, activation=within)
         short = Conv(f"{csp.key}.short_conv", csp.inputs, half, activation=within)
@@ -160,7 +160,7 @@ class Layers:
         return main, short, blocks, Conv(f"{csp.key}.final_conv", csp.outputs, csp.outputs, activation=self.variant.boundary)
 
     def pyramid_convs(self, pyramid: Pyramid) -> tuple[Conv, Conv]:
-        """Before and after the maxima."""
+        """Return the convolutions before and after the max pools."""
         c = pyramid.channels
         return (
             Conv(f"{pyramid.key}.conv1", c, c // 2, activation=self.variant.inner),
@@ -168,7 +168,7 @@ class Layers:
         )
 
     def __iter__(self) -> Iterator[Conv]:
-        """Every convolution with a batch norm or a bias of its own, in the order of the network; attention is not among them."""
+        """Yield every convolution with a batch norm or a bias of its own, in the order of the network; attention is not among them."""
         yield from self.stem
         for number in range(len(_STAGES)):
             down, pyramid, csp = self.stage(number)
@@ -191,7 +191,7 @@ class Layers:
 
     @property
     def attentions(self) -> Iterator[tuple[str, int]]:
-        """Key and channels of each convolution that weights channels by their means."""
+        """Key and channels of each attention convolution, which weights channels by their means."""
         for number in range(len(_STAGES)):
             *_, csp = self.stage(number)
             yield f"{csp.key}.attention.fc", csp.outputs
@@ -209,7 +209,7 @@ class Layers:
 
 
 def get_detector_variant(name: str) -> DetectorVariant:
-    """The variant of that name.
+    """Return the variant of that name.
 
     Raises:
         ModelError: there is none; the message names the known ones.
@@ -220,7 +220,7 @@ def get_detector_variant(name: str) -> DetectorVariant:
 
 
 def parameters(variant: DetectorVariant) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of a checkpoint; `num_batches_tracked` of batch norms is left out."""
+    """Return the shape of every tensor of a checkpoint; `num_batches_tracked` of batch norms is left out."""
     layers = Layers(variant)
     shapes: dict[str, tuple[int, ...]] = {}
     for conv in layers:
@@ -235,7 +235,7 @@ def parameters(variant: DetectorVariant) -> dict[str, tuple[int, ...]]:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse inputs that the strides do not divide.
+    """Check that the strides divide the size of the input.
 
     Raises:
         ModelError: height or width is not a multiple of 32.

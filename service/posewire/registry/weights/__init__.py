@@ -1,1 +1,1 @@
-"""Tensors of weights, and the files that they lie in."""
+"""The tensors of weights and their files."""

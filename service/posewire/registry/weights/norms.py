@@ -1,4 +1,4 @@
-"""Batch normalisation of a trained network: for every channel a factor and a summand."""
+"""Batch normalisation of a trained network: a factor and a summand per channel."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ Vector = npt.NDArray[np.float64]
 
 
 def bias_only(key: str, bias: FloatArray) -> dict[str, FloatArray]:
-    """Tensors of a batch norm `key` that adds `bias` (C,) and does nothing else: for weights with the norms folded in."""
+    """Return the tensors of a batch norm `key` that only adds `bias` (C,): for weights with folded norms."""
     ones = np.ones_like(bias)
     return {
         f"{key}.weight": ones,
@@ -25,7 +25,7 @@ def bias_only(key: str, bias: FloatArray) -> dict[str, FloatArray]:
 
 
 def scale_and_shift(state: Mapping[str, FloatArray], key: str) -> tuple[Vector, Vector]:
-    """What the batch norm `key` of a checkpoint does: x to scale x + shift, (C,) float64 each."""
+    """Return the factors and summands (C,) float64 of the batch norm `key`: it maps x to scale x + shift."""
     gamma, beta, mean, variance = (state[f"{key}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))
     scale = gamma / np.sqrt(variance + EPSILON)
     return scale, beta - mean * scale

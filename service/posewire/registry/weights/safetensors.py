@@ -14,7 +14,7 @@ _MAX_HEADER_BYTES: Final = 4 << 20  # ten times the largest Lite-HRNet's
 
 
 def write_safetensors(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
-    """Return the file of float32 arrays: the same bytes for the same arrays, which the package does not promise of the metadata."""
+    """Return the file of float32 arrays: the same bytes for the same arrays; the package does not guarantee the order of metadata."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name, array in arrays.items():
@@ -32,7 +32,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
         The arrays by name, in the order of the header, of the file's dtypes, bfloat16 as float32; and the file's metadata.
 
     Raises:
-        MalformedError: the header is not valid, does not describe the file's bytes exactly once, or has a dtype that numpy has not.
+        MalformedError: the header is not valid, does not cover the file's bytes exactly once, or has an unsupported dtype.
     """
     length = int.from_bytes(data[:8], "little")
     if length > min(len(data) - 8, _MAX_HEADER_BYTES):

@@ -1,4 +1,4 @@
-"""The parts that the readers of weights share."""
+"""The common parts of the readers of weights."""
 
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
@@ -20,7 +20,7 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 
 
 class MalformedError(Exception):
-    """The file is not what its format promises; the message is one line, without the file's name."""
+    """The file violates its format; the message is one line, without the file's name."""
 
 
 def quoted(text: str) -> str:

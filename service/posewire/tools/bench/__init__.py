@@ -1,1 +1,1 @@
-"""Model files timed against each other."""
+"""The speed of model files, compared with each other."""

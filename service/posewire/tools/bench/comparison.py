@@ -1,4 +1,4 @@
-"""Two model files side by side, interleaved, as ratios with their spread."""
+"""Compare the speed of two model files: interleaved runs, ratios with their spread."""
 
 import random
 import time
@@ -21,10 +21,10 @@ from posewire.registry.store import open_store
 from posewire.tools.compiler.litehrnet.options import MEAN, STD
 from posewire.types import FloatArray, UInt8Array
 
-# What is timed: one batch through a session, whole or item by item.
+# A timed run: one batch through a session, whole or item by item.
 Input: TypeAlias = FloatArray | UInt8Array
 Run: TypeAlias = Callable[[Input], None]
-Sizes: TypeAlias = Mapping[str, int]  # of open dimensions of an input, by their names in the file
+Sizes: TypeAlias = Mapping[str, int]  # of the dimensions that the file leaves open, by their names in the file
 
 _WARM_UP = 3
 _COLOURS = 3
@@ -33,7 +33,7 @@ _KERNELS = ".safetensors"  # the kernels' weights
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison: ratio below 1 means that the model is faster than what it is compared with."""
+    """One comparison; a ratio below 1 means that the model is faster than the other."""
 
     batch: int
     threads: int  # intra-op
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model's file, and the size that it is run at where the file leaves that open."""
+    """The file of a model, and the sizes of its open dimensions."""
 
     path: Path
     sizes: Sizes = field(default_factory=dict)
@@ -58,12 +58,12 @@ def measure(
 ) -> list[Row]:
     """Time a model file against another and against itself, which shows the noise.
 
-    The kernels' weights (FILE.safetensors) run on one thread at the size of the other file, whatever number of threads that has.
-    Every round runs all candidates once, in a random order, on the same input; a ratio is made within a round. The model runs
-    item by item, as Posewire runs it on a CPU; a file of any batch that it is compared with runs both so and as a whole batch.
+    The kernels' weights (FILE.safetensors) run on one thread, at the size of the other file. Every round runs all candidates
+    once, in a random order, on the same input; a ratio compares two runs of one round. The model runs item by item, as Posewire
+    runs it on a CPU. If the other file accepts any batch size, it runs both item by item and as a whole batch.
 
     Returns:
-        The rows; of every number of threads and batch, the comparison with `against` item by item is the last.
+        The rows. The last row of every number of threads and batch size is the comparison with `against`, item by item.
 
     Raises:
         ModelError: a file cannot be opened, or the two take inputs of different shapes.
@@ -80,12 +80,15 @@ def measure(
 
 
 def model_file(settings: Settings, name: str | None) -> ModelFile:
-    """The file of a model by its name, or of the pose model that the settings choose; a path of an ONNX file stands for itself.
+    """Return the file of a model.
 
-    A file that leaves its size open is run at the size of the model that has it.
+    Args:
+        settings: of the command.
+        name: of a model, or the path of an ONNX file; None: the pose model in use. A file that leaves its size open runs at
+            the size in the manifest.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: `name` is neither a model nor a file.
     """
     store = open_store(settings)
     if name is not None and Path(name).is_file():
@@ -166,11 +169,11 @@ def _one_by_one(path: Path, threads: int, sizes: Sizes) -> Run:
 def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
     weights = folded.read(path.read_bytes(), path.name)
     session = KernelSession(network.plan(weights, shape[1], shape[2], MEAN, STD))
-    pictures = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
 
     def run(batch: Input) -> None:
-        for _ in range(len(batch)):  # it takes pixels and normalises them; the time does not depend on them
-            session.run(pictures)
+        for _ in range(len(batch)):  # the session normalises the pixels; the time does not depend on them
+            session.run(images)
 
     return run
 
@@ -184,13 +187,13 @@ def _item_shape_of(model: ModelFile, against: Path | None) -> tuple[int, ...]:
 
 
 def _input(shape: tuple[int, ...], batch: int) -> Input:
-    if shape[-1] == _COLOURS:  # pixels; the file takes them as they are
+    if shape[-1] == _COLOURS:  # pixels, not normalised
         return np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
 def item_shape(path: Path, sizes: Sizes | None = None) -> tuple[int, ...]:
-    """Shape of one item of a model's input; `sizes` are those of its open dimensions.
+    """Return the shape of one item of a model's input; `sizes` are those of its open dimensions.
 
     Raises:
         ModelError: the file cannot be opened, or the shape is not fixed.

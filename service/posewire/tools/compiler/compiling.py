@@ -1,4 +1,4 @@
-"""Published weights into what is served: the bytes of an ONNX graph, or of weights for Posewire's kernels."""
+"""Compile published weights to an ONNX graph, or to weights for Posewire's kernels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from posewire.types import FloatArray
 
 
 def require_compiler() -> None:
-    """Say early that nothing can be compiled here.
+    """Check that the compiler can run.
 
     Raises:
         PosewireError: onnx is not installed.
@@ -27,7 +27,7 @@ def require_compiler() -> None:
 
 
 def compile_checkpoint(checkpoint: Path, variant: Variant, height: int, width: int, options: GraphOptions) -> bytes:
-    """Compile a checkpoint of a variant for pictures of `height` x `width` pixels.
+    """Compile a checkpoint of a variant for images of `height` x `width` pixels.
 
     Raises:
         PosewireError: the checkpoint is not of the variant, a size does not fit, a weight is too large for float16, or onnx is
@@ -38,7 +38,7 @@ def compile_checkpoint(checkpoint: Path, variant: Variant, height: int, width: i
 
 
 def kernel_weights(checkpoint: Path, variant: Variant, *, sigmoid: bool = False) -> bytes | None:
-    """The weights of a checkpoint for Posewire's kernels, for pictures of any size; None: they have not what the variant is made of.
+    """Fold the weights of a checkpoint for Posewire's kernels, for images of any size; None: the kernels cannot run the variant.
 
     Raises:
         PosewireError: the checkpoint is not of the variant.
@@ -78,7 +78,7 @@ def kernel_state(state: Mapping[str, FloatArray], variant: Variant, *, sigmoid: 
 
 
 def compile_published_detector(file: Path, variant: str) -> bytes:
-    """Compile the ONNX export of a published RTMDet to our graph, for pictures of any size.
+    """Compile the ONNX export of a published RTMDet to our graph, for images of any size.
 
     Raises:
         ModelError: the file is damaged, or not of the variant.

@@ -1,4 +1,4 @@
-"""The weights of a Lite-HRNet out of an OpenVINO IR: an XML file with the graph, and a binary file with its constants.
+"""The weights of a Lite-HRNet from an OpenVINO IR: an XML file with the graph, and a binary file with its constants.
 
 The IR lists operations and constants as `layer` elements, and their connections as `edge` elements; a constant is a range of
 bytes of the binary file. https://docs.openvino.ai/2024/documentation/openvino-ir-format.html describes the format.
@@ -26,9 +26,9 @@ from posewire.registry.weights.norms import bias_only
 from posewire.registry.weights.tensors import MalformedError, quoted
 from posewire.types import FloatArray
 
-_MOST_GRAPH_BYTES: Final = 1 << 23  # PP-TinyPose has 1.5 MB
-_MOST_WEIGHTS_BYTES: Final = 1 << 28
-_DEEPEST: Final = 32  # elements within each other; an IR has 5
+_MAX_GRAPH_BYTES: Final = 1 << 23  # PP-TinyPose has 1.5 MB
+_MAX_WEIGHTS_BYTES: Final = 1 << 28
+_MAX_DEPTH: Final = 32  # nested elements; an IR has 5
 _TYPES: Final[Mapping[str, np.dtype[Any]]] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 _CONVOLUTIONS: Final = ("Convolution", "GroupConvolution")
 _NORM: Final = re.compile(r"batch_norm2d_([0-9]{1,6})\b")
@@ -36,9 +36,9 @@ _SIZES: Final = re.compile(r"[0-9]{1,9}(?:, ?[0-9]{1,9}){0,5}")
 
 
 def read_ir(graph: Path, weights: Path, variant: Variant) -> dict[str, FloatArray]:
-    """Read the tensors of a variant from an IR, by the names of a checkpoint; each norm adds a bias and does nothing else.
+    """Read the tensors of a variant from an IR, by the names of a checkpoint; each norm only adds a bias.
 
-    The graph is read for its convolutions only: that it connects them as the variant does is not checked.
+    Only the convolutions of the graph are read: their connections are not checked.
 
     Args:
         graph: the XML file.
@@ -52,8 +52,8 @@ def read_ir(graph: Path, weights: Path, variant: Variant) -> dict[str, FloatArra
         ModelError: a file cannot be read, is damaged, or has other convolutions than the variant.
     """
     try:
-        found = _convolutions(_parse(_content(graph, _MOST_GRAPH_BYTES)))
-        return _state(variant, found, _content(weights, _MOST_WEIGHTS_BYTES))
+        found = _convolutions(_parse(_content(graph, _MAX_GRAPH_BYTES)))
+        return _state(variant, found, _content(weights, _MAX_WEIGHTS_BYTES))
     except MalformedError as fault:
         raise ModelError(f"{graph}: {fault}") from None
 
@@ -72,14 +72,14 @@ class _Graph:
     readers: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # id, to the ids and input ports that read it
 
     def source(self, layer: str, port: str) -> str:
-        """The id of what is connected to an input."""
+        """Return the id of the layer that is connected to an input."""
         try:
             return self.sources[layer, port]
         except KeyError:
             raise MalformedError(f"the layer {quoted(layer)} has nothing at its input {quoted(port)}") from None
 
     def constant(self, layer: str, port: str) -> _Layer:
-        """The constant that is connected to an input, perhaps through a conversion to float32."""
+        """Return the constant that is connected to an input, directly or by a conversion to float32."""
         at = self.source(layer, port)
         if self.layers[at].kind == "Convert":
             at = self.source(at, "0")
@@ -96,26 +96,26 @@ class _Convolution:
     bias: _Layer
 
 
-def _content(path: Path, most: int) -> bytes:
+def _content(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as handle:
-            content = handle.read(most + 1)
+            content = handle.read(limit + 1)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > most:
-        raise ModelError(f"{path}: more than {most} bytes; no Lite-HRNet has so many")
+    if len(content) > limit:
+        raise ModelError(f"{path}: more than {limit} bytes; no Lite-HRNet has so many")
     return content
 
 
 def _parse(content: bytes) -> _Graph:
     graph, path = _Graph(), list[str]()
-    latest = ""  # id of the layer that was begun last
+    latest = ""  # id of the layer that was started last
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal latest
         path.append(tag)
-        if len(path) > _DEEPEST:
-            raise MalformedError(f"more than {_DEEPEST} elements are within each other")
+        if len(path) > _MAX_DEPTH:
+            raise MalformedError(f"more than {_MAX_DEPTH} elements are within each other")
         match path:
             case ["net", "layers", "layer"]:
                 latest = _attribute(attributes, "id", tag)
@@ -136,7 +136,7 @@ def _parse(content: bytes) -> _Graph:
         path.pop()
 
     def refuse(*_: object) -> None:
-        raise MalformedError("has a document type, which an OpenVINO IR has not")  # entities could grow without end
+        raise MalformedError("has a document type, which an OpenVINO IR has not")  # entities could expand without limit
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, refuse
@@ -144,7 +144,7 @@ def _parse(content: bytes) -> _Graph:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         raise MalformedError(f"not valid XML: {error}") from None
-    except (ValueError, LookupError) as error:  # an encoding that Python does not know, or cannot use here
+    except (ValueError, LookupError) as error:  # an encoding that Python does not support
         raise MalformedError(f"not valid XML: {' '.join(str(error).split())}") from None
     if not graph.layers:
         raise MalformedError("not an OpenVINO IR: it has no layers")
@@ -161,7 +161,7 @@ def _attribute(attributes: Mapping[str, str], key: str, tag: str) -> str:
 
 
 def _convolutions(graph: _Graph) -> list[_Convolution]:
-    """All convolutions with their biases, in the order of a checkpoint."""
+    """Return all convolutions with their biases, in the order of a checkpoint."""
     found = []
     for at, layer in graph.layers.items():
         if layer.kind in _CONVOLUTIONS:

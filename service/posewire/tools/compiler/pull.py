@@ -1,4 +1,4 @@
-"""Pulling a model: its files are fetched, proved, compiled where they are a checkpoint or an IR, and kept beside the models that ship."""
+"""Pull a model: download its files, verify them, compile a checkpoint or an IR, and install the model."""
 
 import fcntl
 import hashlib
@@ -21,36 +21,36 @@ from posewire.tools.compiler.litehrnet.options import GraphOptions
 
 
 def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
-    """Have a model in a folder, by name; what is there already and whole is not fetched again.
+    """Install a model in a folder, by name; a model that is installed and undamaged is not downloaded again.
 
-    The folder's manifest is written last, so that a model is there whole or not at all. After a cut connection or Ctrl-C
-    `NAME.part`, and `NAME.weights.part` of an IR, stay, and the next pull goes on from them.
+    The folder's manifest is written last: a model is installed completely or not at all. After a lost connection or Ctrl-C,
+    `NAME.part`, and `NAME.weights.part` of an IR, stay; the next pull resumes from them.
 
     Args:
         name: of a download of the manifest.
-        manifest: what can be pulled.
-        root: the folder; it is made where it is missing.
-        mirror: as `source_of` takes it.
-        report: called with the bytes that are there and, where known, of how many.
+        manifest: lists the downloads.
+        root: the folder; created if it is missing.
+        mirror: as in `source_of`.
+        report: called with the number of bytes received and, if known, the total.
 
     Raises:
-        PosewireError: it cannot be pulled; one line that says why, and what to do.
+        PosewireError: the model cannot be pulled; the message is one line with the reason and the remedy.
     """
     download = manifest.download(name)
     source = source_of(download, mirror)
     if download.variant is not None:
         require_compiler()
     make_folder(root)
-    with _alone_in(root):
-        there = _whole(name, root)
-        if there is not None:
-            return there
+    with _exclusive(root):
+        installed = _find_undamaged(name, root)
+        if installed is not None:
+            return installed
         parts = [Part(root / f"{name}{ending}") for ending in (".part", ".weights.part")][: len(download.files)]
         _fetch_all(download, mirror, parts, report)
         try:
             spec = install(root, download, source, *_weights(download, source, *(part.path for part in parts)))
         except PosewireError:
-            _discard(parts)  # to go on with them would not help: they are the right files, or such as nobody can tell from them
+            _discard(parts)  # resuming would not help: the downloads are complete
             raise
         _discard(parts)
         return spec
@@ -71,14 +71,14 @@ def _discard(parts: list[Part]) -> None:
         part.discard()
 
 
-def _whole(name: str, root: Path) -> ModelSpec | None:
+def _find_undamaged(name: str, root: Path) -> ModelSpec | None:
     for spec in installed_models(root):
         if spec.name == name:
-            return spec if all(_is_whole(root / stored.file, stored.sha256) for stored in spec.files) else None
+            return spec if all(_is_undamaged(root / stored.file, stored.sha256) for stored in spec.files) else None
     return None
 
 
-def _is_whole(file: Path, sha256: str) -> bool:
+def _is_undamaged(file: Path, sha256: str) -> bool:
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest() == sha256
     except OSError:
@@ -86,7 +86,7 @@ def _is_whole(file: Path, sha256: str) -> bool:
 
 
 def _weights(download: Download, source: Source, file: Path, ir_weights: Path | None = None) -> tuple[bytes, bytes | None]:
-    """The ONNX file to serve, and the weights for Posewire's kernels where it has them."""
+    """Return the ONNX file to serve, and the weights for Posewire's kernels if they can run the model."""
     if download.member is not None:
         return unpack(file.read_bytes(), download.member, shown(source)), None
     model = download.model
@@ -108,8 +108,8 @@ def _weights(download: Download, source: Source, file: Path, ir_weights: Path | 
 
 
 @contextmanager
-def _alone_in(root: Path) -> Iterator[None]:
-    """Two at a time would write into one file, and forget each other's manifest entry."""
+def _exclusive(root: Path) -> Iterator[None]:
+    """Hold a lock on the folder: two pulls would write to the same files, and lose manifest entries."""
     path = root / ".lock"
     with ExitStack() as stack:
         try:

@@ -1,1 +1,1 @@
-"""COCO metrics, errors by keypoint, and what scores mean."""
+"""COCO metrics, errors by keypoint, and the calibration of scores."""

@@ -1,4 +1,4 @@
-"""Annotated people of COCO's JSON, and COCO's average precision (pycocotools) of anything that answers with people."""
+"""Annotated people of COCO's JSON, and COCO's average precision (pycocotools) of predictions."""
 
 import contextlib
 import copy
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
-# A COCO results row with its image_id, and with `box_score`, the detector's, where it is known.
+# A COCO results row with its image_id, and with the detector's score as `box_score` if it is known.
 Row: TypeAlias = dict[str, Any]
 
 _JOINTS = 17
@@ -28,18 +28,18 @@ _BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "A
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """One annotated person that has keypoints; pixels of the picture."""
+    """One annotated person that has keypoints; pixels of the image."""
 
     annotation_id: int
     box_xywh: FloatArray  # (4,) float32
-    area: float  # square pixels, of the annotated outline: COCO's scale of a person
+    area: float  # square pixels, of the annotated outline: the scale of the person in COCO
     xy: FloatArray  # (17, 2) float32
     visibility: FloatArray  # (17,) float32: 0 not annotated, 1 annotated but hidden, 2 seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """One picture to evaluate on."""
+class AnnotatedImage:
+    """One image of the evaluation."""
 
     image_id: int
     path: Path
@@ -47,19 +47,19 @@ class Picture:
 
     @property
     def boxes_xywh(self) -> FloatArray:
-        """Boxes (N, 4) float32 of the people."""
+        """Boxes (N, 4) float32 of the people: x y w h."""
         return np.array([person.box_xywh for person in self.people], np.float32).reshape(-1, 4)
 
 
 class Annotations:
-    """COCO person keypoints with their pictures.
+    """COCO person keypoints with their images.
 
     Args:
         file: COCO's JSON.
-        folder: where the pictures lie.
+        folder: of the images.
 
     Raises:
-        PosewireError: the file is not COCO keypoints, nobody in it has keypoints, a picture is missing, or pycocotools is not
+        PosewireError: the file is not COCO keypoints, nobody in it has keypoints, an image is missing, or pycocotools is not
             installed.
     """
 
@@ -70,14 +70,14 @@ class Annotations:
             raise PosewireError("evaluation needs pycocotools: pip install 'posewire[evaluate]'") from None
         try:
             content = json.loads(file.read_text())
-            self.pictures = _pictures(content, folder)
+            self.images = _images(content, folder)
         except OSError as error:
             raise PosewireError(f"{file} cannot be read: {error.strerror}") from None
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PosewireError(f"{file} is not a file of COCO person keypoints: {type(error).__name__}: {error}") from None
-        if not any(picture.people for picture in self.pictures):
+        if not any(image.people for image in self.images):
             raise PosewireError(f"nobody in {file} has keypoints; of COCO's files take person_keypoints_*.json")
-        missing = [picture.path for picture in self.pictures if not picture.path.is_file()]
+        missing = [image.path for image in self.images if not image.path.is_file()]
         if missing:
             raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other pictures of it")
         with _quiet():
@@ -85,27 +85,27 @@ class Annotations:
 
     @property
     def people(self) -> int:
-        """How many people have keypoints."""
-        return sum(len(picture.people) for picture in self.pictures)
+        """The number of people with keypoints."""
+        return sum(len(image.people) for image in self.images)
 
     def keypoint_ap(self, rows: Sequence[Mapping[str, Any]], counts: Callable[[int], bool] | None = None) -> dict[str, float]:
-        """OKS average precision and recall, 0..1, by COCO's protocol; -1 where there is nobody of a size.
+        """Return OKS average precision and recall, 0..1, by COCO's protocol; -1 if there is nobody of a size.
 
         Args:
-            rows: of all pictures.
-            counts: whether the person of an annotation id counts; one who does not is neither found nor missed. None: all do.
+            rows: of all images.
+            counts: returns True if the person of an annotation id counts; others are neither found nor missed. None: all count.
         """
         results = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
         return self._score(self._coco if counts is None else self._without(counts), results, "keypoints", _KEYPOINT_NAMES)
 
     def box_ap(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Average precision of the people's boxes, 0..1, by COCO's protocol, ordered by `box_score`."""
+        """Return the average precision of the people's boxes, 0..1, by COCO's protocol, ordered by `box_score`."""
         return self._score(self._coco, _as_boxes(rows), "bbox", _BOX_NAMES)
 
     def judged_boxes(self, rows: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """The detector's scores (n,) float32 of boxes, and whether each is right: COCO's matching at an IoU of 0.5, the surest first.
+        """Return the detector's scores (n,) float32 of all boxes, and True for each box that is right at an IoU of 0.5.
 
-        Boxes on crowds, which COCO neither counts nor blames, are left out.
+        Boxes on crowds are left out, as in COCO.
         """
         from pycocotools.cocoeval import COCOeval
 
@@ -113,7 +113,7 @@ class Annotations:
             return np.empty(0, np.float32), np.empty(0, np.bool_)
         with _quiet():
             run = COCOeval(self._coco, self._coco.loadRes(_as_boxes(rows)), "bbox")
-            run.params.imgIds, run.params.catIds = [p.image_id for p in self.pictures], [_PERSON]
+            run.params.imgIds, run.params.catIds = [p.image_id for p in self.images], [_PERSON]
             run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
             run.evaluate()
         images = [image for image in run.evalImgs if image is not None]
@@ -123,7 +123,7 @@ class Annotations:
         return scores[counted], right[counted]
 
     def _without(self, counts: Callable[[int], bool]) -> Any:
-        """The annotations, those who do not count marked as COCO marks people without keypoints."""
+        """Return the annotations; people who do not count are marked like people without keypoints."""
         from pycocotools.coco import COCO
 
         content = copy.deepcopy(self._coco.dataset)
@@ -143,7 +143,7 @@ class Annotations:
             return dict.fromkeys(names, 0.0)
         with _quiet():
             run = COCOeval(coco, coco.loadRes(rows), kind)
-            run.params.imgIds = [p.image_id for p in self.pictures]
+            run.params.imgIds = [p.image_id for p in self.images]
             run.params.catIds = [_PERSON]
             run.evaluate()
             run.accumulate()
@@ -152,34 +152,34 @@ class Annotations:
 
 
 def other_set(data: Annotations, images: Path | None, annotations: Path | None, option: str) -> Annotations | None:
-    """The set of `--OPTION-images` and `--OPTION-annotations`, to fit something on: none of its pictures is in `data`; None: none is given.
+    """Load the set of `--OPTION-images` and `--OPTION-annotations`, to fit a curve on; None: neither is given.
 
     Raises:
-        PosewireError: one of the two is not given, they share a picture with `data`, or as `Annotations`.
+        PosewireError: one of the two is missing, an image is also in `data`, or as `Annotations`.
     """
     if images is None and annotations is None:
         return None
     if images is None or annotations is None:
         raise PosewireError(f"--{option}-images and --{option}-annotations go together: give both, or neither")
     found = Annotations(annotations, images)
-    contents = {hashlib.sha256(picture.path.read_bytes()).digest() for picture in data.pictures}
-    shared = next((p for p in found.pictures if hashlib.sha256(p.path.read_bytes()).digest() in contents), None)
+    contents = {hashlib.sha256(image.path.read_bytes()).digest() for image in data.images}
+    shared = next((p for p in found.images if hashlib.sha256(p.path.read_bytes()).digest() in contents), None)
     if shared is not None:
         raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
     return found
 
 
 def _as_boxes(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Rows as COCO takes boxes."""
+    """Convert rows to COCO's rows of boxes."""
     return [{"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows]
 
 
-def _pictures(content: Any, folder: Path) -> list[Picture]:
+def _images(content: Any, folder: Path) -> list[AnnotatedImage]:
     people: dict[int, list[Person]] = {image["id"]: [] for image in content["images"]}
     for row in content["annotations"]:
         if row.get("num_keypoints", 0) > 0 and not row.get("iscrowd") and row["category_id"] == _PERSON:
             people[row["image_id"]].append(_person(row))
-    return [Picture(image["id"], folder / image["file_name"], tuple(people[image["id"]])) for image in content["images"]]
+    return [AnnotatedImage(image["id"], folder / image["file_name"], tuple(people[image["id"]])) for image in content["images"]]
 
 
 def _person(row: Mapping[str, Any]) -> Person:
@@ -197,6 +197,6 @@ def _person(row: Mapping[str, Any]) -> Person:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """pycocotools tells its progress on standard output, which is ours."""
+    """Discard the output of pycocotools, which prints its progress to standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""A summary as one HTML page that needs nothing else: no script, no other file."""
+"""A summary as one HTML page, without scripts and other files."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -29,8 +29,8 @@ def page(summary: Summary, runs: Sequence[Run], shown: Iterable[Shown], title: s
     Args:
         summary: of the run in detail.
         runs: of all ways to run.
-        shown: pictures, the worst first.
-        title: what was evaluated on what; plain text.
+        shown: images, the worst first.
+        title: plain text.
 
     Raises:
         PosewireError: jinja2 is not installed.

@@ -1,4 +1,4 @@
-"""People of every picture of a set, as the engine here or a service elsewhere finds them."""
+"""Predictions for every image of a set, by the engine here or by a running service."""
 
 import asyncio
 import json
@@ -18,56 +18,58 @@ from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.schemas.pose import coco_rows
 from posewire.telemetry.metrics import Metrics
 from posewire.tools.calibration import Limits, read
-from posewire.tools.evaluate.annotations import Picture, Row
+from posewire.tools.evaluate.annotations import AnnotatedImage, Row
 from posewire.types import FloatArray, Frame, PoseOptions
 
 Boxes: TypeAlias = Literal["gt", "detector"]
 
-# A picture and whose boxes to rows, less their image_id.
-_Predict: TypeAlias = Callable[[Picture, Boxes], Awaitable[list[Row]]]
+# Takes an image and the kind of boxes; returns the rows without their image_id.
+_Predict: TypeAlias = Callable[[AnnotatedImage, Boxes], Awaitable[list[Row]]]
 
-_AT_ONCE = 4
-_NUMBERS = 51  # of a row's 17 keypoints
+_CONCURRENCY = 4
+_NUMBERS = 51  # x, y and score of a row's 17 keypoints
 _COUNTED_SCORE = 0.2  # keypoints above it are in a person's score
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is evaluated."""
+    """The engine or service that is evaluated."""
 
-    settings: Settings  # of the engine, and the least score that is asked for
+    settings: Settings  # of the engine, and the minimum detection score
     url: str | None = None  # of a running service; None: the engine is loaded here
-    poses: bool = True  # False: boxes of the detector are all that is wanted
+    poses: bool = True  # False: only boxes of the detector
 
 
-def predict_all(pictures: Sequence[Picture], kinds: Sequence[Boxes], source: Source, advance: Callable[[], None]) -> list[list[Row]]:
-    """COCO results rows of all pictures, with `image_id` and `box_score`: a list for each of the kinds of boxes.
+def predict_all(images: Sequence[AnnotatedImage], kinds: Sequence[Boxes], source: Source, advance: Callable[[], None]) -> list[list[Row]]:
+    """Return the COCO results rows of all images, with `image_id` and `box_score`: a list for each kind of boxes.
 
     Args:
-        pictures: of the set.
-        kinds: "gt": boxes of the annotations, and pictures without people are passed over; "detector": it finds them.
-        source: what finds them.
-        advance: called with every picture of every kind.
+        images: of the set.
+        kinds: "gt": boxes of the annotations, images without people are skipped; "detector": boxes of the detector.
+        source: the engine or service.
+        advance: called after every image of every kind.
 
     Raises:
-        PosewireError: a picture fails, the service does not answer, or the pose model has other keypoints than COCO's 17.
+        PosewireError: an image fails, the service does not answer, or the pose model has other keypoints than COCO's 17.
     """
-    return asyncio.run(_predict_all(pictures, kinds, source, advance))
+    return asyncio.run(_predict_all(images, kinds, source, advance))
 
 
-async def _predict_all(pictures: Sequence[Picture], kinds: Sequence[Boxes], source: Source, advance: Callable[[], None]) -> list[list[Row]]:
-    places = asyncio.Semaphore(_AT_ONCE)
+async def _predict_all(
+    images: Sequence[AnnotatedImage], kinds: Sequence[Boxes], source: Source, advance: Callable[[], None]
+) -> list[list[Row]]:
+    slots = asyncio.Semaphore(_CONCURRENCY)
 
-    async def one(predict: _Predict, boxes: Boxes, picture: Picture) -> list[Row]:
-        async with places:
-            found = await predict(picture, boxes) if picture.people or boxes == "detector" else []
+    async def one(predict: _Predict, boxes: Boxes, image: AnnotatedImage) -> list[Row]:
+        async with slots:
+            found = await predict(image, boxes) if image.people or boxes == "detector" else []
         if any(len(row["keypoints"]) != _NUMBERS for row in found if "keypoints" in row):
             raise PosewireError(f"the pose model gives {len(found[0]['keypoints']) // 3} keypoints; COCO's annotations have 17")
         advance()
-        return [row | {"image_id": picture.image_id} for row in found]
+        return [row | {"image_id": image.image_id} for row in found]
 
     async with _over_http(source) if source.url else _in_process(source) as predict:
-        answers = [await asyncio.gather(*(one(predict, boxes, picture) for picture in pictures)) for boxes in kinds]
+        answers = [await asyncio.gather(*(one(predict, boxes, image) for image in images)) for boxes in kinds]
     return [[row for rows in answer for row in rows] for answer in answers]
 
 
@@ -78,12 +80,12 @@ async def _in_process(source: Source) -> AsyncIterator[_Predict]:
     limits = Limits(settings.max_bytes, settings.max_pixels)
     await engine.start()
 
-    async def predict(picture: Picture, boxes: Boxes) -> list[Row]:
-        frame = await asyncio.to_thread(read, picture.path, limits)
+    async def predict(image: AnnotatedImage, boxes: Boxes) -> list[Row]:
+        frame = await asyncio.to_thread(read, image.path, limits)
         options = settings.pose_options()
         try:
             if boxes == "gt":
-                given = picture.boxes_xywh
+                given = image.boxes_xywh
                 return await _poses(engine, frame, options, given, np.ones(len(given), np.float32))
             found, _ = await engine.detect(frame, options)
             found_xywh = xyxy_to_xywh(found.boxes_xyxy)
@@ -91,7 +93,7 @@ async def _in_process(source: Source) -> AsyncIterator[_Predict]:
                 return [{"bbox": b.tolist(), "box_score": float(s)} for b, s in zip(found_xywh, found.scores, strict=True)]
             return await _poses(engine, frame, options, found_xywh, found.scores)
         except ServiceError as error:
-            raise PosewireError(f"{picture.path}: {error.detail}") from None
+            raise PosewireError(f"{image.path}: {error.detail}") from None
 
     try:
         yield predict
@@ -100,7 +102,7 @@ async def _in_process(source: Source) -> AsyncIterator[_Predict]:
 
 
 async def _poses(engine: Engine, frame: Frame, options: PoseOptions, boxes_xywh: FloatArray, scores: FloatArray) -> list[Row]:
-    """One row a box; its score is the box's times that of the keypoints, as when serving."""
+    """Return one row per box; its score is the box's times that of the keypoints, as when serving."""
     if not len(boxes_xywh):
         return []
     result = await engine.estimate_frame(frame, replace(options, boxes_xywh=boxes_xywh, max_people=len(boxes_xywh)))
@@ -113,15 +115,15 @@ async def _over_http(source: Source) -> AsyncIterator[_Predict]:
     query: dict[str, str] = {"format": "coco", "min_detection_score": str(source.settings.min_detection_score)}
     async with httpx.AsyncClient(base_url=source.url or "", timeout=60) as client:
 
-        async def predict(picture: Picture, boxes: Boxes) -> list[Row]:
-            data = picture.path.read_bytes()
-            asked = query | ({"boxes": json.dumps(picture.boxes_xywh.tolist())} if boxes == "gt" else {})
+        async def predict(image: AnnotatedImage, boxes: Boxes) -> list[Row]:
+            data = image.path.read_bytes()
+            parameters = query | ({"boxes": json.dumps(image.boxes_xywh.tolist())} if boxes == "gt" else {})
             try:
-                answer = await client.post("/v1/pose", params=asked, content=data, headers={"Content-Type": sniff(data) or ""})
+                answer = await client.post("/v1/pose", params=parameters, content=data, headers={"Content-Type": sniff(data) or ""})
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PosewireError(f"{source.url} does not answer: {error or type(error).__name__}") from None
             if answer.status_code != 200:
-                raise PosewireError(f"{picture.path}: {source.url} answered {answer.status_code}: {answer.text[:300]}")
+                raise PosewireError(f"{image.path}: {source.url} answered {answer.status_code}: {answer.text[:300]}")
             rows: list[Row] = answer.json()
             return [row | {"box_score": 1.0 if boxes == "gt" else _box_score(row)} for row in rows]
 
@@ -129,6 +131,6 @@ async def _over_http(source: Source) -> AsyncIterator[_Predict]:
 
 
 def _box_score(row: Row) -> float:
-    """The detector's score of a person, out of what the service says: its product with the mean of the scores above 0.2."""
+    """Return the detector's score of a person, from the service's score: its product with the mean of the scores above 0.2."""
     counted = [score for score in row["keypoints"][2::3] if score > _COUNTED_SCORE]
     return float(row["score"]) * len(counted) / sum(counted) if counted else 0.0

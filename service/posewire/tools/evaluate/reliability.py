@@ -1,4 +1,4 @@
-"""What scores mean: how often a joint of such a score is right, and a curve that makes the score say just that.
+"""Calibration of scores: the share of joints of a score that is right, and a curve that maps scores to it.
 
 Guo et al., ICML 2017 (arXiv 1706.04599) for the expected calibration error; Platt (1999) for the curve.
 """
@@ -14,9 +14,9 @@ from posewire.types import FloatArray
 
 BINS: Final = 10  # of equal width
 
-_SMALL = 1e-6  # a step that changes nothing any more
-_STEPS = 50  # Newton's; it takes about six
-_PRIOR = 1e-3  # keeps the curve finite where scores tell right from wrong without fail
+_SMALL = 1e-6  # a step that no longer changes the result
+_STEPS = 50  # of Newton's method; about six are needed
+_PRIOR = 1e-3  # keeps the curve finite if scores separate right from wrong perfectly
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +27,20 @@ class Bin:
     high: float
     count: int
     score: float  # their mean
-    right: float  # the share of them that is right
+    right: float  # share that is right
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How far scores are from being the chance that a joint is right."""
+    """The difference between scores and the probability that a joint is right."""
 
     ece: float  # expected calibration error: mean of |score - share right| over the bins, weighted by their counts
     brier: float  # mean of the squared difference of score and 0 or 1
-    bins: tuple[Bin, ...]  # those that are not empty
+    bins: tuple[Bin, ...]  # those with at least one joint
 
     @classmethod
     def of(cls, scores: FloatArray, right: npt.NDArray[np.bool_]) -> "Reliability":
-        """Reliability of scores (n,), 0..1; of none it is 0."""
+        """Return the reliability of scores (n,), 0..1; 0 without scores."""
         index = np.minimum((scores * BINS).astype(int), BINS - 1)
         bins = []
         for i in range(BINS):
@@ -54,11 +54,11 @@ class Reliability:
 
 
 def fit(scores: FloatArray, right: npt.NDArray[np.bool_]) -> ScoreCurve:
-    """The curve of the greatest likelihood on these joints: of pictures that nothing is reported on.
+    """Fit the curve of maximum likelihood on these joints, which must be of images outside the report.
 
     Args:
         scores: (n,) float32, 0..1.
-        right: (n,) whether the joint is right.
+        right: (n,) True if the joint is right.
     """
     x = np.stack([logit(scores), np.ones(len(scores))], 1)
     weights = np.array([1.0, 0.0])

@@ -1,4 +1,4 @@
-"""Everything that an evaluation says, as numbers."""
+"""The figures of an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ _SIZES: Final[Mapping[str, Callable[[Person], bool]]] = {
 
 
 def _seen(person: Person) -> float:
-    """The share of all 17 joints that can be seen."""
+    """Return the share of the 17 joints that are visible."""
     return float((person.visibility == 2).mean())
 
 
@@ -37,12 +37,12 @@ _OCCLUSION: Final[Mapping[str, Callable[[Person], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """COCO's figures of one way to run."""
+    """COCO's figures of one run."""
 
     boxes_from: Boxes
-    flip_test: bool | None  # None: as the service is set
+    flip_test: bool | None  # None: by the settings of the service
     keypoints: Figures  # AP and AR by OKS, 0..1
-    boxes: Figures | None  # AP and AR of the people's boxes; None: they were given
+    boxes: Figures | None  # AP and AR of the people's boxes; None: annotated boxes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,56 +50,56 @@ class Summary:
     """One run in detail."""
 
     run: Run
-    pictures: int
+    images: int
     people: int
-    found: float  # share of the people in whose box somebody was found
+    found: float  # share of the people with a prediction
     joints: Mapping[str, Figures]  # by name, and "all", "seen", "hidden"
     sizes: Mapping[str, Figures]
     occlusion: Mapping[str, Figures]
     reliability: Reliability
-    calibrated: tuple[ScoreCurve, Reliability] | None  # by a curve that was fitted on other pictures
-    boxes: Reliability | None  # of the detector's scores: a box is right at an IoU of 0.5 or more; None: boxes were given
+    calibrated: tuple[ScoreCurve, Reliability] | None  # by a curve that was fitted on other images
+    boxes: Reliability | None  # of the detector's scores: a box is right at an IoU of 0.5 or more; None: annotated boxes
     everyone: Sequence[Found]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the people."""
-        told: dict[str, Any] = {"pictures": self.pictures, "people": self.people} | run_as_json(self.run)
-        told |= {"found": self.found, "joints": self.joints, "sizes": self.sizes, "occlusion": self.occlusion}
-        told["calibration"] = asdict(self.reliability)
+        """Return all figures, without the people."""
+        figures: dict[str, Any] = {"pictures": self.images, "people": self.people} | run_as_json(self.run)
+        figures |= {"found": self.found, "joints": self.joints, "sizes": self.sizes, "occlusion": self.occlusion}
+        figures["calibration"] = asdict(self.reliability)
         if self.boxes:
-            told["boxes_calibration"] = asdict(self.boxes)
+            figures["boxes_calibration"] = asdict(self.boxes)
         if self.calibrated:
             curve, after = self.calibrated
-            told["fitted_calibration"] = asdict(curve) | asdict(after)
-        return told
+            figures["fitted_calibration"] = asdict(curve) | asdict(after)
+        return figures
 
 
 def run_as_json(run: Run) -> dict[str, Any]:
-    """A run; `boxes` only where they were looked for."""
+    """Return the figures of a run; `boxes` only if the detector found them."""
     return {key: value for key, value in asdict(run).items() if not (key == "boxes" and value is None)}
 
 
 def score_run(data: Annotations, rows: Sequence[Row], boxes: Boxes, flip_test: bool | None) -> Run:
-    """COCO's figures of the rows of a run."""
+    """Return COCO's figures of the rows of a run."""
     return Run(boxes, flip_test, data.keypoint_ap(rows), data.box_ap(rows) if boxes == "detector" else None)
 
 
 def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: ScoreCurve | None = None) -> Summary:
-    """All figures of a run.
+    """Return all figures of a run.
 
     Args:
         data: the set.
-        rows: what was found on all its pictures.
+        rows: the predictions for all its images.
         run: COCO's figures of these rows.
-        curve: for the scores, fitted on other pictures; None: there is none.
+        curve: for the scores, fitted on other images; None: there is none.
     """
-    everyone = find_people(data.pictures, rows)
+    everyone = find_people(data.images, rows)
     joints = Joints.of(everyone)
     by_joint = {name: joints.where(joints.joint == i).figures() for i, name in enumerate(JOINT_NAMES)}
     parts = {"all": joints, "seen": joints.where(joints.seen), "hidden": joints.where(~joints.seen)}
     return Summary(
         run,
-        len(data.pictures),
+        len(data.images),
         len(everyone),
         sum(found.row is not None for found in everyone) / len(everyone),
         by_joint | {name: part.figures() for name, part in parts.items()},
@@ -113,7 +113,7 @@ def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: ScoreCurv
 
 
 def _group(data: Annotations, rows: Sequence[Row], everyone: Sequence[Found], belongs: Callable[[Person], bool]) -> Figures:
-    """Figures of some of the people; what was found of the others is left out."""
+    """Return the figures of some of the people; the predictions for the others are left out."""
     inside = [found for found in everyone if belongs(found.person)]
     if not inside:
         return {"people": 0}

@@ -1,4 +1,4 @@
-"""A summary as lines for a terminal."""
+"""A summary as text lines for a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,9 +10,9 @@ _GROUP_COLUMNS = ("people", "AP", "mean OKS", *_JOINT_COLUMNS)
 
 
 def lines(summary: Summary, runs: Sequence[Run]) -> Iterator[str]:
-    """COCO's figures of every run, then the first in detail."""
+    """Yield COCO's figures of every run, then the first run in detail."""
     for run in runs:
-        yield f"{how(run)}, {summary.people} people on {summary.pictures} pictures"
+        yield f"{how(run)}, {summary.people} people on {summary.images} pictures"
         for kind, values in (("keypoints", run.keypoints), ("boxes", run.boxes)):
             if values is not None:
                 yield f"{kind:<9}  " + "  ".join(f"{name} {cell(values, name)}" for name in values)
@@ -30,7 +30,7 @@ def lines(summary: Summary, runs: Sequence[Run]) -> Iterator[str]:
 
 
 def cell(figures: Figures, column: str) -> str:
-    """A figure of a table; a dash where there is none."""
+    """Format a figure of a table; a dash if there is none."""
     value = figures.get(column)
     if value is None or value < 0:
         return "-"
@@ -38,7 +38,7 @@ def cell(figures: Figures, column: str) -> str:
 
 
 def how(run: Run) -> str:
-    """In words how a run was made."""
+    """Describe a run in words."""
     flip = {None: "", True: ", flip test", False: ", no flip test"}[run.flip_test]
     return ("ground-truth boxes" if run.boxes_from == "gt" else "boxes of the detector") + flip
 

@@ -1,4 +1,4 @@
-"""The pictures that went worst, as they were annotated and as they were found."""
+"""The images with the worst predictions, drawn with their annotations and their predictions."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,42 +19,42 @@ from posewire.types import FloatArray, Keypoints, Pose, UInt8Array
 _COCO = KEYPOINT_SETS["coco17"]
 _SIDES = sides_of(_COCO.names)
 _SHOWN_SCORE = 0.2  # as the service draws
-_SIDE = 420  # pixels, of the longer side
-_MARGIN = 0.15  # about the people, of the longer side of what is shown
+_SIDE = 420  # pixels of the longer side
+_MARGIN = 0.15  # around the people, in units of the longer side of their area
 
-# Boxes x0 y0 x1 y1.
+# A box x0 y0 x1 y1.
 _Corners = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """One picture, drawn twice."""
+    """One image, drawn twice."""
 
     name: str
-    oks: tuple[float, ...]  # of its people; 0: nobody was found
+    oks: tuple[float, ...]  # of its people; 0: no prediction
     annotated: bytes  # JPEG
     found: bytes  # JPEG
 
 
 def worst(everyone: Sequence[Found], count: int, limits: Limits) -> Iterator[Shown]:
-    """The `count` pictures of the least mean OKS, the worst first, cut to their annotated people.
+    """Yield the `count` images of the lowest mean OKS, the worst first, cropped to their annotated people.
 
     Raises:
-        PosewireError: a picture cannot be read.
+        PosewireError: an image cannot be read.
     """
     people_of: dict[int, list[Found]] = defaultdict(list)
     for found in everyone:
-        people_of[found.picture.image_id].append(found)
+        people_of[found.image.image_id].append(found)
     for people in sorted(people_of.values(), key=lambda people: np.mean([found.oks for found in people]))[:count]:
         yield _shown(people, limits)
 
 
 def _shown(people: Sequence[Found], limits: Limits) -> Shown:
-    path = people[0].picture.path
-    pixels, scale, offset = _cut(read(path, limits).pixels, _around(people))
+    path = people[0].image.path
+    pixels, scale, offset = _crop(read(path, limits).pixels, _around(people))
     true = [_pose(f.person.box_xywh, f.person.xy, f.person.visibility > 0, scale, offset) for f in people]
-    guessed = [_found_pose(f.row, scale, offset) for f in people if f.row]
-    drawn = (draw_poses(pixels, poses, _COCO.skeleton, sides=_SIDES, min_keypoint_score=_SHOWN_SCORE) for poses in (true, guessed))
+    predicted = [_found_pose(f.row, scale, offset) for f in people if f.row]
+    drawn = (draw_poses(pixels, poses, _COCO.skeleton, sides=_SIDES, min_keypoint_score=_SHOWN_SCORE) for poses in (true, predicted))
     return Shown(path.name, tuple(f.oks for f in people), *(encode(canvas, "image/jpeg") for canvas in drawn))
 
 
@@ -65,8 +65,8 @@ def _around(people: Sequence[Found]) -> _Corners:
     return np.concatenate([low - margin, high + margin])
 
 
-def _cut(pixels: UInt8Array, corners: _Corners) -> tuple[UInt8Array, float, FloatArray]:
-    """The part within the corners at the shown size; the scale, and the place (2,) of its corner."""
+def _crop(pixels: UInt8Array, corners: _Corners) -> tuple[UInt8Array, float, FloatArray]:
+    """Return the part within the corners at the shown size, the scale, and the position (2,) of its corner."""
     size = np.array([pixels.shape[1], pixels.shape[0]] * 2)
     x0, y0, x1, y1 = np.clip(np.round(corners), 0, size).astype(int)
     part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
@@ -79,8 +79,8 @@ def _cut(pixels: UInt8Array, corners: _Corners) -> tuple[UInt8Array, float, Floa
 
 
 def _found_pose(row: Row, scale: float, offset: FloatArray) -> Pose:
-    places: npt.NDArray[Any] = np.array(row["keypoints"], np.float32).reshape(-1, 3)
-    return _pose(np.array(row["bbox"], np.float32), places[:, :2], places[:, 2], scale, offset)
+    points: npt.NDArray[Any] = np.array(row["keypoints"], np.float32).reshape(-1, 3)
+    return _pose(np.array(row["bbox"], np.float32), points[:, :2], points[:, 2], scale, offset)
 
 
 def _pose(box: FloatArray, xy: FloatArray, scores: npt.NDArray[Any], scale: float, offset: FloatArray) -> Pose:

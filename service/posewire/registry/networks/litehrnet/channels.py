@@ -1,7 +1,6 @@
-"""Feature maps whose channels may stand anywhere.
+"""Feature maps whose channels may be in any order.
 
-The compiler never moves a channel to undo a shuffle: it remembers where each one stands, and reads and writes weights
-accordingly.
+The compiler never moves a channel to undo a shuffle. It tracks the position of each channel, and reorders the weights.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-# The block of channels that ONNX Runtime's convolutions work on, on every x86 processor with AVX-512; a multiple of the 8
+# The number of channels that ONNX Runtime's convolutions process at once, on every x86 processor with AVX-512; a multiple of the 8
 # of the others.
 BLOCK = 16
 
@@ -18,9 +17,9 @@ Slots = npt.NDArray[np.intp]  # (S,): the network's channel that each stored cha
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
-    """A tensor (N, S, height, width) of the graph and what its channels are.
+    """A tensor (N, S, height, width) of the graph and the meaning of its channels.
 
-    Stored channel s holds `gain` times the network's channel `slots[s]`, still to be multiplied by `scale`.
+    Stored channel s is `gain` times the network's channel `slots[s]`; `scale` is a factor that is not applied yet.
     """
 
     tensor: str
@@ -31,24 +30,24 @@ class FeatureMap:
     scale: str | None = None  # (N, S, 1, 1); None: 1
 
     def renamed(self, slots: Slots) -> "FeatureMap":
-        """The same tensor under other names of its channels."""
+        """Return the same tensor with other names of its channels."""
         return replace(self, slots=slots)
 
 
 def straight(channels: int, *, padded: bool) -> Slots:
-    """Channels in the network's order, with zeros up to a multiple of the block."""
+    """Return channels in the network's order, with zeros up to a multiple of the block."""
     slots = np.full(-(-channels // BLOCK) * BLOCK if padded else channels, -1, np.intp)
     slots[:channels] = np.arange(channels)
     return slots
 
 
 def shuffled(slots: Slots, half: int) -> Slots:
-    """Names after a channel shuffle with two groups: the halves of 2 x `half` channels interleaved."""
+    """Return the names after a channel shuffle with two groups: the halves of 2 x `half` channels interleaved."""
     return np.where(slots >= 0, 2 * (slots % half) + slots // half, -1)
 
 
 def gather(weight: npt.NDArray[np.float64], rows: Slots, columns: Slots) -> npt.NDArray[np.float64]:
-    """A (rows, columns) matrix for stored channels, from one for the network's; -1 gives zeros.
+    """Return a (rows, columns) matrix for stored channels, from one for the network's; -1 gives zeros.
 
     Args:
         weight: (O, I) float64, the network's.
@@ -61,7 +60,7 @@ def gather(weight: npt.NDArray[np.float64], rows: Slots, columns: Slots) -> npt.
 
 
 def spread(values: npt.NDArray[np.float64], slots: Slots, default: float = 0.0) -> npt.NDArray[np.float64]:
-    """Per-channel values (C, …) for stored channels; -1 gives `default`."""
+    """Return per-channel values (C, …) for stored channels; -1 gives `default`."""
     out = np.full((len(slots), *values.shape[1:]), default)
     out[slots >= 0] = values[slots[slots >= 0]]
     return out

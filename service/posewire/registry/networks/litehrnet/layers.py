@@ -1,6 +1,6 @@
-"""The layers that Lite-HRNet is made of, and its parts as sequences of them, in the order and with the keys of a checkpoint.
+"""The layers of Lite-HRNet, and its parts as sequences of layers, in the order and with the keys of a checkpoint.
 
-`channels` are those of a module's branches, finest first. A stride counts pixels of the picture, from the picture down.
+`channels` are those of a module's branches, finest first. A stride is in pixels of the image.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 FINEST: Final = 4  # stride of the finest branch
-POOLED: Final = 0  # in place of a stride: one value for the whole map
+POOLED: Final = 0  # instead of a stride: one value for the whole map
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Conv:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the weight: (O, I / groups, k, k)."""
+        """Shape of the weight: (O, I / groups, k, k)."""
         return self.outputs, self.inputs // self.groups, self.kernel, self.kernel
 
 
@@ -40,7 +40,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Relu:
-    """A rectifier; the sigmoids are not listed, for the published counts leave them out."""
+    """A rectifier; sigmoids are not listed, because the published counts leave them out."""
 
     channels: int
     stride: int
@@ -85,7 +85,7 @@ def _separable(key: str, inputs: int, outputs: int, stride: int, *, relu: bool) 
 
 
 def stem(key: str, whole: int, middle: int) -> Iterator[Layer]:
-    """From the picture to one branch of `whole` channels; `middle` are those of the widest layer."""
+    """Yield the layers between the image and one branch of `whole` channels; the widest layer has `middle` channels."""
     half = whole // 2
     yield from _conv_bn(f"{key}.conv1", 3, whole, 2, kernel=3, relu=True)
     yield from _conv_bn(f"{key}.branch1.0", half, half, FINEST, kernel=3, groups=half)
@@ -96,7 +96,7 @@ def stem(key: str, whole: int, middle: int) -> Iterator[Layer]:
 
 
 def transition(key: str, previous: tuple[int, ...], channels: tuple[int, ...]) -> Iterator[Layer]:
-    """From the branches of one stage to those of the next, which has one more; branches that keep their channels pass through."""
+    """Yield the layers between the branches of two stages; the next stage has one branch more."""
     for branch, outputs in enumerate(channels):
         if branch == len(previous):  # the new branch, from the coarsest so far
             yield from _separable(f"{key}.{branch}.0", previous[-1], outputs, _stride(branch), relu=True)
@@ -105,7 +105,7 @@ def transition(key: str, previous: tuple[int, ...], channels: tuple[int, ...]) -
 
 
 def lite_blocks(key: str, blocks: int, channels: tuple[int, ...], cross_reduction: int, spatial_reduction: int) -> Iterator[Layer]:
-    """Blocks of conditional channel weighting: across resolutions at the size of the coarsest branch, depthwise, by a map's mean."""
+    """Yield blocks of conditional channel weighting: across resolutions at the size of the coarsest branch, depthwise, by a map's mean."""
     halves = [c // 2 for c in channels]
     total, coarsest = sum(halves), _stride(len(halves) - 1)
     hidden = total // cross_reduction
@@ -124,7 +124,7 @@ def lite_blocks(key: str, blocks: int, channels: tuple[int, ...], cross_reductio
 
 
 def naive_blocks(key: str, blocks: int, channels: tuple[int, ...]) -> Iterator[Layer]:
-    """Blocks of ShuffleNetV2, each branch by itself."""
+    """Yield blocks of ShuffleNetV2, of each branch separately."""
     for branch, half in enumerate(c // 2 for c in channels):
         for block in range(blocks):
             path = f"{key}.{branch}.{block}.branch2"
@@ -134,7 +134,7 @@ def naive_blocks(key: str, blocks: int, channels: tuple[int, ...]) -> Iterator[L
 
 
 def fuse(key: str, channels: tuple[int, ...]) -> Iterator[Layer]:
-    """Every branch brought to the size and channels of every other, to be added there; one rectifier for all the sums."""
+    """Yield the layers that add every branch to every other, and one rectifier for all sums."""
     for to, outputs in enumerate(channels):
         for source, inputs in enumerate(channels):
             path = f"{key}.{to}.{source}"
@@ -151,7 +151,7 @@ def fuse(key: str, channels: tuple[int, ...]) -> Iterator[Layer]:
 
 
 def head(key: str, channels: tuple[int, ...]) -> Iterator[Layer]:
-    """From the coarsest branch up: each step's result is enlarged and added to the next finer branch."""
+    """Yield the layers of the head, from the coarsest branch: each result is enlarged and added to the next finer branch."""
     for step, branch in enumerate(reversed(range(len(channels)))):
         inputs, outputs = channels[branch], channels[max(branch - 1, 0)]
         yield from _conv_bn(f"{key}.{step}.depthwise_conv", inputs, inputs, _stride(branch), kernel=3, groups=inputs)

@@ -1,10 +1,10 @@
 """The Lite-HRNet family as data: every layer, weight and operation of a variant, without a tensor library.
 
 Lite-HRNet is Yu et al., CVPR 2021, arXiv 2104.06403; layout and key names are those of the authors' checkpoints,
-https://github.com/HRNet/Lite-HRNet. A stem divides the picture's size by 4. Three stages follow with 2, 3 and 4 branches,
-each branch with half the resolution and twice the channels of the one above; a transition before each stage makes its
-branches, and every module of a stage ends by adding all its branches to all others. The head goes from the coarsest
-branch up to the finest, which the final layer turns into one heatmap a keypoint, at a quarter of the picture's size.
+https://github.com/HRNet/Lite-HRNet. A stem divides the image's size by 4. Three stages follow with 2, 3 and 4 branches,
+each branch with half the resolution and twice the channels of the one above; a transition before each stage creates its
+branches, and every module of a stage ends by adding all its branches to all others. The head combines the branches from the
+coarsest to the finest. The final layer outputs one heatmap per keypoint, at a quarter of the image's size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,8 +36,8 @@ from posewire.registry.networks.litehrnet.layers import (
 class Variant:
     """One member of the family.
 
-    A block keeps the first half of its channels, works on the other half and shuffles both. The `lite` block weights
-    channels by what all branches hold (conditional channel weighting); the `naive` one is ShuffleNetV2's, with 1x1
+    A block keeps the first half of its channels, processes the other half and shuffles both. The `lite` block weights
+    channels by the values of all branches (conditional channel weighting); the `naive` one is ShuffleNetV2's, with 1x1
     convolutions at both ends.
     """
 
@@ -60,11 +60,11 @@ _FAMILY: Final = (
     Variant("wider-naive-litehrnet-18", "naive", (2, 4, 2), (40, 80, 160, 320)),
 )
 VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType({variant.name: variant for variant in _FAMILY})
-MULTIPLE: Final = 32  # pixels: the height and width of a picture are multiples of it, so that every branch halves evenly
+MULTIPLE: Final = 32  # pixels: the height and width of an image are multiples of it, so that every branch can be halved
 
 
 def get_variant(name: str, keypoints: int = 17) -> Variant:
-    """The variant of that name, for that many keypoints (COCO has 17, MPII 16).
+    """Return the variant of that name, for that many keypoints (COCO has 17, MPII 16).
 
     Raises:
         ModelError: there is none; the message names the known ones.
@@ -75,10 +75,10 @@ def get_variant(name: str, keypoints: int = 17) -> Variant:
 
 
 def parameters(variant: Variant) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of a checkpoint, in the order of the network.
+    """Return the shape of every tensor of a checkpoint, in the order of the network.
 
     Keys are the authors': `backbone.…` and `final_layer.…` (their files prefix the latter with `keypoint_head.`). The
-    `num_batches_tracked` of the batch norms, which inference has no use for, are left out.
+    `num_batches_tracked` of the batch norms are left out: inference does not need them.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(variant):
@@ -93,16 +93,16 @@ def parameters(variant: Variant) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(variant: Variant) -> int:
-    """Number of trainable parameters.
+    """Return the number of trainable parameters.
 
     The paper's tables say 1.1 M, 1.8 M, 0.7 M and 1.3 M in the order of `VARIANTS`; this gives 1.13, 1.76, 0.76 and 1.32 M:
-    the third was cut, not rounded.
+    the third was truncated, not rounded.
     """
     return sum(prod(shape) for key, shape in parameters(variant).items() if not key.endswith(("running_mean", "running_var")))
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse pictures that the branches cannot halve evenly.
+    """Check that every branch can be halved.
 
     Raises:
         ModelError: height or width is not a multiple of 32.
@@ -112,7 +112,7 @@ def check_size(height: int, width: int) -> None:
 
 
 def multiply_adds(variant: Variant, height: int, width: int) -> int:
-    """Operations for one picture of `height` x `width` pixels, counted as the authors' tables count them.
+    """Return the operations for one image of `height` x `width` pixels, counted as the authors' tables count them.
 
     Divided by 2**20 (what the tables write M for) and rounded, this is every published number but one: the wider naive
     variant at 256x256 with 16 keypoints is 414.6, published as 418.7, which does not fit the published 311.1 at 256x192 either.
@@ -146,7 +146,7 @@ def _operations(layer: Layer, height: int, width: int) -> int:
 
 
 def layers(variant: Variant) -> Iterator[Layer]:
-    """Every layer that has weights or that the published counts count, in the order of the checkpoint's keys."""
+    """Yield every layer with weights and every layer of the published counts, in the order of the checkpoint's keys."""
     yield from stem("backbone.stem", variant.stem_channels, variant.stem_channels * variant.stem_expansion)
     previous: tuple[int, ...] = (variant.stem_channels,)
     for stage, modules in enumerate(variant.modules):

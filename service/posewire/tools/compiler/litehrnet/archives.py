@@ -8,7 +8,7 @@ from typing import Final
 
 from posewire.registry.weights.tensors import DTYPES, MalformedError, quoted
 from posewire.tools.compiler.litehrnet.storages import Contents, Storage
-from posewire.tools.compiler.litehrnet.unpickler import TorchPickles
+from posewire.tools.compiler.litehrnet.unpickler import load_pickle
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
@@ -17,18 +17,18 @@ _LENGTH: Final = struct.Struct("<q")
 
 
 def read_zip(data: bytes) -> Contents:
-    """A zip archive: `NAME/data.pkl`, and `NAME/data/KEY` for every storage.
+    """Read a zip archive: `NAME/data.pkl`, and `NAME/data/KEY` for every storage.
 
     Raises:
         MalformedError: the archive is damaged, or not one of `torch.save`.
     """
-    if data.count(b"PK\x01\x02") > _MAX_ENTRIES:  # asked first: zipfile makes an object for each
+    if data.count(b"PK\x01\x02") > _MAX_ENTRIES:  # checked first: zipfile creates an object for each
         raise MalformedError(f"a zip archive of more than {_MAX_ENTRIES} entries")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except _ZIP_ERRORS as error:
         raise MalformedError(f"the zip archive is damaged or cut short: {_reason(error)}") from None
-    entries = _checked_entries(archive.infolist(), len(data))
+    entries = _check_entries(archive.infolist(), len(data))
     tops = [name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(tops) != 1:
         raise MalformedError(f"a zip archive with {len(tops)} data.pkl where torch.save writes one")
@@ -48,11 +48,11 @@ def read_zip(data: bytes) -> Contents:
     order = entry(f"{top}byteorder") if f"{top}byteorder" in entries else b"little"
     if order not in (b"little", b"big"):
         raise MalformedError(f"an unknown byte order: {order[:20]!r}")
-    tree = TorchPickles(entry(f"{top}data.pkl")).load()
+    tree, _ = load_pickle(entry(f"{top}data.pkl"), 0, {})
     return Contents(tree, lambda storage: entry(f"{top}data/{storage.key}"), big_endian=order == b"big")
 
 
-# What zipfile is known to raise for hostile archives, beside its own error.
+# zipfile raises these for damaged or hostile archives.
 _ZIP_ERRORS: Final = (
     zipfile.BadZipFile,
     EOFError,
@@ -71,7 +71,7 @@ def _reason(error: Exception) -> str:
     return quoted(str(error) or type(error).__name__)
 
 
-def _checked_entries(infos: list[zipfile.ZipInfo], file_bytes: int) -> dict[str, zipfile.ZipInfo]:
+def _check_entries(infos: list[zipfile.ZipInfo], file_bytes: int) -> dict[str, zipfile.ZipInfo]:
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.filename
@@ -89,19 +89,22 @@ def _checked_entries(infos: list[zipfile.ZipInfo], file_bytes: int) -> dict[str,
 
 
 def read_legacy(data: bytes) -> Contents:
-    """What torch before 1.6 wrote: magic, protocol, system, the object, the storages' keys, then length and values of each.
+    """Read a file of torch before 1.6: magic, protocol, system, the object, the storages' keys, then length and values of each.
 
     Raises:
-        MalformedError: the file is damaged, or a pickle of someone else.
+        MalformedError: the file is damaged, or a pickle of another program.
     """
-    reader = TorchPickles(data)
-    if reader.load() != _MAGIC:
+    storages: dict[str, Storage] = {}
+    magic, end = load_pickle(data, 0, storages)
+    if magic != _MAGIC:
         raise MalformedError("a pickle, but not one of torch.save")
-    if reader.load() != _PROTOCOL:
+    protocol, end = load_pickle(data, end, storages)
+    if protocol != _PROTOCOL:
         raise MalformedError(f"not protocol {_PROTOCOL} of torch.save")
-    reader.load()  # sizes of the writer's C types: the storages are little-endian whatever it says
-    tree = reader.load()
-    spans = _spans(data, reader)
+    _, end = load_pickle(data, end, storages)  # sizes of the writer's C types: the storages are always little-endian
+    tree, end = load_pickle(data, end, storages)
+    keys, end = load_pickle(data, end, storages)
+    spans = _spans(data, end, keys, storages)
 
     def bytes_of(storage: Storage) -> memoryview:
         if storage.key not in spans:
@@ -111,14 +114,13 @@ def read_legacy(data: bytes) -> Contents:
     return Contents(tree, bytes_of)
 
 
-def _spans(data: bytes, reader: TorchPickles) -> dict[str, memoryview]:
-    keys = reader.load()
+def _spans(data: bytes, at: int, keys: object, storages: dict[str, Storage]) -> dict[str, memoryview]:
     if not isinstance(keys, list):
         raise MalformedError("the list of storages is damaged")
-    view, at = memoryview(data), reader.end
+    view = memoryview(data)
     spans: dict[str, memoryview] = {}
     for key in keys:
-        storage = reader.storages.get(key) if isinstance(key, str) else None
+        storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in spans:
             raise MalformedError("the list of storages is damaged")
         start = at + _LENGTH.size

@@ -1,4 +1,4 @@
-"""ONNX graphs, a node at a time."""
+"""A builder of ONNX graphs, node by node."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ class OnnxBuilder:
         self._count = 0
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
-        """A constant tensor; None: of the type of the maps.
+        """Add a constant tensor; None: of the type of the maps.
 
         Raises:
             ModelError: a value is too large for float16.
@@ -45,40 +45,40 @@ class OnnxBuilder:
         return name
 
     def maps(self, x: str) -> str:
-        """A float32 tensor as one of the type of the maps."""
+        """Convert a float32 tensor to the type of the maps."""
         return self.node("Cast", x, to=TensorProto.FLOAT16) if self.half else x
 
     def float32(self, x: str) -> str:
-        """A map as float32."""
+        """Convert a map to float32."""
         return self.node("Cast", x, to=TensorProto.FLOAT) if self.half else x
 
     def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """A node with one output; an empty input name leaves an optional input out."""
+        """Add a node with one output; an empty input name omits an optional input."""
         result = output or self._name(operator)
         self._nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
         return result
 
     def split(self, x: str, sizes: Sequence[int], *, axis: int = 1) -> list[str]:
-        """A tensor cut along an axis; 1: its channels."""
+        """Split a tensor along an axis; 1: its channels."""
         results = [self._name("split") for _ in sizes]
         self._nodes.append(helper.make_node("Split", [x, self.constant(sizes, np.int64)], results, axis=axis))
         return results
 
     def conv(self, x: str, weight: Array, bias: Array | None, *, stride: int = 1, groups: int = 1) -> str:
-        """A convolution by (O, C / groups, k, k), padded so that only the stride changes the size."""
+        """Add a convolution by (O, C / groups, k, k), padded so that only the stride changes the size."""
         kernel = weight.shape[-1]
         inputs = [x, self.constant(weight)] + ([] if bias is None else [self.constant(bias)])
         return self.node("Conv", *inputs, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=groups)
 
     def upsample(self, x: str, rows: int, columns: int) -> str:
-        """Every pixel repeated `rows` times down and `columns` times across."""
+        """Repeat every pixel `rows` times down and `columns` times across."""
         if rows == columns == 1:
             return x
         scales = self.constant([1, 1, rows, columns], np.float32)
         return self.node("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
     def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The whole graph, checked."""
+        """Return the whole graph, checked."""
         constants = [numpy_helper.from_array(values, key) for key, values in self._constants.items()]
         graph = helper.make_graph(self._nodes, name, list(inputs), list(outputs), constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="posewire")

@@ -1,6 +1,6 @@
-"""Published Lite-HRNet checkpoints as arrays, without torch and without running what a pickle asks for.
+"""Read published Lite-HRNet checkpoints as arrays, without torch and without calling anything that a pickle names.
 
-Reads what mmpose 0.x, mmpose 1.x and the authors publish, in every container they use, under one set of names.
+The files of mmpose 0.x, mmpose 1.x and the authors are supported, in every container they use, under one set of names.
 """
 
 import os
@@ -20,31 +20,31 @@ from posewire.tools.compiler.litehrnet.unpickler import Opaque
 from posewire.types import FloatArray
 
 _MAX_FILE_BYTES: Final = 1 << 28
-# float16 widened, and each storage seen by two tensors; a file of views of one storage would take any amount.
+# Bytes of memory per byte of the file: float16 is widened, and two tensors may share a storage. Without this limit, many
+# views of one storage could need any amount.
 _ROOM: Final = 4
 _MAX_NAME: Final = 1000  # characters of a tensor's name
-_NAMED: Final = 5  # faults of a kind that a message names
+_NAMED: Final = 5  # faults of each kind in a message
 
 
 def read_checkpoint(path: Path) -> dict[str, Array]:
-    """The tensors of a checkpoint's state dict, by the network's names: `backbone.…`, `final_layer.weight`, `final_layer.bias`.
+    """Return the tensors of a checkpoint's state dict, by the network's names: `backbone.…`, `final_layer.weight`, `final_layer.bias`.
 
-    The state dict is `state_dict`, `model`, `ema` (averaged weights of a training) or the file's own top level; whatever else the
-    file holds is not looked at.
-    `num_batches_tracked` is left out.
+    The state dict is `state_dict`, `model`, `ema` (averaged weights of a training) or the file's own top level; the rest of
+    the file is ignored, and so is `num_batches_tracked`.
 
     Args:
         path: a file of `torch.save` (zip, or the pickles of torch before 1.6) or of safetensors.
 
     Returns:
-        Arrays in C order, in the order of the file, of the file's dtypes; bfloat16 as float32.
+        Arrays in C order, in the order and with the dtypes of the file; bfloat16 as float32.
 
     Raises:
-        ModelError: the file is missing, damaged, of another kind, or holds something else than tensors in its state dict.
+        ModelError: the file is missing, damaged, of another kind, or its state dict contains something else than tensors.
     """
     data = _read(path)
     try:
-        contents = _opened(data)
+        contents = _read_contents(data)
         return _arrays(contents, _ROOM * len(data))
     except MalformedError as fault:
         raise ModelError(f"{path}: {fault}") from None
@@ -53,18 +53,18 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
 def require(
     state: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], *, source: Path | str = "the checkpoint"
 ) -> dict[str, FloatArray]:
-    """The tensors that a network needs, if the state holds these and no others.
+    """Return the tensors that a network needs, if the state has these and no others.
 
     Args:
         state: as from `read_checkpoint`.
         expected: shape by name.
-        source: what the message calls the state; best its path.
+        source: name of the state in the message, best its path.
 
     Returns:
         float32, finite, in the order of `expected`; float16 and float64 are converted.
 
     Raises:
-        ModelError: names are missing or too many, shapes differ, or values are not finite floats; names up to five of each.
+        ModelError: names are missing or unexpected, shapes differ, or values are not finite floats; the message has up to five of each.
     """
     missing = (quoted(name) for name in expected if name not in state)
     surplus = (quoted(name) for name in state if name not in expected)
@@ -79,18 +79,18 @@ def require(
         elif array.dtype.kind != "f":
             not_floats.append(f"{quoted(name)} is {array.dtype}")
         else:
-            with np.errstate(over="ignore", invalid="ignore"):  # what becomes of them is told below
+            with np.errstate(over="ignore", invalid="ignore"):  # infinite results are reported below
                 result[name] = array.astype(np.float32, copy=False)
             if not np.isfinite(result[name]).all():
                 not_finite.append(quoted(name))
     kinds = {"missing": missing, "unexpected": surplus, "of another shape": misshapen, "not floats": not_floats, "not finite": not_finite}
-    faults = [told for kind, names in kinds.items() if (told := _told(kind, names))]
+    faults = [text for kind, names in kinds.items() if (text := _list(kind, names))]
     if faults:
         raise ModelError(f"{source}: not this network's weights: {'; '.join(faults)}")
     return result
 
 
-def _told(kind: str, names: Iterable[str]) -> str:
+def _list(kind: str, names: Iterable[str]) -> str:
     names = list(names)
     more = ", …" if len(names) > _NAMED else ""
     return f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{more})" if names else ""
@@ -98,7 +98,7 @@ def _told(kind: str, names: Iterable[str]) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        # Asked before opening: to open a pipe waits for its writer.
+        # Checked before opening: opening a pipe waits for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelError(f"{path}: not a file")
         with path.open("rb") as handle:
@@ -110,10 +110,10 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: the checkpoint cannot be read: {error.strerror}") from None
 
 
-def _opened(data: bytes) -> Contents:
+def _read_contents(data: bytes) -> Contents:
     if data.startswith(b"PK\x03\x04"):
         return read_zip(data)
-    # Before the pickles: a header's length may begin with any byte.
+    # Before the pickles: the length of a header may begin with any byte.
     if data[8:9] == b"{":
         arrays, _ = read_safetensors(data)
         return Contents(arrays, bytes_of=lambda _: b"")

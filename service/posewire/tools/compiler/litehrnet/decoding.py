@@ -1,4 +1,4 @@
-"""DARK as nodes of a graph: what `posewire.pipeline.heads.heatmaps.decode_dark` computes, where the heatmaps are."""
+"""DARK as nodes of a graph: the same as `posewire.pipeline.heads.heatmaps.decode_dark`."""
 
 import numpy as np
 from onnx import TensorProto
@@ -6,10 +6,10 @@ from onnx import TensorProto
 from posewire.pipeline.heads.heatmaps import FLOOR, PEAKED, smoothing
 from posewire.tools.compiler.litehrnet.builder import Array, OnnxBuilder
 
-# Where the smoothed surface is read, (row, column) of the 5 x 5 pixels about the peak, but for the peak itself.
-_PLACES = ((2, 3), (2, 1), (3, 2), (1, 2), (2, 4), (2, 0), (4, 2), (0, 2), (3, 3), (1, 3), (3, 1), (1, 1))
-# dx, dy, dxx, dyy and dxy of the logarithm at those places, less that at the peak.
-_DERIVATIVES = np.zeros((len(_PLACES), 5))
+# The points at which the smoothed surface is read: (row, column) of the 5 x 5 pixels around the peak, without the peak.
+_POINTS = ((2, 3), (2, 1), (3, 2), (1, 2), (2, 4), (2, 0), (4, 2), (0, 2), (3, 3), (1, 3), (3, 1), (1, 1))
+# dx, dy, dxx, dyy and dxy from the logarithms at those points, minus that at the peak.
+_DERIVATIVES = np.zeros((len(_POINTS), 5))
 _DERIVATIVES[0:2, 0] = 1 / 2, -1 / 2
 _DERIVATIVES[2:4, 1] = 1 / 2, -1 / 2
 _DERIVATIVES[4:6, 2] = 1 / 4
@@ -18,7 +18,7 @@ _DERIVATIVES[8:12, 4] = 1 / 4, -1 / 4, -1 / 4, 1 / 4
 
 
 class DarkDecoder:
-    """Writes the decoding of heatmaps (N, keypoints, height, width) float32 into a graph."""
+    """Adds the decoding of heatmaps (N, keypoints, height, width) float32 to a graph."""
 
     def __init__(self, builder: OnnxBuilder, keypoints: int, height: int, width: int, sigma: float) -> None:
         self._node = builder.node
@@ -39,8 +39,8 @@ class DarkDecoder:
         peak = node("Cast", node("Concat", x, y, axis=2), to=TensorProto.FLOAT)
         step, peaked = self._newton_step(self._surroundings(heatmaps, x, y))
         trusted = node("And", peaked, self._inside(peak))
-        place = node("Add", peak, node("Where", trusted, step, number(0)))
-        node("Concat", node("Mul", place, number(stride)), score, axis=2, output=output)
+        refined = node("Add", peak, node("Where", trusted, step, number(0)))
+        node("Concat", node("Mul", refined, number(stride)), score, axis=2, output=output)
 
     def _number(self, values: object) -> str:
         return self._builder.constant(np.asarray(values), np.float32)
@@ -49,7 +49,7 @@ class DarkDecoder:
         return self._builder.constant(np.asarray(values), np.int64)
 
     def _surroundings(self, heatmaps: str, x: str, y: str) -> str:
-        """The pixels about every peak, row by row, zero outside the heatmap: (N, K, size * size)."""
+        """Return the pixels around every peak, row by row, zero outside the heatmap: (N, K, size * size)."""
         node, margin, size = self._node, self._margin, self._blur.shape[1]
         height, width = self._height + 2 * margin, self._width + 2 * margin
         padded = node("Pad", heatmaps, self._whole([0, 0, margin, margin, 0, 0, margin, margin]))
@@ -60,7 +60,7 @@ class DarkDecoder:
         return node("GatherElements", flat, window, axis=2)
 
     def _newton_step(self, pixels: str) -> tuple[str, str]:
-        """The step (N, K, 2) x y, at most a pixel, and whether the surface has a peak (N, K, 1)."""
+        """Return the step (N, K, 2) x y, at most a pixel, and True if the surface has a peak (N, K, 1)."""
         node, number = self._node, self._number
         dx, dy, dxx, dyy, dxy = self._split(node("MatMul", self._logarithms(pixels), number(_DERIVATIVES)), [1] * 5, axis=2)
         determinant = node("Sub", node("Mul", dxx, dyy), node("Mul", dxy, dxy))
@@ -71,21 +71,21 @@ class DarkDecoder:
         return node("Clip", step, number(-1), number(1)), peaked
 
     def _logarithms(self, pixels: str) -> str:
-        """The logarithm of the smoothed surface at `_PLACES`, less that at the peak: (N, K, places)."""
+        """Return the logarithm of the smoothed surface at `_POINTS`, minus that at the peak: (N, K, points)."""
         node, number = self._node, self._number
-        weights, middle_weights = self._weights(_PLACES), self._weights(((2, 2),))
+        weights, middle_weights = self._weights(_POINTS), self._weights(((2, 2),))
         around, middle = (node("Max", node("MatMul", pixels, number(w)), number(FLOOR)) for w in (weights, middle_weights))
-        # On a flat top the differences are smaller than float32's rounding of the values: there they are summed by themselves.
+        # On a flat top the differences are smaller than the rounding of float32: there the differences are summed directly.
         rise = node("Div", node("MatMul", pixels, number(weights - middle_weights)), middle)
         flat = node("And", node("Less", node("Abs", rise), number(0.5)), node("Greater", middle, number(10 * FLOOR)))
         return node("Log", node("Where", flat, node("Add", rise, number(1)), node("Div", around, middle)))
 
-    def _weights(self, places: tuple[tuple[int, int], ...]) -> Array:
-        """What smooths the pixels about a peak at some of the places: (size * size, places)."""
-        return np.stack([np.outer(self._blur[row], self._blur[column]).ravel() for row, column in places], 1)
+    def _weights(self, points: tuple[tuple[int, int], ...]) -> Array:
+        """Return the weights that smooth the pixels around a peak at some points: (size * size, points)."""
+        return np.stack([np.outer(self._blur[row], self._blur[column]).ravel() for row, column in points], 1)
 
     def _inside(self, peak: str) -> str:
-        """Whether a peak (N, K, 2) is far enough from the border for a step: (N, K, 1)."""
+        """Return True where a peak (N, K, 2) is far enough from the border for a step: (N, K, 1)."""
         node = self._node
         low = node("Sub", peak, self._number(1))
         high = node("Sub", self._number([self._width - 2, self._height - 2]), peak)

@@ -1,4 +1,4 @@
-"""Both ends of the compiled graph: how it takes pictures, and what it gives."""
+"""The input and the output of the compiled graph."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from posewire.tools.compiler.litehrnet.options import MEAN, STD, GraphOptions
 
 
 class GraphEnds:
-    """Writes what stands before and behind the network into a graph, for pictures of `height` x `width` pixels."""
+    """Adds the input and the output of the network to a graph, for images of `height` x `width` pixels."""
 
     def __init__(self, builder: OnnxBuilder, options: GraphOptions, keypoints: int, height: int, width: int) -> None:
         self._builder = builder
@@ -21,11 +21,11 @@ class GraphEnds:
         self._keypoints = keypoints
         self._height, self._width = height, width
 
-    def picture(self) -> tuple[str, Sequence[float]]:
-        """The pictures as maps (N, 3, height, width), and how many times too large their channels are.
+    def image(self) -> tuple[str, Sequence[float]]:
+        """Return the images as maps (N, 3, height, width), and the factors by which their channels are too large.
 
-        The mean is subtracted here, so that the zeros about a picture that the first convolution sees are the mean's, as in
-        training; the division is left to its weights.
+        The mean is subtracted here: the zero padding of the first convolution is then the mean, as in training. The division
+        is folded into the weights of that convolution.
         """
         builder, options = self._builder, self._options
         if options.input == "float32-nchw":
@@ -37,7 +37,7 @@ class GraphEnds:
         return builder.maps(builder.node("Sub", pixels, mean)), options.std or STD
 
     def finish(self, heatmaps: str) -> None:
-        """From the network's last maps to the output, in float32."""
+        """Convert the network's last maps to the output, in float32."""
         builder, options = self._builder, self._options
         heatmaps = builder.float32(heatmaps)
         if options.sigma is None:
@@ -49,13 +49,13 @@ class GraphEnds:
         decoder.decode(heatmaps, FINEST, "keypoints")
 
     def input_info(self, batch: int | str) -> onnx.ValueInfoProto:
-        """What the graph takes."""
+        """Return the type and shape of the input."""
         if self._options.input == "uint8-nhwc":
             return helper.make_tensor_value_info("input", TensorProto.UINT8, [batch, self._height, self._width, 3])
         kind = TensorProto.FLOAT if self._options.input == "float32-nchw" else TensorProto.UINT8
         return helper.make_tensor_value_info("input", kind, [batch, 3, self._height, self._width])
 
     def output_info(self, batch: int | str) -> onnx.ValueInfoProto:
-        """What the graph gives."""
+        """Return the type and shape of the output."""
         shape = [3] if self._options.output == "keypoints" else [self._height // FINEST, self._width // FINEST]
         return helper.make_tensor_value_info(self._options.output, TensorProto.FLOAT, [batch, self._keypoints, *shape])

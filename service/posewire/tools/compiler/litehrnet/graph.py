@@ -1,4 +1,4 @@
-"""A checkpoint straight into a lean ONNX graph."""
+"""Compile a checkpoint to an optimised ONNX graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,14 +25,14 @@ def compile_graph(
     *,
     batch: int | str = "batch",
 ) -> onnx.ModelProto:
-    """The network as an ONNX graph from `input`, pictures, to `heatmaps` or `keypoints`.
+    """Compile the network to an ONNX graph from `input`, images, to `heatmaps` or `keypoints`.
 
-    `input` is (N, 3, height, width) float32, normalised, or pixels 0..255 as they are: (N, 3, height, width) or (N, height,
+    `input` is (N, 3, height, width) float32, normalised, or pixels 0..255: (N, 3, height, width) or (N, height,
     width, 3) uint8, in the network's order of colours. `heatmaps` are (N, K, height / 4, width / 4) float32, `keypoints`
     (N, K, 3) float32: x y in pixels of the input, where heatmap pixel i is at 4i, and the score 0..1.
 
-    The graph is made for one picture at a time on a CPU: where the batch has a name, ONNX Runtime should be told that it is 1
-    (`add_free_dimension_override_by_name`), or it changes the layout of maps back and forth; on a GPU it may stay open.
+    The graph is optimised for one image at a time on a CPU. There, set a batch with a name to 1
+    (`add_free_dimension_override_by_name`); else ONNX Runtime changes the layout of maps repeatedly. On a GPU it may stay open.
 
     Args:
         variant: of the checkpoint.
@@ -60,7 +60,7 @@ class _Compiler:
 
     def compile(self, batch: int | str) -> onnx.ModelProto:
         ends = GraphEnds(self._builder, self._options, self._variant.keypoints, self._height, self._width)
-        sources: list[list[FeatureMap]] = [self._stem(*ends.picture())]
+        sources: list[list[FeatureMap]] = [self._stem(*ends.image())]
         previous: tuple[int, ...] = (self._variant.stem_channels,)
         for stage, modules in enumerate(self._variant.modules):
             channels = self._variant.channels[: stage + 2]
@@ -74,18 +74,19 @@ class _Compiler:
         ends.finish(heatmaps.tensor)
         return self._builder.model(self._variant.name, [ends.input_info(batch)], [ends.output_info(batch)])
 
-    def _stem(self, picture: str, std: Sequence[float]) -> list[FeatureMap]:
-        """From the picture, `std` times too large, to a quarter of its size.
+    def _stem(self, image: str, std: Sequence[float]) -> list[FeatureMap]:
+        """Reduce the image, whose values are `std` times too large, to a quarter of its size.
 
-        Two maps that hold half of the channels each where they are tracked.
+        Returns:
+            One map; two with half of the channels each if channels are tracked.
         """
         ops, key, half = self._ops, "backbone.stem", self._variant.stem_channels // 2
         first = ops.conv_bn(f"{key}.conv1").of_multiples(std)
         size = self._height // 2, self._width // 2
         if self._passes.track_channels:
-            halves = [ops.entry(picture, first.part(part), *size) for part in (slice(0, half), slice(half, None))]
+            halves = [ops.entry(image, first.part(part), *size) for part in (slice(0, half), slice(half, None))]
         else:
-            whole = ops.entry(picture, first, *size)
+            whole = ops.entry(image, first, *size)
             halves = [FeatureMap(t, np.arange(half), *size) for t in self._builder.split(whole.tensor, [half, half])]
         left = ops.depthwise(halves[0], ops.conv_bn(f"{key}.branch1.0"), stride=2)
         left = ops.pointwise([left], ops.conv_bn(f"{key}.branch1.1"), ops.straight(half), relu=True)
@@ -120,9 +121,9 @@ class _Compiler:
         return maps
 
     def _fuse(self, key: str, maps: Sequence[FeatureMap]) -> list[FeatureMap]:
-        """Every branch added to every other, as published.
+        """Add every branch to every other, as published.
 
-        The published loop accumulates in place: branch 0 is doubled, the others read the sum, and count its term twice.
+        The published loop accumulates in place: branch 0 is doubled; the others read the sum, and count its term twice.
         """
         ops, builder = self._ops, self._builder
         maps = [ops.applied(m) for m in maps]
@@ -140,10 +141,10 @@ class _Compiler:
         return fused
 
     def _sum(self, key: str, to: int, maps: Sequence[FeatureMap], add: list[str], slots: Slots, gain: float, *, relu: bool = False) -> str:
-        """The terms of all other branches at the size of branch `to`, and the tensors `add`."""
+        """Add the terms of all other branches, at the size of branch `to`, to the tensors `add`."""
         add = add + self._from_coarser(key, to, maps, slots, gain)
         if to == 0:
-            return self._added(add)
+            return self._add_all(add)
         terms = [(source, 1.0) for source in range(1, to)]
         # The finest branch's term goes last: it has no upsampled sum to wait for.
         terms = [(0, 2.0), *terms] if self._passes.share_fuse_term else [(0, 1.0), (0, 1.0), *terms]
@@ -184,14 +185,14 @@ class _Compiler:
         step_key = f"{key}.{halvings - 1}"
         return self._ops.separable([source], step_key, slots, stride=2, gain=gain, factor=factor, add=add, relu=relu).tensor
 
-    def _added(self, terms: Sequence[str]) -> str:
+    def _add_all(self, terms: Sequence[str]) -> str:
         total = terms[0]
         for term in terms[1:]:
             total = self._builder.node("Add", total, term)
         return total
 
     def _head(self, maps: Sequence[FeatureMap]) -> FeatureMap:
-        """From the coarsest branch up: each step's result is enlarged, bilinearly, and added to the next finer branch."""
+        """Enlarge each step's result bilinearly and add it to the next finer branch, from the coarsest on."""
         ops, key = self._ops, "backbone.head_layer.projects"
         result: FeatureMap | None = None
         for step, branch in enumerate(reversed(range(len(maps)))):

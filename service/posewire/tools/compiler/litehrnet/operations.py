@@ -1,4 +1,4 @@
-"""Operations on feature maps whose channels may stand anywhere, as nodes of a graph."""
+"""Operations on feature maps whose channels may be in any order, as nodes of a graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ _OPEN = 30.0  # a logit whose sigmoid is 1 in float32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
-    """A convolution and what follows it, for one value a channel: `scale` x convolution + `shift`."""
+    """A convolution and the affine map of each channel after it: `scale` x convolution + `shift`."""
 
     weight: npt.NDArray[np.float64]  # (O, I / groups, k, k)
     scale: Vector  # (O,)
@@ -29,20 +29,20 @@ class Affine:
         return self.weight[:, :, 0, 0]
 
     def times(self, factor: float) -> "Affine":
-        """The same, with `factor` times the output."""
+        """Return the same with `factor` times the output."""
         return replace(self, scale=self.scale * factor, shift=self.shift * factor)
 
     def of_multiples(self, factors: Sequence[float]) -> "Affine":
-        """The same of an input whose channels are (I / groups,) `factors` times too large."""
+        """Return the same for an input whose channels are (I / groups,) `factors` times too large."""
         return replace(self, weight=self.weight / np.reshape(factors, (1, -1, 1, 1)))
 
     def part(self, channels: slice) -> "Affine":
-        """Some of the outputs."""
+        """Return some of the outputs."""
         return Affine(self.weight[channels], self.scale[channels], self.shift[channels])
 
 
 class MapOperations:
-    """Writes operations on feature maps into a graph, with the weights of a checkpoint."""
+    """Adds operations on feature maps to a graph, with the weights of a checkpoint."""
 
     def __init__(self, builder: OnnxBuilder, state: Mapping[str, FloatArray], passes: Passes) -> None:
         self.builder = builder
@@ -50,14 +50,14 @@ class MapOperations:
         self._state = state
 
     def affine(self, conv: str, norm: str) -> Affine:
-        """The convolution `conv` with the batch norm `norm` behind it, where there is one, else with its bias."""
+        """Return the convolution `conv` with the batch norm `norm` after it; with its bias if there is no such norm."""
         weight = self._state[f"{conv}.weight"].astype(np.float64)
         if f"{norm}.weight" not in self._state:
             return Affine(weight, np.ones(len(weight)), self._state[f"{conv}.bias"].astype(np.float64))
         return Affine(weight, *scale_and_shift(self._state, norm))
 
     def straight(self, channels: int) -> Slots:
-        """The channels of a new map in the network's order."""
+        """Return the channels of a new map in the network's order."""
         return straight(channels, padded=self.passes.track_channels)
 
     def pointwise(
@@ -70,7 +70,7 @@ class MapOperations:
         add: Sequence[str] = (),
         relu: bool = False,
     ) -> FeatureMap:
-        """A 1x1 convolution over all channels of `sources`, of which each holds some, plus the tensors `add`.
+        """Add a 1x1 convolution over the channels of all `sources`, plus the tensors `add`.
 
         Several sources are convolved one by one and added: cheaper than a concatenation before one convolution.
         """
@@ -102,7 +102,7 @@ class MapOperations:
         return self.builder.node("BatchNormalization", tensor, *parameters, epsilon=0.0)
 
     def _filtered(self, tensor: str, stored: Affine, *, stride: int, groups: int = 1) -> str:
-        """A convolution whose weights are those of the stored channels already, and its batch norm."""
+        """Add a convolution with the weights of the stored channels, and its batch norm."""
         if self.passes.fold_batch_norm:
             folded = stored.weight * stored.scale[:, None, None, None]
             return self.builder.conv(tensor, folded, stored.shift, stride=stride, groups=groups)
@@ -110,7 +110,7 @@ class MapOperations:
         return self._normalised(plain, stored, np.arange(len(stored.weight)))
 
     def depthwise(self, source: FeatureMap, weights: Affine, *, stride: int = 1, first: int = 0) -> FeatureMap:
-        """A depthwise 3x3 convolution of the channels from `first` on; those before pass through."""
+        """Add a depthwise 3x3 convolution of the channels from `first` on; the channels before do not change."""
         source = self.applied(source)
         own = np.where(source.slots >= first, source.slots - first, -1)
         passing = (source.slots >= 0) & (source.slots < first)
@@ -123,8 +123,8 @@ class MapOperations:
         return replace(source, tensor=result, height=source.height // stride, width=source.width // stride, scale=None)
 
     def masked(self, source: FeatureMap, kept: npt.NDArray[np.bool_]) -> str:
-        """The stored channels that are `kept` (S,), zeros in the place of the others."""
-        # A depthwise convolution, as ONNX Runtime has no product in its NCHWc layout that broadcasts.
+        """Return the stored channels that are `kept` (S,); the others become zeros."""
+        # A depthwise convolution: ONNX Runtime has no broadcasting product in its NCHWc layout.
         return self.builder.conv(source.tensor, kept[:, None, None, None].astype(np.float64), None, groups=len(kept))
 
     def separable(
@@ -139,32 +139,32 @@ class MapOperations:
         factor: float = 1.0,
         add: Sequence[str] = (),
     ) -> FeatureMap:
-        """A depthwise 3x3 and a 1x1 convolution, each with its batch norm, as the published `key`.0 to `key`.3."""
+        """Add a depthwise 3x3 and a 1x1 convolution, each with its batch norm, as the published `key`.0 to `key`.3."""
         spatial = self.affine(f"{key}.0", f"{key}.1")
         filtered = [self.depthwise(source, spatial, stride=stride) for source in sources]
         return self.pointwise(filtered, self.affine(f"{key}.2", f"{key}.3").times(factor), slots, gain=gain, add=add, relu=relu)
 
-    def entry(self, picture: str, weights: Affine, height: int, width: int) -> FeatureMap:
-        """The first convolution, of a picture (N, 3, 2 x height, 2 x width), rectified."""
-        tensor = self._filtered(picture, weights, stride=2)
+    def entry(self, image: str, weights: Affine, height: int, width: int) -> FeatureMap:
+        """Add the first convolution, of an image (N, 3, 2 x height, 2 x width), and its rectifier."""
+        tensor = self._filtered(image, weights, stride=2)
         return FeatureMap(self.builder.node("Relu", tensor), np.arange(len(weights.weight)), height, width)
 
     def concatenated_and_shuffled(self, halves: Sequence[FeatureMap]) -> FeatureMap:
-        """Two maps of as many channels interleaved, with nodes: for graphs that do not track channels."""
+        """Interleave two maps of equally many channels, with nodes: for graphs that do not track channels."""
         left, right = halves
         builder, half = self.builder, len(left.slots)
-        joined = builder.node("Concat", left.tensor, right.tensor, axis=1)
-        grouped = builder.node("Reshape", joined, builder.constant([0, 2, half, left.height, left.width], np.int64))
-        turned = builder.node("Transpose", grouped, perm=[0, 2, 1, 3, 4])
-        tensor = builder.node("Reshape", turned, builder.constant([0, 2 * half, left.height, left.width], np.int64))
+        whole = builder.node("Concat", left.tensor, right.tensor, axis=1)
+        grouped = builder.node("Reshape", whole, builder.constant([0, 2, half, left.height, left.width], np.int64))
+        transposed = builder.node("Transpose", grouped, perm=[0, 2, 1, 3, 4])
+        tensor = builder.node("Reshape", transposed, builder.constant([0, 2 * half, left.height, left.width], np.int64))
         return replace(left, tensor=tensor, slots=np.arange(2 * half))
 
     def conv_bn(self, key: str) -> Affine:
-        """The published `key`.conv with `key`.bn, or with its bias."""
+        """Return the published `key`.conv with `key`.bn, or with its bias."""
         return self.affine(f"{key}.conv", f"{key}.bn")
 
     def applied(self, source: FeatureMap) -> FeatureMap:
-        """The map with nothing still to be multiplied."""
+        """Multiply the map by its deferred weight."""
         return source if source.scale is None else replace(source, tensor=self._product(source, source.scale), scale=None)
 
     def _product(self, source: FeatureMap, weight: str) -> str:
@@ -173,13 +173,13 @@ class MapOperations:
         return self.builder.node("Mul", source.tensor, weight)
 
     def hidden(self, sources: Sequence[tuple[str, Slots, float]], weights: Affine) -> tuple[str, Slots]:
-        """The hidden layer of a weighting: a 1x1 convolution over all sources (tensor, inputs, gain), rectified."""
+        """Add the hidden layer of a weighting: a 1x1 convolution over all sources (tensor, inputs, gain), rectified."""
         slots = self.straight(len(weights.weight))
         maps = [FeatureMap(tensor, inputs, 1, 1, gain) for tensor, inputs, gain in sources]
         return self.pointwise(maps, weights, slots, relu=True).tensor, slots
 
     def gate(self, hidden: tuple[str, Slots], weights: Affine, outputs: Slots) -> str:
-        """Weights 0..1 from the hidden layer, for stored channels; where `outputs` is -1 the weight is 1."""
+        """Return weights 0..1 from the hidden layer, for stored channels; the weight is 1 if `outputs` is -1."""
         tensor, inputs = hidden
         matrix = gather(weights.matrix, outputs, inputs)
         scale, shift = spread(weights.scale, outputs, 1.0), spread(weights.shift, outputs, _OPEN)

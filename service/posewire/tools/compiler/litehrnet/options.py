@@ -1,4 +1,4 @@
-"""What the graph compiler can be asked for, checked before anything is compiled."""
+"""The options of the graph compiler, checked before anything is compiled."""
 
 from dataclasses import dataclass, field
 from math import isfinite
@@ -12,15 +12,15 @@ OutputLayout: TypeAlias = Literal["heatmaps", "keypoints"]
 Precision: TypeAlias = Literal["fp32", "fp16"]
 Colours: TypeAlias = tuple[float, float, float]
 
-# ImageNet's, which the published checkpoints were trained with.
+# Of ImageNet, as in the training of the published checkpoints.
 MEAN: Colours = (123.675, 116.28, 103.53)
 STD: Colours = (58.395, 57.12, 57.375)
-_LARGEST_SIGMA = 16.0  # heatmap pixels: what is read about a peak grows with its square
+_LARGEST_SIGMA = 16.0  # heatmap pixels: the pixels read around a peak grow with its square
 
 
 @dataclass(frozen=True, slots=True)
 class GraphOptions:
-    """How a graph takes its pictures, what it gives and how it computes.
+    """The input, the output and the precision of a graph.
 
     Raises:
         ModelError: a value is out of range, or belongs to another choice; the message names it.
@@ -30,8 +30,8 @@ class GraphOptions:
     mean: Colours | None = None  # of channels 0..255, in the network's order of colours; for uint8, None: ImageNet's
     std: Colours | None = None  # likewise
     output: OutputLayout = "heatmaps"
-    sigma: float | None = None  # heatmap pixels: of DARK's Gaussian; for keypoints
-    sigmoid: bool = False  # for checkpoints that were trained to give logits: the heatmaps are their sigmoids
+    sigma: float | None = None  # heatmap pixels: of DARK's Gaussian; for the output keypoints
+    sigmoid: bool = False  # for checkpoints that were trained to output logits: the heatmaps are their sigmoids
     precision: Precision = "fp32"
     passes: Passes = field(default_factory=Passes)
 

@@ -1,6 +1,6 @@
-"""What the compiler does to the network that was trained, each thing on its own switch.
+"""The optimisation passes of the graph compiler; each has a switch of its own.
 
-None of them changes what the network computes: with all of them off the graph is the plain transcription.
+No pass changes the result of the network. With all passes off, the graph is a plain transcription.
 """
 
 from collections.abc import Iterable
@@ -14,23 +14,23 @@ from posewire.errors import ModelError
 class Passes:
     """The passes of the graph compiler."""
 
-    # Batch norms become part of the convolution before them.
+    # Folds batch norms into the convolution before them.
     fold_batch_norm: bool = True
-    # The published fuse loop counts the finest branch's term twice: it is computed once, and the 2 is in its weights.
+    # The published fuse loop counts the finest branch's term twice. It is computed once, with the factor 2 in its weights.
     share_fuse_term: bool = True
     # Terms from coarser branches are added at their own size, then upsampled together: nearest upsampling is linear.
     sum_before_upsampling: bool = True
-    # The published fuse loop doubles the finest branch: instead of doubling it, what is added to it is halved, and whoever
-    # reads it has the factor in its weights.
+    # The published fuse loop doubles the finest branch. Instead, the terms that are added to it are halved, and the weights
+    # of its readers have the factor.
     fold_doubling: bool = True
-    # No split, concat or shuffle: a block works on all channels, those that only pass have an identity kernel and a weight
-    # of 1, and the shuffle is a renaming of channels that is folded into the next weights. Channels are padded to 16, the
-    # block of ONNX Runtime's NCHWc layout, so that no layout change is left.
+    # Removes split, concat and shuffle. A block processes all channels; unchanged ones have an identity kernel and a weight
+    # of 1. The shuffle becomes a reordering of the next weights. Channels are padded to 16, the block of ONNX Runtime's NCHWc
+    # layout, so that no layout change is left.
     track_channels: bool = True
-    # A weight of one value a channel is upsampled to the map's size before the product: ONNX Runtime has no product in its
-    # NCHWc layout that broadcasts.
+    # Upsamples a weight of one value per channel to the map's size before the product: ONNX Runtime has no broadcasting
+    # product in its NCHWc layout.
     upsample_weights: bool = True
-    # The spatial weight of a block is not applied: it is multiplied into the next block's weights, which are small maps.
+    # Multiplies the spatial weight of a block into the next block's weights, which are small maps.
     defer_spatial_weight: bool = True
 
     def __post_init__(self) -> None:
@@ -41,15 +41,15 @@ class Passes:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Every pass, in the order of the gain table, as the command line spells it."""
+        """Return the names of all passes, as on the command line."""
         return tuple(f.name.replace("_", "-") for f in fields(cls))
 
     @classmethod
     def without(cls, names: Iterable[str]) -> Self:
-        """All passes but these.
+        """Return all passes but these.
 
         Raises:
-            ModelError: a name is not a pass, or one that is left needs another that is not.
+            ModelError: a name is not a pass, or a remaining pass needs one of these.
         """
         off = dict.fromkeys(names, False)
         for name in off:
@@ -59,5 +59,5 @@ class Passes:
 
     @classmethod
     def none(cls) -> Self:
-        """All passes off."""
+        """Return no passes."""
         return cls.without(cls.names())

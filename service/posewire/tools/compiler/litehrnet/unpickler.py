@@ -1,7 +1,7 @@
-"""The pickles of `torch.save`, read by `pickle.Unpickler` with stand-ins for every class: nothing that a file names is imported or called.
+"""Read the pickles of `torch.save` by `pickle.Unpickler`, with a stand-in for every class: nothing that a file names is imported or called.
 
-The opcodes are checked before the pickle is loaded, because some harm needs no call: a nested tuple as a dict key overflows the C stack
-when it is hashed, and LONG_BINPUT allocates a memo of any length.
+The opcodes are checked before the pickle is loaded, because some attacks need no call: a nested tuple as a dict key overflows the C
+stack when it is hashed, and LONG_BINPUT allocates a memo of any length.
 """
 
 import io
@@ -33,84 +33,54 @@ _DTYPES: Final = dict(zip(
 
 
 class Opaque:
-    """A value that nobody needs: it accepts what a pickle does to an object, and keeps nothing."""
+    """A stand-in for a class, and its instances, which ignore all that a pickle does to them."""
 
     __slots__ = ()
-    origin: ClassVar[str] = "a persistent id that is not a storage's"  # module.name of the class in the pickle, for messages
+    origin: ClassVar[str] = "a persistent id that is not a storage's"  # module.name of the class in the pickle
 
-    def __new__(cls, *_: object, **__: object) -> Any:
-        """Ignore the arguments."""
+    def __new__(cls, *arguments: object, **_: object) -> Any:
+        """Return a `Tensor` if the class is a function of torch that returns one, else an instance."""
+        match cls.origin, arguments:
+            case "torch._utils._rebuild_tensor_v2", (Storage() as storage, int(offset), size, stride, *_):
+                if _are_numbers((offset,)) and _are_numbers(size) and _are_numbers(stride):
+                    return Tensor(storage, offset, size, stride)
+            case "torch._utils._rebuild_parameter", (Tensor() | Opaque() as tensor, *_):
+                return tensor
         return object.__new__(cls)
 
-    @staticmethod
-    def __setstate__(_: object) -> None: ...  # static: BUILD may also reach the class
-    def __setitem__(self, _: object, __: object) -> None: ...
-    def append(self, _: object) -> None:
-        """Ignore an item."""
+    @staticmethod  # BUILD may also reach the class
+    def __setstate__(*_: object) -> None: ...
 
-    def extend(self, _: object) -> None:
-        """Ignore items."""
+    append = extend = __setitem__ = __setstate__
 
 
 class _StateDict(dict[object, object]):
-    """An ordered dict without its attributes."""
+    """An ordered dict without attributes; `Opaque` if it has arguments, which would be hashed."""
 
     def __new__(cls, *arguments: object, **_: object) -> Any:
         return Opaque() if arguments else super().__new__(cls)
 
-    @staticmethod
-    def __setstate__(_: object) -> None: ...
+    __setstate__ = staticmethod(Opaque.__setstate__)
 
 
-class _RebuiltTensor(Opaque):
-    origin = "torch._utils._rebuild_tensor_v2"
+def load_pickle(data: bytes, start: int, storages: dict[str, Storage]) -> tuple[object, int]:
+    """Load the pickle that starts at byte `start`, and add its storages by their keys.
 
-    def __new__(cls, *arguments: object, **_: object) -> Any:
-        match arguments:
-            case (Storage() as storage, int(offset), size, stride, *_):
-                if _are_numbers((offset,)) and _are_numbers(size) and _are_numbers(stride):
-                    return Tensor(storage, offset, size, stride)
-        return super().__new__(cls)
+    Returns:
+        Dicts, lists, tuples, scalars, `Tensor` and `Opaque`; and the first byte after the pickle.
 
-
-class _Parameter(Opaque):
-    origin = "torch._utils._rebuild_parameter"
-
-    def __new__(cls, *arguments: object, **_: object) -> Any:
-        return arguments[0] if arguments and isinstance(arguments[0], Tensor | Opaque) else super().__new__(cls)
-
-
-_CLASSES: Final[dict[str, type]] = {
-    "collections.OrderedDict": _StateDict,
-    _RebuiltTensor.origin: _RebuiltTensor,
-    _Parameter.origin: _Parameter,
-}
-
-
-class TorchPickles:
-    """Reads pickles that follow one another in a buffer."""
-
-    def __init__(self, data: bytes) -> None:
-        self.storages: dict[str, Storage] = {}  # by key: all that the pickles mention
-        self._data = data
-        self.end = 0  # the first byte after the last pickle
-
-    def load(self) -> object:
-        """Return the next pickle: dicts, lists, tuples, scalars, `Tensor` and `Opaque`.
-
-        Raises:
-            MalformedError: the pickle is damaged, far too long, or uses what torch does not write.
-        """
-        file = io.BytesIO(self._data)
-        file.seek(self.end)
-        try:
-            _check_opcodes(file)
-            start, self.end = self.end, file.tell()
-            return _Unpickler(self._data[start : self.end], self.storages).load()
-        except MalformedError:
-            raise
-        except Exception as error:  # genops and Unpickler raise many types, and each means the same here
-            raise MalformedError(f"the pickle is damaged, or not torch's: {quoted(str(error) or type(error).__name__)}") from None
+    Raises:
+        MalformedError: the pickle is damaged, far too long, or uses what torch does not write.
+    """
+    file = io.BytesIO(data)
+    file.seek(start)
+    try:
+        _check_opcodes(file)
+        return _Unpickler(data[start : file.tell()], storages).load(), file.tell()
+    except MalformedError:
+        raise
+    except Exception as error:  # genops and Unpickler raise many types, and each means the same here
+        raise MalformedError(f"the pickle is damaged, or not torch's: {quoted(str(error) or type(error).__name__)}") from None
 
 
 class _Unpickler(pickle.Unpickler):
@@ -123,8 +93,9 @@ class _Unpickler(pickle.Unpickler):
         full = f"{module}.{name}"
         if len(full) > _MAX_NAME or len(self._opaque) >= _MAX_CLASSES:
             raise MalformedError(f"the pickle names more than {_MAX_CLASSES} classes, or one of more than {_MAX_NAME} characters")
-        known = _CLASSES.get(full) or self._opaque.get(full)
-        return known or self._opaque.setdefault(full, type("Opaque", (Opaque,), {"__slots__": (), "origin": full}))
+        if full == "collections.OrderedDict":
+            return _StateDict
+        return self._opaque.get(full) or self._opaque.setdefault(full, type("Opaque", (Opaque,), {"__slots__": (), "origin": full}))
 
     def persistent_load(self, pid: object, /) -> object:
         match pid:
@@ -141,14 +112,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _are_numbers(value: object) -> TypeGuard[tuple[int, ...]]:
-    if not isinstance(value, tuple) or len(value) > _MAX_DIMENSIONS:
-        return False
-    return all(isinstance(number, int) and abs(number) < _MAX_NUMBER for number in value)
+    return isinstance(value, tuple) and len(value) <= _MAX_DIMENSIONS and all(isinstance(n, int) and abs(n) < _MAX_NUMBER for n in value)
 
 
 def _check_opcodes(file: io.BytesIO) -> None:
-    """Read one pickle without loading it; raise MalformedError if loading could take too long, or too much memory or stack."""
-    stack: list[int | None] = []  # how many values are hashed where it is a dict key, 0: it must not be one; None: a mark
+    """Read one pickle without loading it; raise MalformedError if loading could need too much time, memory or stack."""
+    stack: list[int | None] = []  # values that are hashed if it is a dict key; 0: it must not be one; None: a mark
     memo: dict[int, int | None] = {}
     for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         name, before = opcode.name, opcode.stack_before
@@ -157,10 +126,10 @@ def _check_opcodes(file: io.BytesIO) -> None:
         if name not in _OPCODES:
             raise MalformedError(f"the pickle is damaged, or not torch's: it has the opcode {name}")
         if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(memo) if argument is None else int(argument)
-            if place > step:
+            index = len(memo) if argument is None else int(argument)
+            if index > step:
                 raise MalformedError("the pickle is damaged, or not torch's: its memo has gaps")
-            memo[place] = stack[-1]
+            memo[index] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[int(argument or 0)])
         elif name == "MARK":
@@ -170,17 +139,11 @@ def _check_opcodes(file: io.BytesIO) -> None:
             if pickletools.markobject in before:
                 items = list[int | None](iter(stack.pop, None))[::-1]
                 before = before[: before.index(pickletools.markobject)]
-            elif name == "SETITEM":
-                items = items[1:]
-            if name in ("DICT", "SETITEM", "SETITEMS") and not all(items[::2]):
+            keys = items[1:2] if name == "SETITEM" else items[::2]
+            if name in ("DICT", "SETITEM", "SETITEMS") and not all(keys):
                 raise MalformedError("the pickle is damaged, or not torch's: a dict has a key that is not a name or a number")
             del stack[max(0, len(stack) - len(before)) :]
-            stack += [_hashed(name, argument, items)] * len(opcode.stack_after)
-
-
-def _hashed(name: str, argument: object, items: list[int | None]) -> int:
-    """Return how many values are hashed for a dict's key that the opcode makes of `items`; 0: it must not be a key."""
-    if "TUPLE" in name:
-        count = 1 + sum(item or 0 for item in items) if all(items) else 0
-        return count if count <= _MAX_HASHED else 0
-    return int(isinstance(argument, str) or (isinstance(argument, int) and argument.bit_length() < 64))
+            count = int(isinstance(argument, str) or (isinstance(argument, int) and argument.bit_length() < 64))
+            if "TUPLE" in name:
+                count = 1 + sum(filter(None, items)) if all(items) else 0
+            stack += [count if count <= _MAX_HASHED else 0] * len(opcode.stack_after)

@@ -1,4 +1,4 @@
-"""The weights of the published RTMDet-nano out of an ONNX export of it."""
+"""The weights of the published RTMDet-nano from its ONNX export."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ _REPEATED: Final = re.compile(r"(stem|stage\d|blocks)\.(?=\1\.)")
 
 
 def published_weights(model: bytes, variant: DetectorVariant, source: str) -> dict[str, FloatArray]:
-    """The state dict of a variant, from an ONNX file whose convolutions have mmdet's names and batch norms folded into them.
+    """Return the state dict of a variant, from an ONNX file whose convolutions have mmdet's names and batch norms folded into them.
 
     Args:
         model: the file's bytes, as torch exports the raw outputs of the three strides.
-        variant: which names and shapes are expected.
+        variant: has the expected names and shapes.
         source: of the file, for errors.
 
     Returns:
@@ -45,14 +45,14 @@ def published_weights(model: bytes, variant: DetectorVariant, source: str) -> di
 
 
 def _key(node: str) -> str:
-    """mmdet's key of a convolution, from the name of its node."""
+    """Return mmdet's key of a convolution, from the name of its node."""
     name = node.removeprefix("/model/").removesuffix("/Conv").removesuffix("/conv").replace("/", ".")
     name = _REPEATED.sub("", name)
     return f"bbox_head.{name}" if name.startswith(("cls_convs", "reg_convs", "rtm_cls", "rtm_reg")) else name
 
 
 def _state(found: Mapping[str, list[FloatArray]], layers: Layers) -> dict[str, FloatArray]:
-    """Tensors by their names in a checkpoint; what is missing is left out."""
+    """Return the tensors that are present, by their names in a checkpoint."""
     state: dict[str, FloatArray] = {}
     plain = [conv.key for conv in layers if conv.activation is None] + [key for key, _ in layers.attentions]
     for key, tensors in found.items():
