@@ -54,7 +54,7 @@ class DynamicBatcher(Generic[In, Out]):
         costs: CostTable | None = None,
         window: float | None = None,
         observer: BatchObserver,
-        busy: Callable[[float], object] = lambda seconds: None,
+        busy: Callable[[float], object] = lambda _: None,
     ) -> None:
         self.name = name
         self.costs = costs or CostTable.unknown()
