@@ -3,7 +3,7 @@
 import asyncio
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import cv2
@@ -12,10 +12,11 @@ import onnxruntime
 from posewire import __version__
 from posewire.backends.cpu_limit import cpu_limit
 from posewire.config import Settings
+from posewire.engine.cost_model import CostTable
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError
 from posewire.native.library import load_kernels
-from posewire.telemetry.metrics import Metrics
+from posewire.telemetry.metrics import Metrics, Task
 
 
 def doctor(settings: Settings, *, as_json: bool) -> int:
@@ -45,18 +46,21 @@ def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     engine = load_engine(settings, Metrics())
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
     findings["pair"] = engine.pair or "none: the models were chosen separately, or are the manifest's defaults"
-    asyncio.run(_start_and_stop(engine))
+    measured = asyncio.run(_measure(engine))
     for model in engine.models:
-        costs = engine.costs[model.spec.task]
+        costs = measured[model.spec.task]
         runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
         findings[model.spec.task] = (
             f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}; a full batch is {costs.full}"
         )
 
 
-async def _start_and_stop(engine: Engine) -> None:
+async def _measure(engine: Engine) -> Mapping[Task, CostTable]:
+    """Start the engine, which measures the models, and stop it."""
     await engine.start()
+    costs = engine.costs
     await engine.close()
+    return costs
 
 
 def _kernels() -> str:
