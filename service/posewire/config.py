@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     max_people: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="Limit of people per image, and the default of max_people.")
     min_detection_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.25, description="Default of min_detection_score: the minimum probability, 0..1, that a box shows a person."
+        0.35, description="Default of min_detection_score: the minimum probability, 0..1, that a box shows a person."
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         64, description="Limit of images admitted at a time; above it, 503 with Retry-After."

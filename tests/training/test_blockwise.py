@@ -223,7 +223,7 @@ def test_a_detector_learns_block_by_block(sticks: Path, tmp_path: Path) -> None:
     rows = table(tmp_path / "whole" / "errors.csv")
     assert [row["seen"] for row in rows] == [4, 8]
     assert set(rows[0]) == {"seen", *training.meetings.places, "answer", "scores", "boxes"}
-    assert rows[-1]["backbone.stage1.0"] < rows[0]["backbone.stage1.0"]
+    assert rows[-1]["backbone.stem"] < rows[0]["backbone.stem"]
 
 
 def test_a_detectors_norms_begin_with_the_teachers_moments(sticks: Path, tmp_path: Path) -> None:

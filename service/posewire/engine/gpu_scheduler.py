@@ -16,6 +16,7 @@ from posewire.engine.dynamic_batcher import DynamicBatcher
 from posewire.engine.pool import ThreadPool, run_on
 from posewire.engine.profiler import warm
 from posewire.engine.scheduler import Completed, Recovery, trial_job
+from posewire.errors import Draining
 from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Preprocessed, Span
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import Keypoints, Priority, UInt8Array
@@ -68,6 +69,8 @@ class GpuScheduler:
         self.costs: Mapping[Task, CostTable] = {}
         self.ready = False
         self.pending = 0
+        self._closing = False
+        self._ended = asyncio.Event()  # an image was finished, that `close` waits for
 
     @property
     def alive(self) -> bool:
@@ -93,8 +96,11 @@ class GpuScheduler:
 
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""
-        self.ready = False
+        self.ready, self._closing = False, True
         await self._recovery.close()
+        while self.pending:
+            self._ended.clear()
+            await self._ended.wait()
         await self.detections.close()
         await self.keypoints.close()
         await self._pool.close()
@@ -102,12 +108,15 @@ class GpuScheduler:
 
     async def run(self, job: ImageJob, priority: Priority) -> Completed:
         """As `Scheduler.run`."""
+        if self._closing:
+            raise Draining("the service is stopping; try again at another instance")
         self.pending += 1
         try:
             partial, waited = await self._detect(job, priority)
             return await self._estimate_keypoints(partial, waited, job.deadline, priority)
         finally:
             self.pending -= 1
+            self._ended.set()
 
     async def _detect(self, job: ImageJob, priority: Priority) -> tuple[PartialResult, float]:
         """Return the boxes and crops of an image, and the seconds that it waited for the detector."""
