@@ -155,7 +155,7 @@ async def test_a_failure_of_ours_is_told_without_its_inside(listen: Listen, mode
     status, headers, body = await wire.answer()
     assert (status, headers["content-type"], b"secret" in body) == (500, "application/problem+json", False)
     assert json.loads(body)["request_id"] == "mine"
-    await empty(server, 1, "internal")
+    await empty(server, 1, "inference-failed")
     wire.close()
 
 

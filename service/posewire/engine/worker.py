@@ -22,7 +22,7 @@ from posewire.engine.cost_model import CostTable
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import Ran, ThreadPool
 from posewire.engine.profiler import exclusive_pays, warm
-from posewire.errors import InferenceFailed, ServiceError
+from posewire.errors import DeadlineExceeded, InferenceFailed, ServiceError
 from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, load_pipeline
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
@@ -75,6 +75,8 @@ def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun
     if isinstance(partial, Exception):
         return ImageRun(partial if isinstance(partial, ServiceError) else _failed("pipeline"), ())
     runs = [ModelRun("detector", 1, partial.spans["detect"].seconds)] if "detect" in partial.spans else []
+    if partial.remaining and job.deadline is not None and job.deadline <= time.monotonic():
+        return ImageRun(DeadlineExceeded("the deadline passed before the pose model had run"), tuple(runs))
     poses: list[Pose] = []
     begun = time.monotonic()
     for at in range(0, len(partial.remaining), max_batch):
