@@ -147,7 +147,7 @@ def test_a_damaged_model_refuses_to_start(tmp_path_factory: pytest.TempPathFacto
             target = store / source.relative_to(default_root())
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(source.read_bytes())
-    damaged = store / "weights" / "litehrnet18-wider-128x96.onnx"  # of the default pair
+    damaged = store / "weights" / "person-nano-320.onnx"  # a file that runs
     content = bytearray(damaged.read_bytes())
     content[1000] ^= 1
     damaged.write_bytes(content)
