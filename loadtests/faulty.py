@@ -1,6 +1,6 @@
 """The service with model runs that raise: `python -m loadtests.faulty --port PORT`.
 
-The faults come through `load_engine`'s own door for another ONNX Runtime; the service's code is as it is. A route of ours
+The faults come through `load_engine`'s parameter for another ONNX Runtime; the service's code is as it is. A route of ours
 tells how many asyncio tasks there are, which nobody can see from outside.
 """
 

@@ -136,7 +136,7 @@ async def test_a_huge_picture_within_the_limits_is_answered(server: Server) -> N
     picture = encode(landscape(7000, 7000))
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         answer = await post(client, picture)
-    assert answer.status_code == 200
+    assert [person for person in people(answer) if person["score"] != 0] == []  # the detector may doubt, the pose model does not
     assert answer.json()["images"][0]["width"] == 7000
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_model_refuses_to_start(tmp_path_factory: pytest.TempPathFacto
             target = store / source.relative_to(default_root())
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(source.read_bytes())
-    damaged = store / "weights" / "person-nano-320.onnx"  # a file that runs
+    damaged = store / "weights" / "litehrnet18-wider-128x96.onnx"  # of the default pair
     content = bytearray(damaged.read_bytes())
     content[1000] ^= 1
     damaged.write_bytes(content)

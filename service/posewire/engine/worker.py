@@ -22,8 +22,8 @@ from posewire.engine.cost_model import CostTable
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import Ran, ThreadPool
 from posewire.engine.profiler import exclusive_pays, warm
-from posewire.errors import DeadlineExceeded, InferenceFailed, ServiceError
-from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, load_pipeline
+from posewire.errors import DeadlineExceeded, ServiceError
+from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, inference_failed, load_pipeline
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
 from posewire.types import Pose
@@ -69,11 +69,13 @@ def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun
     """
     started = time.monotonic()
     try:
-        [partial] = pipeline.run([job], 0)
+        [partial] = pipeline.detect_and_crop([job])
     except Exception:
-        return ImageRun(_failed("detector"), (ModelRun("detector", 1, time.monotonic() - started, worked=False),))
+        return ImageRun(
+            inference_failed("a run of the detector failed"), (ModelRun("detector", 1, time.monotonic() - started, worked=False),)
+        )
     if isinstance(partial, Exception):
-        return ImageRun(partial if isinstance(partial, ServiceError) else _failed("pipeline"), ())
+        return ImageRun(partial if isinstance(partial, ServiceError) else inference_failed("an image could not be processed"), ())
     runs = [ModelRun("detector", 1, partial.spans["detect"].seconds)] if "detect" in partial.spans else []
     if partial.remaining and job.deadline is not None and job.deadline <= time.monotonic():
         return ImageRun(DeadlineExceeded("the deadline passed before the pose model had run"), tuple(runs))
@@ -85,17 +87,11 @@ def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun
             keypoints = pipeline.estimate_keypoints([crop.pixels for _, _, crop in people])
         except Exception:
             run = ModelRun("pose", len(people), time.monotonic() - started, worked=False)
-            return ImageRun(_failed("pose"), (*runs, run))
+            return ImageRun(inference_failed("a run of the pose model failed"), (*runs, run))
         poses += [pipeline.pose.postprocess(*person, found) for person, found in zip(people, keypoints, strict=True)]
         runs.append(ModelRun("pose", len(people), time.monotonic() - started))
     spans = {**partial.spans, "pose": Span(begun, time.monotonic())} if poses else partial.spans
     return ImageRun(replace(partial, poses=tuple(poses), remaining=(), spans=spans), tuple(runs))
-
-
-def _failed(what: str) -> InferenceFailed:
-    """Return the error for the caller; the log has the cause."""
-    log.exception("a run failed", extra={"task": what})
-    return InferenceFailed("the model could not be run on this picture; try again")
 
 
 class _Own:

@@ -40,10 +40,6 @@ _MAX_BATCH = 16  # images, or crops, of one model run of `PosePipeline.batch`
 _STAGES: tuple[Stage, ...] = ("decode", "detect", "crop", "pose")
 
 
-class PoseEstimationFailed(InferenceFailed):
-    """A run of the pose model raised."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageJob:
     """One image of a caller, and what is asked for."""
@@ -259,8 +255,8 @@ class PosePipeline:
             InferenceFailed: the detector's output could not be read.
         """
         started = time.monotonic()
-        [partial] = self.run([ImageJob(frame, options, keypoints=False)], max_crops=0)
-        if isinstance(partial, Exception):
+        [partial] = self.detect_and_crop([ImageJob(frame, options, keypoints=False)])
+        if isinstance(partial, ServiceError):
             raise partial
         assert partial.found is not None
         seconds = time.monotonic() - started
@@ -285,8 +281,8 @@ class PosePipeline:
         """
         begun = time.monotonic()
         partials: list[PartialResult] = []
-        for partial in self.run(jobs, max_crops=0):
-            if isinstance(partial, Exception):
+        for partial in self.detect_and_crop(jobs):
+            if isinstance(partial, ServiceError):
                 raise partial
             partials.append(partial)
         started = time.monotonic()
@@ -317,7 +313,7 @@ class PosePipeline:
         letterboxed = self.detector.preprocess(frame)
         return Preprocessed(job, frame, letterboxed, replace(partial, prepared_s=time.monotonic() - decoded))
 
-    def detect(self, preprocessed: Sequence[Preprocessed]) -> list[PartialResult | Exception]:
+    def detect(self, preprocessed: Sequence[Preprocessed]) -> list[PartialResult | ServiceError]:
         """Detect and crop the people of images that have no boxes; an image that fails leaves its error in its place."""
         started = time.monotonic()
         exclusive = len(preprocessed) == 1 and preprocessed[0].job.exclusive
@@ -329,23 +325,21 @@ class PosePipeline:
         """Return the keypoints of crops (h, w, 3) uint8 RGB, in crop pixels."""
         return self.pose.infer(crops)
 
-    def run(self, jobs: Sequence[ImageJob], max_crops: int) -> list[PartialResult | Exception]:
-        """Run all stages of some images on this thread.
+    def detect_and_crop(self, jobs: Sequence[ImageJob]) -> list[PartialResult | ServiceError]:
+        """Run all stages before the pose model on this thread; with a job's boxes the detector does not see its image.
 
         Args:
             jobs: of any callers.
-            max_crops: of the people of each image, the number whose keypoints are estimated; the others' crops are returned.
 
         Returns:
-            A result for each job; an image that fails leaves its error in its place.
+            A result for each job, whose crops remain; an image that fails leaves its error in its place.
         """
         preprocessed = [self._preprocess_one(job) for job in jobs]
         pending = [one for one in preprocessed if isinstance(one, Preprocessed) and one.letterboxed is not None]
         detected = iter(self.detect(pending) if pending else [])
-        partial = [
-            one if isinstance(one, Exception) else one.partial if one.letterboxed is None else next(detected) for one in preprocessed
+        return [
+            one if isinstance(one, ServiceError) else one.partial if one.letterboxed is None else next(detected) for one in preprocessed
         ]
-        return [one if isinstance(one, Exception) else self._estimate_first(one, max_crops) for one in partial]
 
     def _options(self, max_people: int | None, min_detection_score: float | None) -> PoseOptions:
         return PoseOptions(
@@ -363,7 +357,7 @@ class PosePipeline:
         timings = Timings(decode_s, 0.0, partial.prepared_s + detect_s, crop_s, pose_s, pose.ended - begun)
         return PoseResult(partial.width, partial.height, tuple(people), timings)
 
-    def _preprocess_one(self, job: ImageJob) -> Preprocessed | Exception:
+    def _preprocess_one(self, job: ImageJob) -> Preprocessed | ServiceError:
         if job.deadline is not None and job.deadline <= time.monotonic():
             return DeadlineExceeded("the deadline passed before the picture was done")
         try:
@@ -371,9 +365,9 @@ class PosePipeline:
         except ServiceError as error:
             return error
         except Exception:
-            return _failed("an image could not be preprocessed")
+            return inference_failed("an image could not be preprocessed")
 
-    def _detections(self, preprocessed: Preprocessed, raw: FloatArray, started: float) -> PartialResult | Exception:
+    def _detections(self, preprocessed: Preprocessed, raw: FloatArray, started: float) -> PartialResult | ServiceError:
         assert preprocessed.letterboxed is not None
         options = preprocessed.job.options
         try:
@@ -386,7 +380,7 @@ class PosePipeline:
                 return replace(partial, found=found)
             return self._crop(partial, preprocessed.frame, xyxy_to_xywh(found.boxes_xyxy), found.scores)
         except Exception:
-            return _failed("an image could not be postprocessed after the detector")
+            return inference_failed("an image could not be postprocessed after the detector")
 
     def _crop(self, partial: PartialResult, frame: Frame, boxes_xywh: FloatArray, scores: FloatArray) -> PartialResult:
         if not len(boxes_xywh):
@@ -395,19 +389,6 @@ class PosePipeline:
         crops = self.pose.crop(frame, boxes_xywh)
         spans: dict[Stage, Span] = {**partial.spans, "crop": Span(started, time.monotonic())}
         return replace(partial, remaining=tuple(zip(boxes_xywh, scores.tolist(), crops, strict=True)), spans=spans)
-
-    def _estimate_first(self, partial: PartialResult, max_crops: int) -> PartialResult | Exception:
-        now, later = partial.remaining[:max_crops], partial.remaining[max_crops:]
-        if not now:
-            return partial
-        started = time.monotonic()
-        try:
-            keypoints = self.estimate_keypoints([crop.pixels for _, _, crop in now])
-        except Exception:
-            log.exception("a run of the pose model failed")
-            return PoseEstimationFailed("the model could not be run on this picture; try again")
-        poses = tuple(self.pose.postprocess(*person, found) for person, found in zip(now, keypoints, strict=True))
-        return replace(partial, remaining=later, poses=poses, spans={**partial.spans, "pose": Span(started, time.monotonic())})
 
 
 def load_pipeline(settings: Settings, plan: DevicePlan, runtime: Runtime | None = None) -> PosePipeline:
@@ -421,7 +402,7 @@ def load_pipeline(settings: Settings, plan: DevicePlan, runtime: Runtime | None 
     return PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels, defaults=defaults)
 
 
-def _failed(what: str) -> InferenceFailed:
+def inference_failed(what: str) -> InferenceFailed:
     """Log the cause, and return the error that the caller of one image gets."""
     log.exception(what)
     return InferenceFailed("the model could not be run on this picture; try again")

@@ -16,7 +16,7 @@ def open_on_kernels(spec: ModelSpec, store: ModelStore, plan: DevicePlan, _: Run
 
     Raises:
         Unsupported: the device is not a CPU, or the kernels cannot run the model.
-        ModelError: the kernels' weights are missing or damaged.
+        ModelError: a file of the model is missing or damaged.
     """
     if plan.device is not Device.CPU:
         raise Unsupported(f"Posewire's kernels are for a CPU, not for {plan.device}")
@@ -26,6 +26,7 @@ def open_on_kernels(spec: ModelSpec, store: ModelStore, plan: DevicePlan, _: Run
         raise Unsupported(f"the manifest names no kernel weights of {spec.name}")
     if spec.input.colour != "RGB" or spec.output.layout != "heatmaps":
         raise Unsupported(f"{spec.name} takes {spec.input.colour} and gives {spec.output.layout}, Posewire's kernels RGB and heatmaps")
+    store.verified_bytes(spec)  # a damaged store is reported at the start, also where another of its files runs
     weights = folded.read(store.verified_bytes(spec, spec.kernels), spec.name)
     try:
         program = network.plan(weights, spec.input.height, spec.input.width, spec.input.mean, spec.input.std)
