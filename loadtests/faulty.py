@@ -16,10 +16,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from loadtests.faults import FAULT_RATE, FaultyRuntime
-from posewire.cli.serve import server_config
 from posewire.config import load_settings
 from posewire.engine.engine import load_engine
 from posewire.server.app import create_app
+from posewire.server.http_server import server_config
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 

@@ -11,12 +11,12 @@ from typing import cast
 import numpy as np
 import uvicorn
 
-from posewire.cli.serve import server_config
 from posewire.config import load_settings
 from posewire.engine.engine import Engine
 from posewire.registry.specs import PoseSpec
 from posewire.registry.store import open_store
 from posewire.server.app import create_app
+from posewire.server.http_server import server_config
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Keypoints, Pose, PoseOptions, PoseResult

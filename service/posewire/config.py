@@ -59,6 +59,20 @@ class Settings(BaseSettings):
         None,
         description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For is trusted; empty: none.",
     )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        1000, description="Limit of open connections; above it, the one that waits longest for a request is closed, else 503."
+    )
+    max_idle_connections: Annotated[int, Field(ge=1)] = Field(
+        500, description="Limit of connections that wait for a request; above it, the one that waits longest is closed."
+    )
+    max_header_bytes: Annotated[int, Field(ge=1024)] = Field(65_536, description="Limit of bytes of a request's headers; above it, 431.")
+    max_target_bytes: Annotated[int, Field(ge=64)] = Field(8192, description="Limit of bytes of a request's path and query; above it, 414.")
+    head_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        10.0, description="Limit of seconds until a request's head has arrived; above it, 408."
+    )
+    write_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        30.0, description="Limit of seconds that a client may leave an answer unread; then its connection is cut."
+    )
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto uses CUDA if it loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")
     models: str | None = Field(

@@ -60,6 +60,24 @@ class BadBody(ServiceError):
     status, slug, title = 400, "bad-body", "The body cannot be parsed"
 
 
+class BadRequest(ServiceError):
+    """The bytes are not an HTTP request that the service understands."""
+
+    status, slug, title = 400, "bad-request", "The request cannot be parsed"
+
+
+class TargetTooLong(ServiceError):
+    """Path and query have too many bytes."""
+
+    status, slug, title = 414, "target-too-long", "The path and query are too long"
+
+
+class HeadersTooLarge(ServiceError):
+    """The headers have too many bytes."""
+
+    status, slug, title = 431, "headers-too-large", "The headers are too large"
+
+
 class Unauthorized(ServiceError):
     """The API key is missing or unknown."""
 
@@ -181,7 +199,7 @@ class BadMessage(ServiceError):
 
 
 class TimedOut(ServiceError):
-    """The client of a WebSocket was silent for too long."""
+    """The client was silent or too slow for too long."""
 
     status, slug, title = 408, "timed-out", "The connection was silent for too long"
     close_code = 4408

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from posewire.cli.serve import DrainingServer, server_config
 from posewire.engine.engine import Engine
 from posewire.server.app import create_app
+from posewire.server.http_server import GracefulServer
 from posewire.server.services import Services
 
 START = '{"type": "start", "max_people": 1}'
@@ -27,7 +27,7 @@ class Listening:
     """A server that listens."""
 
     app: FastAPI
-    server: DrainingServer
+    server: GracefulServer
     services: Services
     port: int
 
@@ -68,15 +68,17 @@ async def listening(engine: Engine, port: int = 0) -> AsyncIterator[Listening]:
     """Serve an engine until the block ends."""
     app = create_app(engine.settings, engine)
     services: Services = app.state.services
-    server = DrainingServer(server_config(app, engine.settings), services)
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        serving = asyncio.create_task(server.serve([listener]))
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        server = GracefulServer(app, engine.settings, [listener])
+        serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         try:
             yield Listening(app, server, services, listener.getsockname()[1])
         finally:
-            server.should_exit = True
+            server.stop()
             await serving
 
 

@@ -140,7 +140,7 @@ async def test_a_stop_finishes_the_frame_that_is_under_way(listen: Listen, model
             await stream.send(astronaut)
             await gate.someone_waits()
             await stream.send(astronaut)
-            server.server.should_exit = True
+            server.server.stop()
             closing = asyncio.create_task(server.services.streams.close(60))
             await asyncio.sleep(0)
         answer = await message(stream)

@@ -22,7 +22,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 # Headers for browsers, where the route has not set its own.
-_SECURE_HEADERS = (
+SECURE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -95,7 +95,7 @@ class RequestContext:
         yield b"x-request-id", (request_id_var.get() or "").encode()
         if traceparent := tracing.traceparent():
             yield b"traceparent", traceparent.encode()
-        yield from (header for header in _SECURE_HEADERS if header[0] not in given)
+        yield from (header for header in SECURE_HEADERS if header[0] not in given)
         if self._services.draining and b"connection" not in given:
             # The client must open its next connection elsewhere, before the service closes this one.
             yield _CLOSE

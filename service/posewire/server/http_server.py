@@ -1,0 +1,197 @@
+"""uvicorn with guarded connections, and with a drain that loses no request and ends in time."""
+
+import asyncio
+import logging
+import math
+import resource
+import signal
+import socket
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from posewire.config import Settings
+from posewire.errors import ConfigError
+from posewire.server.connections import Connections
+from posewire.server.services import Services
+
+log = logging.getLogger(__name__)
+
+# Longer than the idle time of common load balancers (60 s): else they would reuse connections that were just closed.
+_KEEP_ALIVE_S = 75
+
+# Connections without a request after this time are closed at the stop.
+_LAST_REQUESTS_S = 0.2
+
+# Files that the process opens beside its connections.
+_OTHER_FILES = 256
+
+_BACKLOG = 2048
+_POLL_S = 0.01
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return bound sockets, one for each address of the host, which do not listen yet.
+
+    Args:
+        host: a name or an address; `::` is every address of both families.
+        port: 0: a free one, the same for all addresses.
+
+    Raises:
+        ConfigError: the host is not known, or the port is in use.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+            bound = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            bound.bind((address[0], port or sockets[0].getsockname()[1], *address[2:]))
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise ConfigError(
+            f"{_url(host, port)} cannot be opened: {(error.strerror or str(error)).lower()}; choose another port or host"
+        ) from None
+    return sockets
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_config(app: FastAPI, settings: Settings, connections: Connections | None = None) -> uvicorn.Config:
+    """Return uvicorn's configuration for the application, with guarded connections."""
+    services: Services = app.state.services
+    connections = connections or Connections(settings, services.metrics)
+    # uvicorn logs this error for every stream that is refused over HTTP, though ASGI's `websocket.http.response` allows it.
+    logging.getLogger("uvicorn.error").addFilter(_is_not_denial)
+    return uvicorn.Config(
+        connections.track(app),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        backlog=_BACKLOG,
+        interface="asgi3",
+        http=connections.protocol(),
+        ws="websockets-sansio",
+        ws_max_size=settings.stream_max_bytes,
+        ws_per_message_deflate=False,  # images are compressed already
+        # The sum is the idle time: a connection without a response is closed within it.
+        ws_ping_interval=settings.stream_idle_s / 2,
+        ws_ping_timeout=settings.stream_idle_s / 2,
+    )
+
+
+def _is_not_denial(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
+class GracefulServer:
+    """Serves an application until it is told to stop.
+
+    A drain first reports that the service is not ready, and closes the port later. Until then requests are answered, with
+    `Connection: close`: clients and load balancers move to other servers, and no request is lost. After the closing of the port
+    accepted requests have the longest deadline to be answered; then every connection is cut.
+
+    Args:
+        app: made by `create_app`.
+        settings: of the service.
+        sockets: bound.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, sockets: list[socket.socket]) -> None:
+        self._services: Services = app.state.services
+        self._settings = settings
+        self._sockets = sockets
+        self._connections = Connections(settings, self._services.metrics)
+        self._config = server_config(app, settings, self._connections)
+        self._server = uvicorn.Server(self._config)
+        self._stop = asyncio.Event()
+
+    @property
+    def started(self) -> bool:
+        """True if connections are accepted, or were."""
+        return self._server.started
+
+    def drain(self) -> None:
+        """Report that the service is not ready, and close the port after `drain_s`; at once if it drains already."""
+        if self._services.draining:
+            self.stop()
+            return
+        self._services.draining = True
+        asyncio.get_running_loop().call_later(self._settings.drain_s, self._stop.set)
+
+    def stop(self) -> None:
+        """Close the port and answer what was accepted; a second call ends the service at once."""
+        if self._stop.is_set():
+            self._server.force_exit = True
+            self._connections.abort()
+        self._services.draining = True
+        self._stop.set()
+
+    async def serve(self, *, signals: bool = False) -> None:
+        """Serve until the end of a drain or of a stop.
+
+        Args:
+            signals: drain at SIGTERM and SIGHUP; stop at Ctrl-C and at a second signal.
+        """
+        _allow_files(self._settings.max_connections + _OTHER_FILES)
+        serving = asyncio.create_task(self._server.serve(self._sockets), name="http-server")
+        await asyncio.sleep(0)  # uvicorn has set its handlers of signals; these replace them
+        if signals:
+            self._handle_signals()
+        tasks = [asyncio.create_task(self._announce()), asyncio.create_task(self._stop_when_told())]
+        try:
+            await serving
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._connections.abort()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.drain)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+            loop.add_signal_handler(signal.SIGHUP, self.drain)
+
+    async def _announce(self) -> None:
+        """Log the addresses when connections are accepted."""
+        while not self.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(_POLL_S)
+        for listener in self._sockets:
+            host, port = listener.getsockname()[:2]
+            log.info("Posewire is running on %s", _url(host, port))
+
+    async def _stop_when_told(self) -> None:
+        await self._stop.wait()
+        loop, settings = asyncio.get_running_loop(), self._settings
+        longest_s = max(settings.request_timeout_ms, settings.stream_deadline_ms) / 1000
+        ends_at = loop.time() + longest_s + 1
+        if self.started:
+            for listener in self._sockets:
+                listener.listen(0)  # later handshakes are not completed, and are refused once the socket is closed
+            await asyncio.sleep(_LAST_REQUESTS_S)  # what the backlog holds is accepted, and its requests arrive
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(ends_at):
+                    await self._services.streams.close(within_s=settings.stream_deadline_ms / 1000 + _LAST_REQUESTS_S)
+        self._config.timeout_graceful_shutdown = max(1, math.ceil(ends_at - loop.time()))
+        self._server.should_exit = True
+
+
+def _allow_files(files: int) -> None:
+    """Raise the soft limit of open files, as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
