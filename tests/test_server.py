@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -61,7 +62,7 @@ async def test_200_concurrent_requests_get_their_own_answers(server: Server) -> 
         assert_same_people(people(answer), alone[i % len(pictures)])
 
 
-@pytest.mark.parametrize("send", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_under_load_loses_nothing_that_was_accepted(send: signal.Signals) -> None:
     """Every request that reached the service, by its log, is answered; what finds the port closed was not accepted."""
     picture = ASTRONAUT.read_bytes()
@@ -164,3 +165,17 @@ def test_a_damaged_model_refuses_to_start(tmp_path_factory: pytest.TempPathFacto
     assert damaged.name in last
     assert "sha256" in last
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_all_addresses_of_both_families_are_served_and_a_port_in_use_is_one_line() -> None:
+    with serve(host="::") as server:
+        port = httpx.URL(server.url).port
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{port}/livez").status_code == 200
+        for host in ("127.0.0.1", "::1", "::"):
+            command = [sys.executable, "-m", "posewire", "serve", "--host", host, "--port", str(port)]
+            second = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+            assert second.returncode == 1
+            assert second.stderr.count("\n") == 1
+            assert "address already in use" in second.stderr
