@@ -25,7 +25,7 @@ async def started(workers: int = 1, died: Callable[[], None] = lambda: None, tim
     pool = ProcessPool(workers, odd_jobs.begin, died, timeout_s=timeout_s)
     await pool.start()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             yield pool
     finally:
         await pool.close()
