@@ -8,6 +8,7 @@
 Names are imported at their first use, so that `import posewire` takes no time.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from posewire.types import Pose as Pose
     from posewire.types import PoseResult as PoseResult
     from posewire.types import Timings as Timings
+
+# ONNX Runtime reads this at its import. Without it, it reports its use to its maker, and keeps an identifier of the machine in ~/.cache.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = version("posewire")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from posewire.engine.worker import CpuBudget
 from posewire.errors import BadPicture
 from posewire.types import UInt8Array
 
@@ -21,6 +22,22 @@ def begin() -> int:
 
 def begin_badly() -> int:
     raise ValueError("no models here")
+
+
+def begin_never() -> int:
+    while True:
+        time.sleep(1)
+
+
+def begin_stopped_at_second(path: Path) -> int:
+    """The first process begins; the second is stopped before it can; all later ones begin."""
+    with path.open("a+") as starts:
+        starts.write("x")
+        starts.seek(0)
+        if starts.read() == "xx":
+            starts.flush()
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return os.getpid()
 
 
 class Unportable(Exception):
@@ -61,3 +78,38 @@ def wait_for(items: Sequence[Path]) -> list[int]:
         while not gate.exists():
             time.sleep(0.005)
     return who(items)
+
+
+def never_end(items: Sequence[Path]) -> list[Any]:
+    """Note each run in a file, and do not come back."""
+    for path in items:
+        with path.open("a") as runs:
+            runs.write("x")
+    while True:
+        time.sleep(1)
+
+
+def burn(seconds: Sequence[float]) -> list[float]:
+    """Use CPU time within a budget of 0.2 s, and return how much it was."""
+    used = []
+    for wanted in seconds:
+        begun = time.process_time()
+        with CpuBudget(0.2):
+            while time.process_time() - begun < wanted:
+                pass
+        used.append(time.process_time() - begun)
+    return used
+
+
+def burn_later(seconds: Sequence[float]) -> list[float]:
+    """Use CPU time after a budget that was not used up."""
+    with CpuBudget(0.2):
+        pass
+    begun = time.process_time()
+    while time.process_time() - begun < sum(seconds):
+        pass
+    return list(seconds)
+
+
+def allocate(sizes: Sequence[int]) -> list[int]:
+    return [np.empty(size, np.uint8).size for size in sizes]

@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.skipif(not AVAILABLE, reason="needs Linux's memory fil
 
 
 @asynccontextmanager
-async def started(workers: int = 1, died: Callable[[], None] = lambda: None) -> AsyncIterator[ProcessPool]:
-    pool = ProcessPool(workers, odd_jobs.begin, died)
+async def started(workers: int = 1, died: Callable[[], None] = lambda: None, timeout_s: float = 10.0) -> AsyncIterator[ProcessPool]:
+    pool = ProcessPool(workers, odd_jobs.begin, died, timeout_s=timeout_s)
     await pool.start()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             yield pool
     finally:
         await pool.close()

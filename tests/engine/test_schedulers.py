@@ -183,3 +183,19 @@ async def test_the_model_that_raised_is_counted_and_the_other_one_is_not(
         while engine.failing:  # noqa: ASYNC110 - the recovery tells nobody else
             await asyncio.sleep(0.01)
     await engine.close()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("broken", ["detector", "pose"])
+async def test_a_model_that_is_out_of_memory_is_no_fault_of_the_image(
+    make_engine: MakeEngine, models: Engine, astronaut: bytes, gate: Gate, batched: bool, broken: str
+) -> None:
+    model = GatedDetector(models.detector, gate) if broken == "detector" else GatedPose(models.pose, gate)
+    engine = make_engine(**{broken: model}, batched=batched)
+    await engine.start()
+    gate.error = MemoryError()
+    with pytest.raises(InferenceFailed):
+        await engine.estimate(astronaut, FOUND)
+    gate.error = None
+    assert len((await engine.estimate(astronaut, FOUND)).people) == 1
+    await engine.close()

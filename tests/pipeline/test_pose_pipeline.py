@@ -206,3 +206,23 @@ def test_importing_posewire_imports_nothing_heavy_and_names_are_there() -> None:
     assert all(getattr(posewire, name) is not None for name in dir(posewire))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = posewire.Nothing
+
+
+def test_a_limit_of_decoding_holds_for_that_alone(models: Engine, astronaut: bytes, astronaut_pixels: UInt8Array) -> None:
+    inside: list[bool] = []
+
+    class Limit:
+        def __enter__(self) -> None:
+            inside.append(True)
+
+        def __exit__(self, *_: object) -> None:
+            inside.append(False)
+
+    pipeline = PosePipeline(models.detector, models.pose, max_bytes=10**7, max_pixels=10**7, decode_limit=Limit())
+    pipeline(astronaut_pixels)
+    assert inside == []
+    pipeline(astronaut)
+    assert inside == [True, False]
+    with pytest.raises(BadPicture):
+        pipeline(astronaut[:2000])
+    assert inside == [True, False] * 2

@@ -15,7 +15,7 @@ from posewire.engine.cost_model import CostTable
 from posewire.engine.fair_queue import FairQueue
 from posewire.engine.health import Health
 from posewire.engine.pool import ComputePool, Ran, ThreadPool, settle
-from posewire.engine.process_pool import ProcessPool
+from posewire.engine.process_pool import START_S, ProcessPool
 from posewire.engine.profiler import exclusive_pays, warm
 from posewire.engine.scheduler import Completed, Recovery, trial_job
 from posewire.engine.worker import ImageRun, run_image
@@ -50,7 +50,7 @@ class Workers(Protocol):
 
     @property
     def ready(self) -> bool:
-        """True if a worker is there."""
+        """True if a worker is there that can run an image."""
 
     async def start(self) -> Measured:
         """Start the workers, and warm and measure the models."""
@@ -60,7 +60,7 @@ class Workers(Protocol):
 
 
 class ThreadWorkers:
-    """Threads of this process.
+    """Threads of this process. One that is stuck cannot be ended: its caller gets an error at the deadline, but the thread stays lost.
 
     Args:
         pipeline: shared by all threads.
@@ -97,18 +97,20 @@ class ProcessWorkers:
     """
 
     def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, metrics: Metrics) -> None:
-        self.pool = ProcessPool(plan.workers, partial(worker.prepare, settings, plan, runtime), metrics.count_worker_death)
+        initializer = partial(worker.prepare, settings, plan, runtime)
+        timeout_s = settings.request_timeout_ms / 1000
+        self.pool = ProcessPool(plan.workers, initializer, metrics.count_worker_death, timeout_s=timeout_s)
         self.run = worker.run_images
 
     @property
     def ready(self) -> bool:
-        """True if a process is there."""
+        """True if a process is there that is neither stuck nor stopped."""
         return self.pool.ready
 
     async def start(self) -> Measured:
         """Start the processes; each warms and measures its models."""
         tables = await self.pool.start()
-        [pays] = (await self.pool.run(worker.exclusive_pays_here, lambda: [None])).outputs
+        [pays] = (await self.pool.run(worker.exclusive_pays_here, lambda: [None], time.monotonic() + START_S)).outputs
         return Measured(tables[0], pays)
 
 
@@ -160,6 +162,11 @@ class CpuScheduler:
         return self._measured is not None and self._workers.ready
 
     @property
+    def stuck(self) -> bool:
+        """True if the models are warm, but every worker is stuck, stopped or being replaced."""
+        return self._measured is not None and not self._workers.ready
+
+    @property
     def failing(self) -> list[Task]:
         """Models whose runs keep failing."""
         return self._recovery.failing
@@ -183,7 +190,7 @@ class CpuScheduler:
         """Finish what was accepted, and end the workers."""
         self._closing = True
         await self._recovery.close()
-        while self._started and (self._queue or self._in_hand):
+        while self._started and self.pending:
             self._change.clear()
             await self._change.wait()
         self._started, self._measured = False, None
@@ -224,7 +231,7 @@ class CpuScheduler:
                 continue  # whoever waits for it is told of the deadline by the engine
             self._in_hand += 1
             try:
-                self._workers.pool.begin(self._workers.run, waiting.claim, partial(self._end, waiting))
+                self._workers.pool.begin(self._workers.run, waiting.claim, partial(self._end, waiting), waiting.job.deadline)
             except Exception as error:
                 self._end(waiting, error)
 

@@ -107,6 +107,11 @@ class Engine:
         return self.scheduler.failing
 
     @property
+    def stuck(self) -> bool:
+        """True if the models are warm, but every worker is stuck, stopped or being replaced."""
+        return self.scheduler.stuck
+
+    @property
     def ready(self) -> bool:
         """True if the models are warm, served, and work."""
         return self.scheduler.ready and self.alive and not self.failing

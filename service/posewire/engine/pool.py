@@ -51,23 +51,33 @@ class ComputePool(ABC):
         self.workers = workers
 
     @abstractmethod
-    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
+    def begin(
+        self,
+        function: Callable[[Sequence[In]], Sequence[Out]],
+        items: Callable[[], Sequence[In]],
+        ended: Ended[Out],
+        deadline: float | None = None,
+    ) -> None:
         """Run `function` on a worker.
 
         Args:
             function: a batch to as many outputs.
             items: returns the batch; called as late as possible; if it is empty, nothing is run.
             ended: called once, on the event loop, and never before this returns.
+            deadline: seconds, monotonic: a worker that still runs the batch later is stuck. A process is then replaced; a thread
+                cannot be ended. None: the pool's own limit.
         """
 
-    async def run(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]]) -> Ran[Out]:
+    async def run(
+        self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], deadline: float | None = None
+    ) -> Ran[Out]:
         """As `begin`, and wait for the end.
 
         Raises:
             Exception: what the function raised.
         """
         done: asyncio.Future[Ran[Out]] = asyncio.get_running_loop().create_future()
-        self.begin(function, items, partial(settle, done))
+        self.begin(function, items, partial(settle, done), deadline)
         return await done
 
     @abstractmethod
@@ -115,7 +125,13 @@ class ThreadPool(ComputePool):
         self._busy -= 1
         self.assign()
 
-    def begin(self, function: Callable[[Sequence[In]], Sequence[Out]], items: Callable[[], Sequence[In]], ended: Ended[Out]) -> None:
+    def begin(
+        self,
+        function: Callable[[Sequence[In]], Sequence[Out]],
+        items: Callable[[], Sequence[In]],
+        ended: Ended[Out],
+        deadline: float | None = None,  # noqa: ARG002 - a thread cannot be ended
+    ) -> None:
         """Run `function` on a thread; `items` is called there."""
         running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, function, items)
         running.add_done_callback(lambda run: ended(asyncio.CancelledError() if run.cancelled() else run.exception() or run.result()))

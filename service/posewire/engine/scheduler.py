@@ -46,6 +46,10 @@ class Scheduler(Protocol):
         """True if the models are warm and a worker is there to run them."""
 
     @property
+    def stuck(self) -> bool:
+        """True if the models are warm, but every worker is stuck, stopped or being replaced."""
+
+    @property
     def failing(self) -> list[Task]:
         """Models whose runs keep failing."""
 

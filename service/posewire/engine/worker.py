@@ -33,7 +33,12 @@ Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
 
-NUMBER: Final = struct.Struct("<q")  # of the batch that a process works on; 0: none
+# What a process works on: the number of the batch, 0 for none, and when it began it, in seconds, monotonic.
+NOTE: Final = struct.Struct("<qd")
+
+# CPU seconds of the decoding of one image: a multiple of what the slowest honest file of so many pixels takes.
+_DECODE_S_PER_PIXEL = 1e-7
+_MIN_DECODE_S = 1.0
 
 
 class ModelRun(NamedTuple):
@@ -77,12 +82,12 @@ def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun
     if isinstance(partial, Exception):
         return ImageRun(partial if isinstance(partial, ServiceError) else inference_failed("an image could not be processed"), ())
     runs = [ModelRun("detector", 1, partial.spans["detect"].seconds)] if "detect" in partial.spans else []
-    if partial.remaining and job.deadline is not None and job.deadline <= time.monotonic():
-        return ImageRun(DeadlineExceeded("the deadline passed before the pose model had run"), tuple(runs))
     poses: list[Pose] = []
     begun = time.monotonic()
     for at in range(0, len(partial.remaining), max_batch):
         people, started = partial.remaining[at : at + max_batch], time.monotonic()
+        if job.deadline is not None and job.deadline <= started:
+            return ImageRun(DeadlineExceeded("the deadline passed before the pose model had run"), tuple(runs))
         try:
             keypoints = pipeline.estimate_keypoints([crop.pixels for _, _, crop in people])
         except Exception:
@@ -92,6 +97,25 @@ def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun
         runs.append(ModelRun("pose", len(people), time.monotonic() - started))
     spans = {**partial.spans, "pose": Span(begun, time.monotonic())} if poses else partial.spans
     return ImageRun(replace(partial, poses=tuple(poses), remaining=(), spans=spans), tuple(runs))
+
+
+class CpuBudget:
+    """While it is entered, the kernel ends this process with `SIGPROF` when it has used its CPU seconds.
+
+    A decoder that does not return cannot be interrupted in any other way: a Python signal handler runs after the C call.
+
+    Args:
+        seconds: of CPU time, of all threads of the process.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class _Own:
@@ -105,7 +129,8 @@ def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Ma
     """Load the models into this process, and warm and measure them."""
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # images run side by side, one in each process
-    _Own.pipeline, _Own.max_batch = load_pipeline(settings, plan, runtime), settings.max_batch
+    decode_limit = CpuBudget(max(_MIN_DECODE_S, _DECODE_S_PER_PIXEL * settings.max_pixels))
+    _Own.pipeline, _Own.max_batch = load_pipeline(settings, plan, runtime, decode_limit), settings.max_batch
     return asyncio.run(_warm())
 
 
@@ -132,11 +157,12 @@ def work(batches: int, answers: int, working_on: int, index: int) -> None:
     Args:
         batches: descriptor of the socket that all processes of the pool read from.
         answers: descriptor of this process's own socket.
-        working_on: descriptor of the memory file of `NUMBER`s.
+        working_on: descriptor of the memory file of `NOTE`s.
         index: of this process in it.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to everyone; the service drains first
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, see `CpuBudget`
     incoming, outgoing = Channel(socket.socket(fileno=batches)), Channel(socket.socket(fileno=answers))
     try:
         outgoing.send(outgoing.receive()())
@@ -148,15 +174,15 @@ def work(batches: int, answers: int, working_on: int, index: int) -> None:
     # So a lone caller's images run in the same process, whose caches are warm.
     readable = select.epoll()
     readable.register(incoming.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-    position = NUMBER.size * index
+    position = NOTE.size * index
     try:
         while True:
             number, function, batch = _next(incoming, readable)
-            os.pwrite(working_on, NUMBER.pack(number), position)
+            os.pwrite(working_on, NOTE.pack(number, time.monotonic()), position)
             file = outgoing.send(Answer(number, _run(function, batch)))
             if file is not None:
                 os.close(file)
-            os.pwrite(working_on, bytes(NUMBER.size), position)
+            os.pwrite(working_on, bytes(NOTE.size), position)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -111,6 +112,7 @@ class PosePipeline:
         max_bytes: of an encoded image.
         max_pixels: of an encoded image.
         defaults: the options of calls that give none.
+        decode_limit: entered while an encoded image is decoded; by several threads at a time, if methods are called from several.
     """
 
     def __init__(
@@ -121,12 +123,14 @@ class PosePipeline:
         max_bytes: int,
         max_pixels: int,
         defaults: PoseOptions = PoseOptions(0.25, 50),  # noqa: B008 - it is frozen
+        decode_limit: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
     ) -> None:
         self.detector = detector
         self.pose = pose
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._defaults = defaults
+        self._decode_limit = decode_limit
 
     @staticmethod
     def load(models: str | None = None, device: str | None = None, **settings: object) -> "PosePipeline":
@@ -246,7 +250,7 @@ class PosePipeline:
             Exception: as a call.
         """
         source = to_source(image, colour)
-        return source if isinstance(source, Frame) else decode(source, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        return source if isinstance(source, Frame) else self._decode(source)
 
     def detect_people(self, frame: Frame, options: PoseOptions) -> tuple[Detections, Timings]:
         """Return the people that the detector finds in a frame, without keypoints.
@@ -302,7 +306,7 @@ class PosePipeline:
         """
         started = time.monotonic()
         source = job.source
-        frame = source if isinstance(source, Frame) else decode(source, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        frame = source if isinstance(source, Frame) else self._decode(source)
         decoded = time.monotonic()
         spans: dict[Stage, Span] = {} if isinstance(source, Frame) else {"decode": Span(started, decoded)}
         partial = PartialResult(frame.width, frame.height, spans=spans)
@@ -340,6 +344,10 @@ class PosePipeline:
         return [
             one if isinstance(one, ServiceError) else one.partial if one.letterboxed is None else next(detected) for one in preprocessed
         ]
+
+    def _decode(self, data: bytes) -> Frame:
+        with self._decode_limit:
+            return decode(data, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
 
     def _options(self, max_people: int | None, min_detection_score: float | None) -> PoseOptions:
         return PoseOptions(
@@ -391,15 +399,20 @@ class PosePipeline:
         return replace(partial, remaining=tuple(zip(boxes_xywh, scores.tolist(), crops, strict=True)), spans=spans)
 
 
-def load_pipeline(settings: Settings, plan: DevicePlan, runtime: Runtime | None = None) -> PosePipeline:
-    """Load the models that the settings name, on a device that is chosen.
+def load_pipeline(
+    settings: Settings,
+    plan: DevicePlan,
+    runtime: Runtime | None = None,
+    decode_limit: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
+) -> PosePipeline:
+    """Load the models that the settings name, on a device that is chosen; `decode_limit` is as of `PosePipeline`.
 
     Raises:
         ModelError, DeviceError, ConfigError: as `load_models`.
     """
     detector, pose = load_models(settings, plan, runtime)
-    defaults = settings.pose_options()
-    return PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels, defaults=defaults)
+    limits = {"max_bytes": settings.max_bytes, "max_pixels": settings.max_pixels}
+    return PosePipeline(detector, pose, **limits, defaults=settings.pose_options(), decode_limit=decode_limit)
 
 
 def inference_failed(what: str) -> InferenceFailed:

@@ -28,14 +28,18 @@ async def livez(request: Request) -> Response:
 @health.get("/readyz", summary="Would a request be answered?")
 @health.get("/healthz", summary="The same as /readyz")
 async def readyz(request: Request) -> Response:
-    """503 until the models are verified and warm, while one keeps failing, and while the service drains."""
+    """503 until the models are verified and warm, while one keeps failing or every worker is stuck, and while the service drains."""
     services = services_of(request)
     if services.ready:
         return JSONResponse({"status": "ready"})
     failing = services.engine.failing if services.engine else []
-    why = "the service is stopping" if services.draining else "the models are not served"
-    if failing and not services.draining:
+    why = "the models are not served"
+    if services.draining:
+        why = "the service is stopping"
+    elif failing:
         why = f"runs of the {' and the '.join(failing)} model keep failing; they are tried again until one works"
+    elif services.engine and services.engine.stuck:
+        why = "no worker process runs images: each is stuck, stopped or being replaced"
     return problem(NotReady.status, NotReady.slug, NotReady.title, why)
 
 
