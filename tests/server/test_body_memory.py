@@ -35,8 +35,7 @@ TRICKLES = 64
 def head(length: int, media_type: str = "image/jpeg", key: str | None = None) -> bytes:
     lines = ["POST /v1/pose HTTP/1.1", "Host: posewire", f"Content-Type: {media_type}", f"Content-Length: {length}"]
     lines += [f"Authorization: Bearer {key}"] if key else []
-    return "".join(f"{line}
-" for line in [*lines, ""]).encode()
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 async def holds(server: Listening, count: int) -> None:

@@ -23,7 +23,7 @@ from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
 _METHODS = ("GET", "POST")
-_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
+_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
 

@@ -136,8 +136,9 @@ class KeyRing:
 
     def _whole(self, version: tuple[int, int, int] | None) -> bool:
         """Return True if the file has not changed for a while, by its own time or by ours: the clocks may differ."""
-        age_s = time.time() - version[0] / 1e9 if version else 0.0
-        return age_s >= _WRITTEN_S or time.monotonic() - self._seen_at >= _WRITTEN_S
+        if version is None:
+            return True  # there is nothing to wait for
+        return time.time() - version[0] / 1e9 >= _WRITTEN_S or time.monotonic() - self._seen_at >= _WRITTEN_S
 
 
 class Access:
