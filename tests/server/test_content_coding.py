@@ -52,7 +52,7 @@ async def test_is_undone_byte_by_byte(api: Api) -> None:
 
 async def test_another_one_is_named_and_ours_are_listed(api: Api, astronaut: bytes) -> None:
     for coding in ("br", "zstd", "compress", "gzip, gzip", "gzip, br", "\xe9"):
-        headers = {"Content-Type": b"image/jpeg", "Content-Encoding": coding.encode("latin-1")}
+        headers = {b"Content-Type": b"image/jpeg", b"Content-Encoding": coding.encode("latin-1")}
         answer = await api.client.post("/v1/pose", content=astronaut, headers=headers)
         assert_problem(answer, 415, "unsupported-encoding", ascii(coding))
         assert "gzip, deflate" in answer.json()["detail"]

@@ -46,7 +46,7 @@ def client_to(**settings: object) -> httpx.AsyncClient:
 
 @pytest.mark.parametrize("origin", [EVIL, "http://posewire.evil.example", "http://posewire:8000", "http://u@posewire:1", *MALFORMED])
 async def test_a_foreign_page_sends_nothing(origin: str) -> None:
-    client, headers = client_to(), {"Origin": origin.encode("latin-1")}
+    client, headers = client_to(), {b"Origin": origin.encode("latin-1")}
     for path in ("/v1/pose", "/v1/video", "/nowhere"):
         answer = await client.post(path, content=chunks(unread()), headers=headers)
         assert_problem(answer, 403, "foreign-origin", "POSEWIRE_ALLOWED_ORIGINS")

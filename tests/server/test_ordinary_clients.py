@@ -3,6 +3,7 @@
 import base64
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ async def test_a_part_that_is_text_is_named(api: Api) -> None:
     assert_problem(await api.post(multipart(("file", None, b"hello")), MULTIPART), 400, "bad-body", "'file' is text")
 
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "data URL": lambda text: f"data:image/jpeg;base64,{text}",
     "data URL with a parameter": lambda text: f"data:image/jpeg;name=a.jpg;BASE64,{text}",
     "wrapped": lambda text: textwrap.fill(text, 76),

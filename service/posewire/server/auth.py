@@ -126,12 +126,15 @@ class KeyRing:
             self._seen, self._seen_at = version, time.monotonic()
         if not self._whole(version):
             return
-        self._read = version
         try:
-            self._keys = parse_keys(self._path.read_text(encoding="utf-8"))
+            keys = parse_keys(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError, ConfigError) as error:
+            self._read = version
             log.error("the API keys could not be read again; those from before stay in force: %s", error)
             return
+        if self._version() != version:
+            return  # it was written while it was read
+        self._read, self._keys = version, keys
         log.info("API keys read again", extra={"keys": len(self._keys)})
 
     def _whole(self, version: tuple[int, int, int] | None) -> bool:
@@ -199,7 +202,7 @@ class Access:
         if not self._hosts and not self._domains:
             return
         name = _canonical(host["name"].lower())
-        if name not in self._hosts and not name.endswith(self._domains) and not _is_read(scope, _HEALTH):
+        if name not in self._hosts and not name.endswith(self._domains) and not (_is_read(scope) and scope["path"] in _HEALTH):
             raise Misdirected("this host is not served here; POSEWIRE_ALLOWED_HOSTS lists those that are")
 
     def _check_origin(self, headers: Headers) -> None:
@@ -232,15 +235,13 @@ def _is_of_host(origin: str, host: str) -> bool:
         return False
 
 
-def _is_read(scope: Scope, paths: frozenset[str]) -> bool:
-    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in paths
+def _is_read(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
 
 
 def _is_open(scope: Scope) -> bool:
     """Return True for requests that need no key."""
-    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-        return False
-    return scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES)
+    return _is_read(scope) and (scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES))
 
 
 def _bearer_key(authorization: str) -> str | None:

@@ -43,7 +43,6 @@ _FORM = "application/x-www-form-urlencoded"
 
 _MAX_PARTS = 256
 _PART_NAMES = frozenset(name + brackets for name in ("image", "images", "file", "files") for brackets in ("", "[]"))
-_MAX_PART_HEADER_BYTES = 8192
 
 # A body may take this long before its first byte counts, and then a second more for each so many bytes.
 _SLOW_START_S = 5.0
@@ -221,13 +220,12 @@ class _Parts:
             raise BadBody("the multipart body cannot be parsed: missing boundary in multipart")
         self._found: list[_Part] = []
         self._name, self._value = bytearray(), bytearray()  # of the header that is being read
-        self._header_bytes = 0  # of the part that is being read
         self._ended = False
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin_part,
             "on_part_data": lambda data, start, end: self._found[-1].data.extend(data[start:end]),
-            "on_header_field": lambda data, start, end: self._extend_header(self._name, data[start:end]),
-            "on_header_value": lambda data, start, end: self._extend_header(self._value, data[start:end]),
+            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
             "on_end": self._end,
         }
@@ -238,7 +236,7 @@ class _Parts:
 
         Raises:
             FormParserError: it is not valid.
-            BadBody: it has too many parts, or a part's headers are too long.
+            BadBody: it has too many parts.
         """
         self._parser.write(chunk)
 
@@ -256,13 +254,6 @@ class _Parts:
         if len(self._found) == _MAX_PARTS:
             raise BadBody(f"the multipart body cannot be parsed: too many files. maximum number of files is {_MAX_PARTS}")
         self._found.append(_Part())
-        self._header_bytes = 0
-
-    def _extend_header(self, field: bytearray, piece: bytes) -> None:
-        self._header_bytes += len(piece)
-        if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise BadBody(f"the multipart body cannot be parsed: the headers of a part have more than {_MAX_PART_HEADER_BYTES} bytes")
-        field.extend(piece)
 
     def _end_header(self) -> None:
         self._found[-1].headers.append((bytes(self._name).lower(), bytes(self._value)))
