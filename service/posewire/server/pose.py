@@ -121,7 +121,10 @@ class PoseEndpoint:
     openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
 )
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
-    """Raw picture, multipart with `image` parts, or JSON with base64. `Accept: image/jpeg` or `image/png` draws."""
+    """Raw picture, multipart with `image` parts, or JSON with base64; `Content-Encoding` may be `gzip` or `deflate`.
+
+    `Accept: image/jpeg` or `image/png` draws.
+    """
     services = services_of(request)
     engine = services.engine
     if engine is None:
