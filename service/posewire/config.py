@@ -18,6 +18,7 @@ from posewire.types import FloatArray, PoseOptions
 PREFIX = "POSEWIRE_"
 
 _ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
+_HOST = r"\s*((\*\.)?[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)\s*"  # a name or an address
 
 
 class Device(StrEnum):
@@ -54,6 +55,12 @@ class Settings(BaseSettings):
         None,
         pattern=rf"^({_ORIGIN})(,{_ORIGIN})*$",
         description="Other sites whose pages may send requests and open streams, such as https://a.example,https://b.example; *: any.",
+    )
+    allowed_hosts: str | None = Field(
+        None,
+        pattern=rf"^({_HOST})(,{_HOST})*$",
+        description="Hosts that requests may be for, without ports, such as pose.example,*.pose.example,192.0.2.7; others get 421; "
+        "empty: any.",
     )
     trusted_proxies: str | None = Field(
         None,
@@ -125,6 +132,11 @@ class Settings(BaseSettings):
     max_pixels_in_flight: Annotated[int, Field(ge=1)] = Field(
         200_000_000, description="Limit of pixels of all decoded images together, 3 bytes each; above it, images wait."
     )
+    max_bytes_in_flight: Annotated[int, Field(ge=1)] = Field(
+        512_000_000,
+        description="Limit of bytes of all request bodies of images in memory; one client (the holder of a key, or an address) may have "
+        "half of it; above it, 503 with Retry-After.",
+    )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Images per second of one client (the holder of a key, or an address); above it, 429. 0: no limit."
     )
@@ -192,6 +204,11 @@ class Settings(BaseSettings):
     def origins(self) -> tuple[str, ...]:
         """Return the parts of `allowed_origins`, in lower case."""
         return tuple(origin.strip().lower() for origin in (self.allowed_origins or "").split(",") if origin.strip())
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return the parts of `allowed_hosts`, in lower case."""
+        return tuple(host.strip().lower() for host in (self.allowed_hosts or "").split(",") if host.strip())
 
     def pose_options(
         self, min_detection_score: float | None = None, max_people: int | None = None, boxes_xywh: FloatArray | None = None

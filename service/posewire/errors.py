@@ -4,7 +4,7 @@ A class defines how its errors are answered: HTTP status, WebSocket close code, 
 tells the caller the problem and the remedy. The text of an error that is not a `ServiceError` is never sent to a client.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
@@ -39,6 +39,7 @@ class ServiceError(PosewireError):
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     close_code: ClassVar[int] = 1011  # WebSocket close code (RFC 6455; codes from 4000 are Posewire's)
+    headers: ClassVar[Mapping[str, str]] = {}  # of the answer
 
     def __init__(self, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
@@ -78,15 +79,22 @@ class HeadersTooLarge(ServiceError):
     status, slug, title = 431, "headers-too-large", "The headers are too large"
 
 
+class BadHost(ServiceError):
+    """The request has no `Host` header, several, or one that is no host."""
+
+    status, slug, title = 400, "bad-host", "The Host header is not valid"
+
+
 class Unauthorized(ServiceError):
     """The API key is missing or unknown."""
 
     status, slug, title = 401, "unauthorized", "An API key is needed"
     close_code = 4401
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class ForeignOrigin(ServiceError):
-    """A page of a site that is not allowed opens a stream."""
+    """A page of a site that is not allowed sends a request or opens a stream."""
 
     status, slug, title = 403, "foreign-origin", "The page's origin is not allowed"
     close_code = 4403
@@ -103,6 +111,19 @@ class UnsupportedMediaType(ServiceError):
     """The media type is neither a supported image type, nor multipart, nor JSON."""
 
     status, slug, title = 415, "unsupported-media-type", "The media type is not supported"
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body has a content coding that is not undone here (RFC 9110, 8.4)."""
+
+    status, slug, title = 415, "unsupported-encoding", "The content coding is not supported"
+    headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "gzip, deflate"}  # RFC 7694
+
+
+class Misdirected(ServiceError):
+    """The request is for a host that `POSEWIRE_ALLOWED_HOSTS` does not name."""
+
+    status, slug, title = 421, "misdirected", "This host is not served here"
 
 
 class BadVideo(ServiceError):
@@ -199,10 +220,11 @@ class BadMessage(ServiceError):
 
 
 class TimedOut(ServiceError):
-    """The client was silent or too slow for too long."""
+    """The client was silent for too long, or its request arrives too slowly."""
 
     status, slug, title = 408, "timed-out", "The connection was silent for too long"
     close_code = 4408
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}  # the rest of the body would be as slow
 
 
 class TooFast(ServiceError):

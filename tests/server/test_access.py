@@ -1,6 +1,7 @@
 """Who is let in, over ASGI as uvicorn speaks it: what a refused client sent is never asked for."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -12,7 +13,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from posewire.config import load_settings
 from posewire.errors import ConfigError
 from posewire.server.auth import new_key
-from tests.server.support import JPEG, Api, StartApi, assert_problem
+from tests.server.support import JPEG, Api, StartApi, assert_problem, eventually
 
 HOST = (b"host", b"posewire.example")
 
@@ -106,6 +107,11 @@ async def test_the_demo_page_needs_no_key_and_opens_nothing_else(locked: Api) ->
         assert (await converse(locked, scope))[0]["status"] in (401, 404), path
 
 
+def long_ago(path: Path) -> None:
+    """Make a file look as if it had been written a minute ago."""
+    os.utime(path, (time.time() - 60,) * 2)
+
+
 async def test_a_key_lets_in(locked: Api, keys: tuple[Path, str], astronaut: bytes) -> None:
     answer = await locked.post(astronaut, bearer(keys[1]))
     assert answer.status_code == 200
@@ -117,9 +123,33 @@ async def test_a_revoked_key_is_refused_and_a_new_one_taken_without_a_restart(lo
     new, line = new_key("camera-2")
     replacement = path.with_suffix(".new")
     replacement.write_text(line)
+    long_ago(replacement)
     os.replace(replacement, path)  # noqa: PTH105 - as a secret's link is exchanged
     assert (await locked.client.get("/v1/models", headers=bearer(old))).status_code == 401
     assert (await locked.client.get("/v1/models", headers=bearer(new))).status_code == 200
+
+
+async def test_a_keys_file_that_is_being_written_changes_nothing(
+    locked: Api, keys: tuple[Path, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, old = keys
+    new, line = new_key("camera-2")
+
+    async def status(key: str) -> int:
+        return (await locked.client.get("/v1/models", headers=bearer(key))).status_code
+
+    for half in ("", "# who may\n", f"{line[:-9]}", f"{line}\n"):
+        path.write_text(half)
+        assert await status(old) == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    future = time.time() + 3600  # the clock of a file server may be wrong
+    os.utime(path, (future, future))
+
+    async def read() -> bool:
+        return await status(new) == 200
+
+    await eventually(read)
+    assert await status(old) == 401
 
 
 async def test_a_keys_file_that_breaks_leaves_the_keys_in_force(
@@ -127,6 +157,7 @@ async def test_a_keys_file_that_breaks_leaves_the_keys_in_force(
 ) -> None:
     path, key = keys
     path.write_text(f"camera-1 {key}\n")
+    long_ago(path)
     assert (await locked.client.get("/v1/models", headers=bearer(key))).status_code == 200
     path.unlink()
     assert (await locked.client.get("/v1/models", headers=bearer(key))).status_code == 200

@@ -114,7 +114,7 @@ async def test_a_client_that_hangs_up(served: Listening, gate: Gate, astronaut: 
         await wire.send(request(astronaut)[: -unsent or None])
 
         async def inside() -> bool:
-            return served.metric("posewire_pictures_in_flight") == 1
+            return served.metric("posewire_body_bytes_in_flight") == len(astronaut) - unsent
 
         await eventually(inside)
         if not unsent:
@@ -122,6 +122,7 @@ async def test_a_client_that_hangs_up(served: Listening, gate: Gate, astronaut: 
         wire.close()
         await empty(served, 1, "client-gone")  # the model is still stuck
     assert served.metric("posewire_request_duration_seconds_count", route="/v1/pose", status="499") == 1
+    assert served.metric("posewire_body_bytes_in_flight") == 0
 
 
 async def test_a_client_that_hangs_up_with_another_request_behind_the_first_holds_no_place(

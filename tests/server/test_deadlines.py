@@ -89,7 +89,7 @@ class Caller:
             "raw_path": b"/v1/pose",
             "root_path": "",
             "query_string": b"",
-            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+            "headers": [(b"host", b"posewire"), *[(k.lower().encode(), v.encode()) for k, v in headers.items()]],
             "client": ("127.0.0.1", 1),
             "server": ("posewire", 80),
         }

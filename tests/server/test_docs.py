@@ -60,7 +60,7 @@ async def test_post_v1_pose_is_described_as_it_is(document: dict[str, Any]) -> N
     operation = document["paths"]["/v1/pose"]["post"]
     assert operation["requestBody"]["required"]
     content = operation["requestBody"]["content"]
-    pictures = {"image/jpeg", "image/png", "image/webp", "image/bmp"}
+    pictures = {"image/jpeg", "image/png", "image/webp", "image/bmp", "application/octet-stream"}
     assert content.keys() == pictures | {"multipart/form-data", "application/json"}
     assert all(content[kind]["schema"] == {"type": "string", "format": "binary"} for kind in pictures)
     assert content["multipart/form-data"]["schema"]["required"] == ["image"]

@@ -16,6 +16,7 @@ EXPECTED = {
     "posewire_batch_size": "histogram",
     "posewire_people_per_picture": "histogram",
     "posewire_pictures_in_flight": "gauge",
+    "posewire_body_bytes_in_flight": "gauge",
     "posewire_pictures": "counter",
     "posewire_rejections": "counter",
     "posewire_inference_failures": "counter",

@@ -57,8 +57,10 @@ class ImageIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base64: str = Field(description="The image's bytes (JPEG, PNG, WebP or BMP) in base64.")
-    boxes: list[Box] | None = Field(None, description="People as [x, y, width, height]; with boxes the detector is skipped.")
+    base64: str = Field(description="The image's bytes (JPEG, PNG, WebP or BMP) in base64, or as a data: URL.")
+    boxes: Annotated[list[Box], Field(fail_fast=True)] | None = Field(
+        None, description="People as [x, y, width, height]; with boxes the detector is skipped."
+    )
 
 
 class PoseRequest(BaseModel):
@@ -66,7 +68,8 @@ class PoseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    images: Annotated[list[ImageIn], Field(min_length=1)]
+    # The first error is enough: a body of errors would take far more memory than the body.
+    images: Annotated[list[ImageIn], Field(min_length=1, fail_fast=True)]
 
 
 class PoseParams(BaseModel):

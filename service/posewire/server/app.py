@@ -15,7 +15,7 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.server import demo, ops, pose, problems, stream, video
 from posewire.server.auth import Access, KeyRing
-from posewire.server.limits import Admission, RateLimit, StreamSlots
+from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
 from posewire.server.services import Services
 from posewire.telemetry.lag import watch_event_loop
@@ -23,7 +23,7 @@ from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
 _METHODS = ("GET", "POST")
-_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
+_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
 
@@ -46,6 +46,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         metrics,
         Admission(settings.max_in_flight, metrics),
         RateLimit(settings.rate_limit, settings.rate_burst),
+        ByteBudget(settings.max_bytes_in_flight, metrics),
         StreamSlots(settings.max_streams, settings.max_streams_per_client, metrics),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
@@ -76,7 +77,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.services = services
     # The last is the outermost: every refusal has a request id, and pages of other sites may read it.
     app.add_middleware(pose.PoseEndpoint, services=services)
-    app.add_middleware(Access, keys=services.keys, origins=settings.origins, metrics=metrics)
+    app.add_middleware(Access, keys=services.keys, origins=settings.origins, hosts=settings.hosts, metrics=metrics)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED

@@ -1,4 +1,4 @@
-"""Authentication: API keys and page origins. Both are checked before any byte of a body is read.
+"""Access: host names, page origins and API keys. All are checked before any byte of a body is read.
 
 The keys are a file of names and digests, which is read again when it changes. The keys themselves are kept nowhere.
 
@@ -10,9 +10,11 @@ A key is 256 random bits, so a plain SHA-256 hides it: no guess is faster than t
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +22,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from posewire.errors import ConfigError, ForeignOrigin, ServiceError, Unauthorized
+from posewire.errors import BadHost, ConfigError, ForeignOrigin, Misdirected, ServiceError, Unauthorized
 from posewire.server.limits import KEY_HOLDER
 from posewire.server.problems import problem_of
 from posewire.telemetry.metrics import Metrics
@@ -31,8 +33,19 @@ SUBPROTOCOL = "posewire.v1"
 _KEY_SUBPROTOCOL = "posewire.key."
 
 # These need no key: a load balancer learns nothing but yes or no, and the demo page can ask its user for a key.
-_OPEN = frozenset({"/livez", "/readyz", "/healthz", "/"})
+_HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
+_OPEN = _HEALTH | {"/"}
 _PAGE_FILES = "/web/"
+
+# A page of any site may send these; without CORS it cannot read the answers. They change nothing.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# A Host header: a name or an address, and a port (RFC 9110, 7.2).
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+_PORTS = {"http": 80, "https": 443}
+
+# A keys file that changed so recently may be half written.
+_WRITTEN_S = 2.0
 
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+sha256:([0-9a-f]{64})")
 
@@ -72,7 +85,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
 class KeyRing:
     """The keys of a file, read again when the file changes.
 
-    A file that becomes unreadable or wrong is logged once; the keys from before stay in force.
+    A changed file is read when it has been unchanged for two seconds: before, it may be half written. A file that becomes
+    unreadable or wrong is logged once. Until a whole file has been read, the keys from before stay in force.
 
     Args:
         path: of the keys file. A Kubernetes secret replaces the link to it when it changes.
@@ -83,7 +97,8 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._version()
+        self._read = self._seen = self._version()
+        self._seen_at = time.monotonic()
         try:
             self._keys = parse_keys(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -105,31 +120,47 @@ class KeyRing:
 
     def _refresh(self) -> None:
         version = self._version()
-        if version == self._seen:
+        if version == self._read:
             return
-        self._seen = version
+        if version != self._seen:
+            self._seen, self._seen_at = version, time.monotonic()
+        if not self._whole(version):
+            return
         try:
-            self._keys = parse_keys(self._path.read_text(encoding="utf-8"))
+            keys = parse_keys(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError, ConfigError) as error:
+            self._read = version
             log.error("the API keys could not be read again; those from before stay in force: %s", error)
             return
+        if self._version() != version:
+            return  # it was written while it was read
+        self._read, self._keys = version, keys
         log.info("API keys read again", extra={"keys": len(self._keys)})
+
+    def _whole(self, version: tuple[int, int, int] | None) -> bool:
+        """Return True if the file has not changed for a while, by its own time or by ours: the clocks may differ."""
+        if version is None:
+            return True  # there is nothing to wait for
+        return time.time() - version[0] / 1e9 >= _WRITTEN_S or time.monotonic() - self._seen_at >= _WRITTEN_S
 
 
 class Access:
-    """ASGI middleware that refuses requests without a valid key, and streams from pages of other origins.
+    """ASGI middleware that refuses requests without a valid key, for other hosts, and from pages of other origins.
 
     Args:
         app: the next application.
         keys: None: no key is needed.
-        origins: pages that may open streams, beside those of the service's own host; "*": any page.
+        origins: pages that may send requests and open streams, beside those of the service's own host; "*": any page.
+        hosts: names and addresses that requests may be for; "*.NAME": every name below NAME; empty: any.
         metrics: counts the refusals.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None, origins: tuple[str, ...], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, origins: tuple[str, ...], hosts: tuple[str, ...], metrics: Metrics) -> None:
         self._app = app
         self._keys = keys
         self._origins = origins
+        self._hosts = frozenset(_canonical(host) for host in hosts if not host.startswith("*."))
+        self._domains = tuple(host[1:] for host in hosts if host.startswith("*."))
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,11 +177,13 @@ class Access:
         await self._app(scope, receive, _choose_subprotocol(scope, send) if scope["type"] == "websocket" else send)
 
     def _check(self, scope: Scope) -> None:
-        if scope["type"] == "websocket":
-            self._check_origin(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        self._check_host(scope, headers)
+        if scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS:
+            self._check_origin(headers)
         if self._keys is None or _is_open(scope):
             return
-        key = _key_of(scope, Headers(scope=scope))
+        key = _key_of(scope, headers)
         if key is None:
             raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
         holder = self._keys.holder(key)
@@ -158,19 +191,57 @@ class Access:
             raise Unauthorized("the API key is not valid, or no longer")
         scope[KEY_HOLDER] = holder
 
+    def _check_host(self, scope: Scope, headers: Headers) -> None:
+        """Check what RFC 9112, 3.2 demands, then the list: it stops pages whose name an attacker points at this service."""
+        given = headers.getlist("host")
+        if len(given) > 1 or (not given and scope.get("http_version", "1.1") == "1.1"):
+            raise BadHost(f"the request has {len(given) or 'no'} Host headers; it needs one")
+        host = _HOST.fullmatch(given[0] if given else "")
+        if host is None:
+            raise BadHost("the Host header is not a name or an address, with or without a port")
+        if not self._hosts and not self._domains:
+            return
+        name = _canonical(host["name"].lower())
+        if name not in self._hosts and not name.endswith(self._domains) and not (_is_read(scope) and scope["path"] in _HEALTH):
+            raise Misdirected("this host is not served here; POSEWIRE_ALLOWED_HOSTS lists those that are")
+
     def _check_origin(self, headers: Headers) -> None:
-        origin = headers.get("origin")
-        if origin is None or "*" in self._origins or origin.lower() in self._origins:
-            return  # not a browser, or a listed page
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-            raise ForeignOrigin("pages of this origin may not open streams; POSEWIRE_ALLOWED_ORIGINS lists those that may")
+        origin = ", ".join(headers.getlist("origin")).lower()  # a browser sends one: several match nothing
+        if "*" in self._origins or origin in self._origins:
+            return
+        site = headers.get("sec-fetch-site")  # no page can choose it
+        if site == "cross-site" or (origin and site != "same-origin" and not _is_of_host(origin, headers.get("host", "").lower())):
+            raise ForeignOrigin(
+                "pages of this origin may neither send requests nor open streams; POSEWIRE_ALLOWED_ORIGINS lists those that may"
+            )
+
+
+def _canonical(host: str) -> str:
+    """Return a host of lower case in the form in which hosts are compared."""
+    try:
+        return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return host.removesuffix(".")
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Return True if a page's origin has this host and port; one that cannot be parsed has none."""
+    try:
+        page = urlsplit(origin)
+        own = urlsplit(f"{page.scheme}://{host}")
+        default = _PORTS[page.scheme]
+        return page.hostname is not None and (page.hostname, page.port or default) == (own.hostname, own.port or default)
+    except (ValueError, KeyError):
+        return False
+
+
+def _is_read(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
 
 
 def _is_open(scope: Scope) -> bool:
     """Return True for requests that need no key."""
-    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-        return False
-    return scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES)
+    return _is_read(scope) and (scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES))
 
 
 def _bearer_key(authorization: str) -> str | None:
@@ -204,8 +275,6 @@ def _choose_subprotocol(scope: Scope, send: Send) -> Send:
 async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
     answer = problem_of(error)
     answer.headers["Connection"] = "close"  # the body stays unread
-    if error.status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
     if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
         await answer(scope, receive, send)
     else:

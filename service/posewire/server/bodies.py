@@ -1,8 +1,10 @@
 """The three kinds of request bodies that carry images, read within limits."""
 
-import base64
+import asyncio
 import binascii
+import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,44 @@ from starlette.requests import ClientDisconnect
 
 from posewire.config import Settings
 from posewire.engine.engine import Engine
-from posewire.errors import BadBody, BadParameter, ClientGone, TooLarge, UnsupportedMediaType
+from posewire.errors import BadBody, BadParameter, ClientGone, TimedOut, TooLarge, UnsupportedMediaType
+from posewire.imaging.decode import sniff
 from posewire.schemas.pose import Box, PoseRequest, describe
+from posewire.server.content_coding import inflater_of
+from posewire.server.limits import HeldBytes
 from posewire.types import FloatArray
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+# What is offered. The decoder goes by the bytes, so it does not matter which of the types a body has.
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+UNNAMED_TYPE = "application/octet-stream"
+
+# What programs send beside these. HEIC and AVIF need an extra; the decoder says so.
+_OTHER_NAMES = frozenset(
+    {"", "image/*", "binary/octet-stream"}
+    | {f"image/{name}" for name in ("jpg", "pjpeg", "jfif", "x-png", "x-bmp", "x-ms-bmp", "heic", "heif", "avif")}
+)
+
+# curl's and urllib's default for any body. It is taken where the bytes are an image.
+_FORM = "application/x-www-form-urlencoded"
 
 _MAX_PARTS = 256
+_PART_NAMES = frozenset(name + brackets for name in ("image", "images", "file", "files") for brackets in ("", "[]"))
+
+# A body may take this long before its first byte counts, and then a second more for each so many bytes.
+_SLOW_START_S = 5.0
+_LEAST_BYTES_A_SECOND = 10_000
+
+# A JSON body is in memory twice: while it is parsed as its bytes and its strings, then as its strings and the images.
+_JSON_COPIES = 2
+
+# 16 images with 1000 boxes each have half of it; each value of a list needs far more memory than its bytes.
+_MAX_JSON_VALUES = 200_000
+
+_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
+_DATA_URL = re.compile(r"\s*data:[^,]{0,256};base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,32 +66,40 @@ class EncodedImage:
     boxes_xywh: FloatArray | None  # (N, 4) float32, pixels of the upright image
 
 
-async def read_images(request: Request, engine: Engine, boxes: list[Box] | None) -> list[EncodedImage]:
+async def read_images(request: Request, engine: Engine, boxes: list[Box] | None, held: HeldBytes) -> list[EncodedImage]:
     """Read the images of a request, by its media type.
 
     Args:
         request: its body is not yet read.
         engine: its settings have the limits; its threads parse large bodies.
         boxes: of the query, for the only image of a raw or multipart body.
+        held: counts the bytes while they arrive; afterwards it holds those of the images.
 
     Raises:
-        UnsupportedMediaType, BadBody, BadParameter, TooLarge: with what is wrong and what would be right.
+        UnsupportedMediaType, UnsupportedEncoding, BadBody, BadParameter, TooLarge: with what is wrong and what would be right.
+        Overloaded: the bytes do not fit into the memory for bodies.
+        TimedOut: the body arrives too slowly.
         ClientGone: the client closed the connection before the end of the body.
     """
     settings = engine.settings
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type in IMAGE_TYPES:
-        images = [EncodedImage(await _read(request, settings.max_bytes), as_boxes(boxes))]
+    if media_type in (*IMAGE_TYPES, UNNAMED_TYPE, _FORM) or media_type in _OTHER_NAMES:
+        data = b"".join([piece async for piece in _arriving(request, settings.max_bytes, held)])
+        if media_type == _FORM and sniff(data) is None:
+            raise _unsupported(f"{media_type}, which some programs send by default, is")
+        images = [EncodedImage(data, as_boxes(boxes))]
     elif media_type == "multipart/form-data":
-        images = await _read_multipart(request, settings, boxes)
+        images = await _read_multipart(request, settings, boxes, held)
     elif media_type == "application/json":
         if boxes is not None:
             raise BadParameter("with a JSON body, boxes stand beside each picture in the body, not in the query")
-        body = await _read(request, settings.max_request_bytes)
+        body = bytearray()
+        async for piece in _arriving(request, settings.max_request_bytes, held, copies=_JSON_COPIES):
+            body += piece
         images = await engine.offload(_parse_json, body)
     else:
-        found = f"{media_type} is not" if media_type else "a request without Content-Type is not"
-        raise UnsupportedMediaType(f"{found} supported: send {', '.join(IMAGE_TYPES)}, multipart/form-data or application/json")
+        raise _unsupported(f"{media_type} is")
+    held.reduce(sum(len(image.data) for image in images))
     limit = min(settings.max_pictures, settings.max_in_flight)  # more than fit at a time could never be admitted
     if len(images) > limit:
         raise TooLarge(f"{len(images)} pictures are more than the {limit} that one request may have")
@@ -83,7 +121,7 @@ async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         TooLarge: the body, or its `Content-Length`, has more than `limit` bytes.
         ClientGone: the client closed the connection before the end of the body.
     """
-    declared = request.headers.get("content-length", "0")
+    declared = request.headers.get("content-length", "0")[:20]  # more digits are no smaller, and `int` refuses very many
     total = int(declared) if declared.isascii() and declared.isdigit() else 0
     if total <= limit:
         total = 0
@@ -96,11 +134,65 @@ async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         except ClientDisconnect:
             raise ClientGone from None
     if total > limit:
-        raise TooLarge(f"the body is over the limit of {limit} bytes")
+        raise _over(limit)
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in bounded(request, limit)])
+async def _arriving(request: Request, limit: int, held: HeldBytes, *, copies: int = 1) -> AsyncGenerator[bytes, None]:
+    """Yield the body without its content coding, piece by piece.
+
+    Args:
+        request: its body is not yet read.
+        limit: bytes of the body, with and without its content coding.
+        held: gets the bytes, before they are yielded.
+        copies: how often the body will be in memory.
+
+    Raises:
+        UnsupportedEncoding, BadBody, TooLarge, Overloaded, TimedOut, ClientGone: as `read_images`.
+    """
+    inflater = inflater_of(request.headers)
+    total = 0
+    async with aclosing(_paced(bounded(request, limit))) as body:
+        async for received in body:
+            for piece in inflater.pieces(received) if inflater else (received,):
+                total += len(piece)
+                if total > limit:
+                    raise _over(limit)
+                held.add(len(piece) * copies)
+                yield piece
+                if inflater:
+                    await asyncio.sleep(0)  # a bomb is much work: let other tasks run in between
+    if inflater:
+        inflater.finish()
+
+
+async def _paced(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield a body that arrives fast enough.
+
+    Raises:
+        TimedOut: it does not.
+    """
+    async with aclosing(body):
+        due = asyncio.get_running_loop().time() + _SLOW_START_S
+        while True:
+            try:
+                async with asyncio.timeout_at(due):
+                    piece = await anext(body, None)
+            except TimeoutError:
+                raise TimedOut(f"the body arrives too slowly: send at least {_LEAST_BYTES_A_SECOND} bytes a second") from None
+            if piece is None:
+                return
+            due += len(piece) / _LEAST_BYTES_A_SECOND
+            yield piece
+
+
+def _over(limit: int) -> TooLarge:
+    return TooLarge(f"the body is over the limit of {limit} bytes")
+
+
+def _unsupported(found: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(
+        f"{found} not supported: send {', '.join(IMAGE_TYPES)}, {UNNAMED_TYPE}, multipart/form-data or application/json"
+    )
 
 
 @dataclass(slots=True)
@@ -177,18 +269,20 @@ def _image_of(part: _Part) -> bytes:
     if b"name" not in options:
         raise BadBody('the multipart body cannot be parsed: the content-disposition header field "name" must be provided')
     name = options[b"name"].decode(errors="replace")
-    if name != "image":
+    if name not in _PART_NAMES:
         raise BadBody(f"the part {name!r} is not known: every part is a picture named 'image'; parameters go in the query")
     if b"filename" not in options:
-        raise BadBody("the part 'image' is text; send it as a file, with a filename")
-    return bytes(part.data)
+        raise BadBody(f"the part {name!r} is text; send it as a file, with a filename")
+    data = bytes(part.data)
+    part.data.clear()  # one part at a time is in memory twice
+    return data
 
 
-async def _read_multipart(request: Request, settings: Settings, boxes: list[Box] | None) -> list[EncodedImage]:
+async def _read_multipart(request: Request, settings: Settings, boxes: list[Box] | None, held: HeldBytes) -> list[EncodedImage]:
     try:
         parts = _Parts(request.headers["content-type"])
-        async for chunk in bounded(request, settings.max_request_bytes):
-            parts.write(chunk)
+        async for piece in _arriving(request, settings.max_request_bytes, held):
+            parts.write(piece)
     except FormParserError:
         raise BadBody("the multipart body cannot be parsed: invalid multipart data") from None
     images = parts.images()
@@ -199,18 +293,37 @@ async def _read_multipart(request: Request, settings: Settings, boxes: list[Box]
     return [EncodedImage(image, as_boxes(boxes)) for image in images]
 
 
-def _parse_json(body: bytes) -> list[EncodedImage]:
+def _parse_json(body: bytearray) -> list[EncodedImage]:
+    """Return the images of a JSON body, and empty the body: its memory is needed for the images."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
+        raise TooLarge(f"the JSON has more than {_MAX_JSON_VALUES} values")
     try:
         parsed = PoseRequest.model_validate_json(body)
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise BadBody(f"the body is not JSON: {describe(error)}") from None
         raise BadParameter(describe(error)) from None
+    body.clear()
     images = []
     for i, image in enumerate(parsed.images):
+        text, image.base64 = image.base64, ""
         try:
-            data = base64.b64decode(image.base64, validate=True)
-        except (binascii.Error, ValueError):
-            raise BadParameter(f"images[{i}].base64 is not base64 (standard alphabet, no data: prefix)", image=i) from None
+            data = _decode_base64(text)
+        except ValueError:
+            raise BadParameter(f"images[{i}].base64 is not base64, nor a data: URL of base64", image=i) from None
         images.append(EncodedImage(data, as_boxes(image.boxes)))
     return images
+
+
+def _decode_base64(text: str) -> bytes:
+    """Decode base64 of any of its common forms: a data: URL, with line breaks, without padding, of the URL-safe alphabet (RFC 4648, 5).
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        start = url.end() if (url := _DATA_URL.match(text)) else 0
+        plain = text[start:].encode("ascii").translate(_STANDARD_ALPHABET, b" \t\r\n").rstrip(b"=")
+        return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)

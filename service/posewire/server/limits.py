@@ -1,10 +1,11 @@
-"""Limits: how many images and streams the service takes at a time, and how many images a second from one client."""
+"""Limits: images, bytes and streams in the service at a time, and images a second from one client."""
 
 import asyncio
+import ipaddress
 import logging
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from posewire.errors import Draining, Overloaded, RateLimited, TooManyStreams
+from posewire.errors import Draining, Overloaded, RateLimited, TooLarge, TooManyStreams
 from posewire.server.latest_frame import LatestFrame
 from posewire.telemetry.metrics import Metrics
 
@@ -29,17 +30,34 @@ _LOG_REFUSED_EVERY_S = 1.0
 # The rate limit remembers this many clients; a client that is forgotten starts with a full bucket.
 _MAX_CLIENTS = 10_000
 
+# One subscriber has at least so many bits of IPv6 addresses (RFC 6177), so single addresses limit nobody.
+_IPV6_CLIENT_BITS = 64
+
 log = logging.getLogger("posewire.access")
 
 
 def client_of(connection: HTTPConnection) -> str:
     """Return the client of a connection, for limits and the log.
 
-    The client is `key NAME` where the request has a key, else `address HOST`.
+    The client is `key NAME` where the request has a key, else `address ADDRESS`, or `address NETWORK` for an IPv6 address.
+    A host that is no address is `address unknown`: a trusted proxy may pass on any text of `X-Forwarded-For`.
     """
     holder: str | None = connection.scope.get(KEY_HOLDER)
-    address = connection.client.host if connection.client else "unknown"
-    return f"key {holder}" if holder else f"address {address}"
+    if holder:
+        return f"key {holder}"
+    return f"address {_network_of(connection.client.host) if connection.client else 'unknown'}"
+
+
+def _network_of(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), _IPV6_CLIENT_BITS), strict=False))
 
 
 class Admission:
@@ -109,6 +127,79 @@ class Admission:
     def _log_shed(self) -> None:
         log.warning("requests refused at their head: the service is full", extra={"requests": self._shed, "in_flight": self.in_flight})
         self._shed = 0
+
+
+class ByteBudget:
+    """Limits the bytes of request bodies in memory: all together, and those of one client to half of that.
+
+    Args:
+        limit: bytes of all requests.
+        metrics: reports the bytes in memory.
+    """
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self.limit = limit
+        self.client_limit = limit // 2
+        self.in_flight = 0
+        self._clients: Counter[str] = Counter()
+        self._metrics = metrics
+
+    @contextmanager
+    def enter(self, client: str) -> Iterator["HeldBytes"]:
+        """Yield the bytes of one request, none yet; they are given back when the block ends."""
+        held = HeldBytes(self, client)
+        try:
+            yield held
+        finally:
+            held.reduce(0)
+
+    def change(self, client: str, by: int) -> None:
+        """Change the bytes of a client; `by` may be negative.
+
+        Raises:
+            Overloaded: they do not fit. Nothing is changed.
+        """
+        if by > 0 and self.in_flight + by > self.limit:
+            raise Overloaded("the service holds as many bytes of requests as it may; try again later", retry_after_s=1)
+        if by > 0 and self._clients[client] + by > self.client_limit:
+            raise Overloaded("the requests of this client hold as many bytes as one client may; try again later", retry_after_s=1)
+        self.in_flight += by
+        self._clients[client] += by
+        if not self._clients[client]:
+            del self._clients[client]
+        self._metrics.set_body_bytes_in_flight(self.in_flight)
+
+
+class HeldBytes:
+    """The bytes that one request holds in memory.
+
+    Args:
+        budget: limits them.
+        client: sends the request.
+    """
+
+    def __init__(self, budget: ByteBudget, client: str) -> None:
+        self._budget = budget
+        self._client = client
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        """Hold `count` bytes more.
+
+        Raises:
+            TooLarge: the request alone has more bytes than one client may hold.
+            Overloaded: the bytes do not fit beside those of other requests.
+        """
+        if self._bytes + count > self._budget.client_limit:
+            raise TooLarge(f"the request needs more than the {self._budget.client_limit} bytes of memory that one client may hold")
+        self._budget.change(self._client, count)
+        self._bytes += count
+
+    def reduce(self, count: int) -> None:
+        """Give bytes back, until at most `count` are held."""
+        if count < self._bytes:
+            self._budget.change(self._client, count - self._bytes)
+            self._bytes = count
 
 
 @dataclass(slots=True)

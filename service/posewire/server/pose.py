@@ -25,7 +25,8 @@ from posewire.schemas.pose import (
     parse_boxes,
 )
 from posewire.server.access_log import ROUTE, SHED
-from posewire.server.bodies import IMAGE_TYPES, EncodedImage, read_images
+from posewire.server.bodies import IMAGE_TYPES, UNNAMED_TYPE, EncodedImage, read_images
+from posewire.server.limits import client_of
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.problems import reject
 from posewire.server.services import Services, services_of
@@ -46,7 +47,7 @@ _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(IMAGE_TYPES, _IMAGE),
+        **dict.fromkeys((*IMAGE_TYPES, UNNAMED_TYPE), _IMAGE),
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -120,7 +121,10 @@ class PoseEndpoint:
     openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
 )
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
-    """Raw picture, multipart with `image` parts, or JSON with base64. `Accept: image/jpeg` or `image/png` draws."""
+    """Raw picture, multipart with `image` parts, or JSON with base64; `Content-Encoding` may be `gzip` or `deflate`.
+
+    `Accept: image/jpeg` or `image/png` draws.
+    """
     services = services_of(request)
     engine = services.engine
     if engine is None:
@@ -129,11 +133,11 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     timeout_s = _timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
     deadline = asyncio.get_running_loop().time() + timeout_s
     services.rate_limit.charge(request, 1)
-    with services.admission.enter(1):
+    with services.body_bytes.enter(client_of(request)) as held:
         async with _until(deadline, "before the body had arrived"):
-            images = await read_images(request, engine, parse_boxes(params.boxes))
+            images = await read_images(request, engine, parse_boxes(params.boxes), held)
         services.rate_limit.charge(request, len(images) - 1)
-        with services.admission.enter(len(images) - 1):
+        with services.admission.enter(len(images)):
             if response_type != "application/json" and len(images) > 1:
                 raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
             async with cancel_on_disconnect(request.receive):

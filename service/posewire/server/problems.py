@@ -37,7 +37,9 @@ def problem(status: int, slug: str, title: str, detail: str, *, image: int | Non
 
 def problem_of(error: ServiceError) -> Response:
     """Return the response for a service error."""
-    return problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
+    answer = problem(error.status, error.slug, error.title, error.detail, image=error.image, retry_after_s=error.retry_after_s)
+    answer.headers.update(error.headers)
+    return answer
 
 
 def reject(metrics: Metrics, error: ServiceError) -> Response:

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.server.auth import KeyRing
-from posewire.server.limits import Admission, RateLimit, StreamSlots
+from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.telemetry.metrics import Metrics
 
 
@@ -19,6 +19,7 @@ class Services:
     metrics: Metrics
     admission: Admission
     rate_limit: RateLimit
+    body_bytes: ByteBudget
     streams: StreamSlots
     keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded it

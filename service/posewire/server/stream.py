@@ -16,6 +16,7 @@ import asyncio
 import logging
 import time
 from functools import partial
+from http import HTTPStatus
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -26,7 +27,7 @@ from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StartedMessage, StartMessage, StreamLimits, parse_ack, parse_start
 from posewire.server.latest_frame import LatestFrame
 from posewire.server.limits import client_of
-from posewire.server.problems import problem_of
+from posewire.server.problems import problem, problem_of
 from posewire.server.services import Services, services_of
 from posewire.server.stream_worker import StreamWorker
 from posewire.telemetry.logs import request_id_var
@@ -67,6 +68,13 @@ async def stream(websocket: WebSocket) -> None:
         services.metrics.count_rejection(ServiceError)
         await _close(websocket, code, reason)
     log.info("stream ended", extra={"code": code, "reason": reason, "received": frames.received, "answered": frames.answers})
+
+
+@router.websocket("/{path:path}")
+async def nowhere(websocket: WebSocket) -> None:
+    """Answer the handshake of a stream to any other path as HTTP answers a wrong path."""
+    title = HTTPStatus.NOT_FOUND.phrase
+    await websocket.send_denial_response(problem(404, "not-found", title, "no stream is at this path; they are at /v1/stream"))
 
 
 async def _serve(websocket: WebSocket, services: Services, frames: LatestFrame) -> None:

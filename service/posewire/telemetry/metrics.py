@@ -50,6 +50,7 @@ class Metrics:
         self._requests_of = cache(requests.labels)
         self._people = self._histogram("posewire_people_per_picture", "People found in an image.", PEOPLE)
         self._in_flight = self._gauge("posewire_pictures_in_flight", "Images admitted and not yet answered.")
+        self._body_bytes = self._gauge("posewire_body_bytes_in_flight", "Bytes of request bodies of images in memory, until their answers.")
         images = self._counter("posewire_pictures_total", "Images answered, by outcome.", "outcome", values=("ok", "failed"))
         self._outcomes = images.labels("failed"), images.labels("ok")  # index 1 is success
         rejections = self._counter(
@@ -165,6 +166,10 @@ class Metrics:
     def change_pictures_in_flight(self, by: int) -> None:
         """Change the number of admitted images; `by` may be negative."""
         self._in_flight.inc(by)
+
+    def set_body_bytes_in_flight(self, count: int) -> None:
+        """Set the bytes of request bodies of images in memory."""
+        self._body_bytes.set(count)
 
     def count_picture(self, *, ok: bool) -> None:
         """Count one image; `ok` says that it was answered with its people."""
