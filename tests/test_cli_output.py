@@ -17,7 +17,7 @@ def run(arguments: list[str], stdout: int | None) -> subprocess.CompletedProcess
     command = [sys.executable, "-W", "error", "-m", "posewire", *arguments]
     close = (lambda: os.close(1)) if stdout is None else None
     return subprocess.run(
-        command, check=False, env={"PATH": ""}, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, preexec_fn=close
+        command, check=False, env={"PATH": ""}, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=300, preexec_fn=close
     )
 
 

@@ -3,8 +3,9 @@
 import os
 import secrets
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from posewire.errors import PosewireError
 
@@ -40,7 +41,7 @@ def make_folder(path: Path) -> None:
         raise PosewireError(f"{path} cannot be made: {error.strerror}") from None
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a plain file, for reading. Never waits, unlike `open` for a pipe.
 
     Raises:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
-# A signal that the caller ignores stays ignored: `nohup` does this with SIGHUP.
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# A signal that the caller ignores stays ignored: `nohup` does this with SIGHUP. Windows sends neither.
+_SIGNALS = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(SystemExit):

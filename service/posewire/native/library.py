@@ -99,4 +99,4 @@ def _is_complete(content: bytes) -> bool:
             ends.append(offset + size)
     except struct.error:  # the headers themselves are cut
         return False
-    return max(ends) <= len(content)
+    return bool(max(ends) <= len(content))
