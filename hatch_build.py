@@ -3,6 +3,7 @@
 With the compiler that $CXX names, or c++, else with the package ziglang, which pip then brings for the build.
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -20,6 +21,8 @@ _LEVELS: Final = {"avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4"}
 # No exceptions and no run-time types: the library must not need the C++ run-time library of the machine that built it.
 _FLAGS: Final = "-std=c++17 -O3 -fPIC -fno-exceptions -fno-rtti -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wno-psabi"
 _X86: Final = {"x86_64", "amd64"}
+# Before the SHA-256 at the end of the library; `posewire.native.library` compares it before it loads the library.
+_SEAL: Final = b"\nposewire-sha256:"
 
 
 def _compiler() -> list[str] | None:
@@ -75,7 +78,15 @@ class KernelsHook(BuildHookInterface):  # type: ignore[misc] # hatchling is not 
                 _run(command)
             whole = Path(folder, library.name)
             _run([*compiler, "-shared", *map(str, objects), "-o", str(whole)])
+            if sys.platform != "darwin":  # its code signature must be the last
+                _seal(whole)
             whole.replace(library)
+
+
+def _seal(library: Path) -> None:
+    """Add the SHA-256 of the library to its end, so that damage is noticed before it is loaded."""
+    content = library.read_bytes()
+    library.write_bytes(content + _SEAL + hashlib.sha256(content).digest())
 
 
 def _run(command: list[str]) -> None:

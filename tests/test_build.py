@@ -1,5 +1,6 @@
 """The kernels are built when Posewire is installed."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -34,4 +35,6 @@ def test_the_wheel_carries_the_kernels_and_says_for_which_machine(tmp_path: Path
     assert done.returncode == 0, done.stderr
     [built] = tmp_path.glob("*.whl")
     assert not built.name.endswith("any.whl")
-    assert f"posewire/native/{FILE.name}" in zipfile.ZipFile(built).namelist()
+    library = zipfile.ZipFile(built).read(f"posewire/native/{FILE.name}")
+    body, _, checksum = library.rpartition(b"\nposewire-sha256:")
+    assert checksum == hashlib.sha256(body).digest()

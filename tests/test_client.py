@@ -1,13 +1,19 @@
 """The clients, against real servers."""
 
 import asyncio
+import io
 import json
+import socket
+import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from posewire.client import AsyncPoseClient, PoseClient
@@ -180,3 +186,120 @@ def test_the_example_reads_a_video_file(server: Server, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in printed.splitlines()]
     assert [line["frame"] for line in lines] == list(range(5))
     assert all(len(line["people"]) == 1 for line in lines)
+
+
+@asynccontextmanager
+async def at_proxy(answers: Sequence[bytes | None]) -> AsyncIterator[str]:
+    """Start a proxy that answers one connection after the other; None: it resets the connection in the middle of the request."""
+    left = iter(answers)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        content = next(left)
+        if content is None:
+            linger = struct.pack("ii", 1, 0)  # close with a reset
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        else:
+            writer.write(content)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def http(status: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+POSES = http("200 OK", b'{"request_id": "1", "model": {"detector": "d", "pose": "p"}, "images": []}')
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+async def test_a_bad_gateway_and_a_reset_connection_are_tried_again(astronaut: bytes, pictures: int) -> None:
+    answers = [http("502 Bad Gateway", b"<html>"), None, POSES]
+    async with at_proxy(answers) as url, AsyncPoseClient(url) as client:
+        assert (await client.pose(*[astronaut] * pictures)).images == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "retries", "kind"),
+    [
+        ([http("502 Bad Gateway", b"<html>")], 0, UnexpectedAnswer),
+        ([None, None], 1, ConnectionLost),
+        ([http("504 Gateway Timeout", b"<html>"), POSES], 4, UnexpectedAnswer),  # the deadline has passed
+    ],
+)
+async def test_what_is_not_tried_again_is_raised(
+    astronaut: bytes, answers: Sequence[bytes | None], retries: int, kind: type[Exception]
+) -> None:
+    async with at_proxy(answers) as url, AsyncPoseClient(url, retries=retries) as client:
+        with pytest.raises(kind):
+            await client.pose(astronaut)
+
+
+async def test_pictures_are_paths_bytes_or_files(listen: Listen, astronaut: bytes) -> None:
+    server = await listen()
+    async with AsyncPoseClient(server.url) as client:
+        with ASTRONAUT.open("rb") as file:
+            answer = await client.pose(str(ASTRONAUT), ASTRONAUT, file, io.BytesIO(astronaut), bytearray(astronaut), memoryview(astronaut))
+        assert [len(image.people) for image in answer.images] == [1] * 6
+        with pytest.raises(FileNotFoundError):
+            await client.pose("nowhere.jpg")
+        for other in (np.zeros((4, 4, 3), np.uint8), io.StringIO("text"), None, 5, [astronaut]):
+            with pytest.raises(TypeError, match=r"bytes, a path or a file in binary mode, not \w+; encode an array first"):
+                await client.pose(other)  # type: ignore[arg-type]
+
+
+async def test_boxes_are_lists_or_arrays(listen: Listen, astronaut: bytes) -> None:
+    server = await listen()
+    rows = [[60, 0, 300, 500], [10, 10, 100, 100]]
+    async with AsyncPoseClient(server.url) as client:
+        for boxes in (rows, np.array(rows), np.array(rows, np.float32), [np.array(row, np.int16) for row in rows], map(tuple, rows)):
+            people = (await client.pose(astronaut, boxes=list(boxes) if isinstance(boxes, map) else boxes)).images[0].people
+            assert [list(person.box) for person in people] == rows
+        for bad in (np.array(rows[0]), np.zeros((2, 5)), np.full((1, 4), np.nan), [[1, 2, 3]], [[1, 2, 3, 4], [5]], "boxes"):
+            with pytest.raises(BadParameter, match="boxes"):
+                await client.pose(astronaut, boxes=bad)  # type: ignore[arg-type]
+
+
+async def test_frames_that_are_not_bytes_are_refused_at_once(listen: Listen, astronaut: bytes) -> None:
+    server = await listen()
+
+    async def frames(*given: object) -> AsyncIterator[Any]:
+        for frame in given:
+            yield frame
+
+    others: list[Any] = [np.zeros((4, 4, 3), np.uint8), ASTRONAUT, str(ASTRONAUT), None, 5]
+    async with AsyncPoseClient(server.url) as client, client.stream() as stream:
+        for other in others:
+            for every in (False, True):
+                with pytest.raises(TypeError, match=r"bytes of a JPEG, PNG or WebP, not \w+; read a file first"):
+                    await asyncio.wait_for(anext(stream.results(frames(other), every=every)), 60)
+            with pytest.raises(TypeError):
+                stream.offer(other)
+            with pytest.raises(TypeError):
+                await stream.put(other)
+        results = stream.results(frames(astronaut, others[0]), every=True)
+        assert len((await anext(results)).people) == 1
+        with pytest.raises(TypeError):
+            await anext(results)
+        with pytest.raises(TypeError):  # a list is not for `async for`
+            await anext(stream.results([astronaut]))  # type: ignore[arg-type]
+        assert [len(r.people) async for r in stream.results(frames(bytearray(astronaut)), every=True)] == [1]
+
+
+def test_the_errors_of_frames_are_raised_by_the_client_that_blocks(server: Server, astronaut: bytes) -> None:
+    def camera() -> Iterator[bytes]:
+        yield astronaut
+        raise RuntimeError("the camera is gone")
+
+    with PoseClient(server.url) as client, client.stream() as stream:
+        for others in ([ASTRONAUT], np.zeros((2, 4, 4, 3), np.uint8), [None], str(ASTRONAUT)):
+            with pytest.raises(TypeError, match="a frame is the bytes"):
+                next(stream.results(others))  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            stream.offer(ASTRONAUT)  # type: ignore[arg-type]
+        results = stream.results(camera(), every=True)
+        assert len(next(results).people) == 1
+        with pytest.raises(RuntimeError, match="the camera is gone"):
+            next(results)

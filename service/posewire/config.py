@@ -1,13 +1,16 @@
 """The settings of the service, read once from the environment.
 
-Every setting is an environment variable `POSEWIRE_<NAME>`. An unknown one is an error, so that a typing error is noticed.
+Every setting is an environment variable `POSEWIRE_<NAME>`; an empty one means the default. An unknown one is an error, so that a
+typing error is noticed. The variables that Kubernetes sets for services whose name begins with `posewire` are ignored.
 """
 
+import ipaddress
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +22,20 @@ PREFIX = "POSEWIRE_"
 
 _ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
 _HOST = r"\s*((\*\.)?[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)\s*"  # a name or an address
+
+# The folder of a user without a home, such as a number without an account. Nobody else can write there, unlike in /tmp.
+_CACHE_WITHOUT_HOME: Final = Path("/var/cache")
+
+
+def _cache_dir() -> Path:
+    """Return the default of `cache_dir`. It is looked up at each call: a process may have no home folder."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # the XDG specification ignores others
+        return named / "posewire"
+    try:
+        return Path.home() / ".cache" / "posewire"
+    except (RuntimeError, KeyError):
+        return _CACHE_WITHOUT_HOME / "posewire"
 
 
 class Device(StrEnum):
@@ -40,7 +57,7 @@ class Decoding(StrEnum):
 class Settings(BaseSettings):
     """All settings. The README's table has the same descriptions."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0: any free port.")
@@ -152,10 +169,7 @@ class Settings(BaseSettings):
         description="On a GPU, the time that a batch waits for more items after its first; empty: measured at start; 0: no wait.",
     )
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="Limit of GPU memory of one model, MiB.")
-    cache_dir: Path = Field(
-        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "posewire",
-        description="Folder for pulled models and TensorRT's engines.",
-    )
+    cache_dir: Path = Field(default_factory=_cache_dir, description="Folder for pulled models and TensorRT's engines.")
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Limit of bytes of one request's body.")
     max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
         32, description="Limit of open WebSocket streams; above it, 503 or close code 1013."
@@ -218,18 +232,59 @@ class Settings(BaseSettings):
         return PoseOptions(score, min(max_people or self.max_people, self.max_people), boxes_xywh)
 
 
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_url(value: str) -> bool:
+    return re.match(r"(tcp|udp|sctp)://", value) is not None
+
+
+# The variables that Kubernetes sets in each container for each service of the namespace, by the end of their name, and what their
+# values look like: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables. Docker's links are the same.
+_SERVICE_LINKS: Final[Mapping[str, Callable[[str], bool]]] = {
+    r"(\w+_)?SERVICE_HOST": _is_address,
+    r"(\w+_)?SERVICE_PORT(_\w+)?": str.isdecimal,
+    r"(\w+_)?PORT": _is_url,
+    r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)": _is_url,
+    r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_PROTO": ("tcp", "udp", "sctp").__contains__,
+    r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_PORT": str.isdecimal,
+    r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_ADDR": _is_address,
+}
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Return whether a variable describes a Kubernetes service. Such a name may be that of a setting: then the value decides.
+
+    Args:
+        name: without the prefix, in upper case.
+        value: of the variable.
+    """
+    return any(re.fullmatch(pattern, name) and fits(value) for pattern, fits in _SERVICE_LINKS.items())
+
+
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
     """Read the settings from the environment; `overrides` that are not None replace them.
+
+    An empty variable means the default. Kubernetes' variables for services are ignored.
 
     Raises:
         ConfigError: a `POSEWIRE_` variable is unknown, or a value is not valid; the message names the variable and the value.
     """
     environment = os.environ if environment is None else environment
-    given = {k: v for k, v in environment.items() if k.upper().startswith(PREFIX)}
+    given = {
+        name: value
+        for name, value in environment.items()
+        if name.upper().startswith(PREFIX) and not _is_service_link(name.upper().removeprefix(PREFIX), value)
+    }
     unknown = sorted(k for k in given if k.upper().removeprefix(PREFIX).lower() not in Settings.model_fields)
     if unknown:
         raise ConfigError(f"{unknown[0]} is not a setting of Posewire; the README's settings table lists them")
-    values: dict[str, object] = {k.upper().removeprefix(PREFIX).lower(): v for k, v in given.items()}
+    values: dict[str, object] = {k.upper().removeprefix(PREFIX).lower(): v for k, v in given.items() if v}
     values |= {k: v for k, v in overrides.items() if v is not None}
     try:
         return Settings.model_validate(values)

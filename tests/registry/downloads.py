@@ -1,6 +1,9 @@
 """Manifests with made-up downloads, beside the models that really ship."""
 
 import hashlib
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from posewire.registry.installed import manifest_text
@@ -76,3 +79,14 @@ def other_pose() -> str:
 def pair(name: str, pose: str = POSE_NAME, detector: str = DETECTOR_NAME) -> str:
     """An entry for a pair."""
     return f'\n[pairs.{name}]\ndetector = "{detector}"\npose = "{pose}"\nabout = "for {name} tests"\n'
+
+
+@contextmanager
+def file_limit(most: int | None) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes, as on a disk that is full; None: no limit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before if most is None else (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

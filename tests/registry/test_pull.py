@@ -20,7 +20,7 @@ from posewire.tools.compiler.rtmdet.graph import compile_detector
 from tests.compiler.checkpoint_files import safetensors_file
 from tests.compiler.ir_files import IR_POSE, folded_state, ir_of, write_ir
 from tests.compiler.test_rtmdet import export_of, folded_detector
-from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
+from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, file_limit, make_store, prefix, whole
 from tests.registry.file_server import FileServer, file_server
 
 HALF = len(FILE) // 2
@@ -43,17 +43,18 @@ def root(tmp_path: Path) -> Path:
 def pull_box(tmp_path: Path, root: Path, server: FileServer) -> Pull:
     """Pull the detector `box`, whose file the server has, and open the store that it is in then."""
 
-    def pull_it(proof: str = whole(FILE), mirror: str | None = None, address: str | None = None) -> ModelStore:
+    def pull_it(proof: str = whole(FILE), mirror: str | None = None, address: str | None = None, limit: int | None = None) -> ModelStore:
         folder = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
         entry = DETECTOR.format(address=address or f"{server.base}/v1/box.onnx", proof=proof)
         manifest = load_manifest(make_store(folder, entry) / "manifest.toml")
-        pull("box", manifest, root, mirror=mirror)
+        with file_limit(limit):
+            pull("box", manifest, root, mirror=mirror)
         return ModelStore(folder, root)
 
     return pull_it
 
 
-def refusal(pull_box: Pull, **options: str) -> str:
+def refusal(pull_box: Pull, **options: object) -> str:
     with pytest.raises(PosewireError) as caught:
         pull_box(**options)
     assert "\n" not in str(caught.value)
@@ -157,9 +158,7 @@ def test_a_file_of_unknown_size_has_a_limit(pull_box: Pull, root: Path, server: 
 
 
 def test_a_full_disk_leaves_nothing(pull_box: Pull, root: Path) -> None:
-    root.mkdir()
-    (root / "box.part").symlink_to("/dev/full")
-    assert refusal(pull_box) == f"{root / 'box.part'}: cannot be written: No space left on device"
+    assert refusal(pull_box, limit=HALF) == f"{root / 'box.part'}: cannot be written: File too large"
     assert left(root) == []
 
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from posewire.errors import ModelError
-from posewire.files import write_atomically
+from posewire.files import open_plain, write_atomically
 from posewire.registry.networks.litehrnet.spec import Variant
 from posewire.tools.compiler.compiling import compile_checkpoint as compiled
 from posewire.tools.compiler.compiling import kernel_weights
@@ -25,6 +25,7 @@ def compile_checkpoint(checkpoint: Path, out: Path, variant: Variant, height: in
     Raises:
         PosewireError: the checkpoint is not of the variant, the file cannot be written, or onnx is not installed.
     """
+    open_plain(checkpoint).close()  # the reader would wait for a pipe
     if out.suffix == ".safetensors":
         if options != GraphOptions(sigmoid=options.sigmoid):
             raise ModelError("weights for Posewire's kernels take --sigmoid only; the other options are an ONNX graph's")

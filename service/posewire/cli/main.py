@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from posewire import __version__
+from posewire.cli.output import OutputError, drop_output, one_line, prepare_output
+from posewire.cli.stopping import exit_at_signals
 from posewire.config import Decoding, Device, load_settings
 from posewire.errors import PosewireError
 
@@ -318,9 +320,21 @@ def models_quantize(
 
 
 def main() -> None:
-    """Run the command; a PosewireError is printed as one line, with exit code 1."""
+    """Run the command; a PosewireError is printed as one line, with exit code 1. SIGTERM and SIGHUP end it as Ctrl-C does."""
+    exit_at_signals()
     try:
-        app()
+        prepare_output()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        drop_output()
+        _fail(error)
     except PosewireError as error:
-        typer.echo(f"posewire: {error}", err=True)
-        sys.exit(1)
+        _fail(error)
+
+
+def _fail(error: PosewireError) -> NoReturn:
+    print(f"posewire: {one_line(error)}", file=sys.stderr)
+    sys.exit(1)

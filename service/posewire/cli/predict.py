@@ -4,19 +4,22 @@ import asyncio
 import glob
 import json
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from posewire.cli.drawn_names import drawn_names
+from posewire.cli.output import one_line
 from posewire.cli.predict_options import PredictOptions
 from posewire.cli.predict_video import is_video, predict_video
 from posewire.cli.progress import progress
+from posewire.cli.stopping import Stopped, cancelled_at_signals
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
-from posewire.files import make_folder, write_atomically
+from posewire.files import UnreadableFile, make_folder, open_plain, read_plain, write_atomically
 from posewire.imaging.draw import PictureType
 from posewire.schemas.pose import ImageOut, coco_rows
 from posewire.telemetry.logs import configure_logging
@@ -25,13 +28,14 @@ from posewire.types import PoseResult
 from posewire.video.reading import SUFFIXES, import_av
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_MAX_DIGITS = 18  # of a number as COCO's id: longer ones do not fit into 64 bits
 
 
 def predict(arguments: list[str], options: PredictOptions, settings: Settings) -> int:
-    """Process all images, then all videos; return 1 if one of them failed, 130 after Ctrl-C.
+    """Process all images, then all videos; return 1 if one of them failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises:
-        PosewireError: a file is missing or cannot be written, or the models do not load.
+        PosewireError: a file is missing or cannot be written, a drawn file would replace a source, or the models do not load.
     """
     configure_logging(settings.log_level)
     paths = find_images(arguments)
@@ -39,71 +43,110 @@ def predict(arguments: list[str], options: PredictOptions, settings: Settings) -
         import_av()
         if options.form == "coco":
             raise PosewireError("--format coco is for pictures: COCO's list knows neither times nor identities; leave it out for videos")
+    targets: Mapping[Path, Path] = {}
     if options.out is not None:
         make_folder(options.out)
+        targets = drawn_names(options.out, paths)
     try:
-        return asyncio.run(_predict(paths, options, settings))
+        return asyncio.run(_predict(paths, targets, options, settings))
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was written so far is whole")
-        return 130
+        code = 130
+    except Stopped as stopped:
+        code = stopped.status
+    Console(stderr=True).print("stopped; what was written so far is whole")
+    return code
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
     """Return files, the images and videos of folders, and the matches of glob patterns, in order and each once.
 
     Raises:
-        PosewireError: an argument matches nothing.
+        PosewireError: an argument is empty, matches nothing, or names a folder that cannot be read.
     """
     paths: dict[Path, None] = {}
     for argument in arguments:
-        matches = list(_expand(argument))
+        try:
+            matches = list(_expand(argument))
+        except OSError as error:
+            raise PosewireError(f"{argument}: cannot be read: {error.strerror}") from None
         if not matches:
-            raise PosewireError(f"{argument}: no such picture or video, folder with some, or pattern that matches one")
+            raise PosewireError(f"{argument or repr(argument)}: no such picture or video, folder with some, or pattern that matches one")
         paths.update(dict.fromkeys(matches))
     return list(paths)
 
 
 def _expand(argument: str) -> Iterator[Path]:
     path = Path(argument)
+    if not argument:  # a variable of a script that is not set; `Path` would take the current folder
+        return
     if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES | SUFFIXES)
+        yield from sorted(filter(_is_found, path.iterdir()))
     elif path.exists():
         yield path
     else:
-        yield from sorted(
-            p
-            for p in map(Path, glob.glob(argument, recursive=True))  # noqa: PTH207 - the pattern may be absolute
-            if p.suffix.lower() in _SUFFIXES | SUFFIXES
-        )
+        yield from sorted(filter(_is_found, map(Path, glob.glob(argument, recursive=True))))  # noqa: PTH207 - the pattern may be absolute
 
 
-async def _predict(paths: list[Path], options: PredictOptions, settings: Settings) -> int:
-    engine = load_engine(settings, Metrics())
-    await engine.start()
+def _is_found(path: Path) -> bool:
+    """Return whether a file of a folder or pattern is an image or a video, by its name. A folder may have such a name, too."""
+    return path.suffix.lower() in _SUFFIXES | SUFFIXES and not path.is_dir()
+
+
+async def _predict(paths: list[Path], targets: Mapping[Path, Path], options: PredictOptions, settings: Settings) -> int:
+    with cancelled_at_signals():
+        engine = load_engine(settings, Metrics())
+        try:
+            await engine.start()
+            return await _predict_all(engine, paths, targets, options)
+        finally:
+            await engine.close()
+
+
+async def _predict_all(engine: Engine, paths: list[Path], targets: Mapping[Path, Path], options: PredictOptions) -> int:
     failed = 0
     coco: list[dict[str, object]] = []
-    names = _DrawnNames(options.out)
     images, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
-    try:
-        with progress(len(images), "pictures") as advance:
-            async for path, data, answer in _estimates(engine, images):
-                if isinstance(answer, ServiceError):
-                    failed += 1
-                    _report_failure(path, answer, options)
-                else:
-                    coco += _report(path, answer, engine, options)
-                    if options.out is not None:
-                        target = names.of(path, _drawn_suffix(path))
-                        await engine.offload(_draw, engine, data, answer, target, options.min_keypoint_score)
-                advance()
-        for path in videos:
-            drawn = names.of(path, ".mp4") if options.out is not None else None
-            failed += not await predict_video(engine, path, drawn, options)
-    finally:
-        await engine.close()
+    ids = coco_ids(images)
+    with progress(len(images), "pictures") as advance:
+        async for path, data, answer in _estimates(engine, images):
+            if isinstance(answer, ServiceError):
+                failed += 1
+                _report_failure(path, answer, options)
+            else:
+                coco += _report(path, answer, ids[path], engine, options)
+                if path in targets:
+                    await engine.offload(_draw, engine, data, answer, targets[path], options.min_keypoint_score)
+            advance()
+    for path in videos:
+        failed += not await _predict_video(engine, path, targets.get(path), options)
     if options.as_json and options.form == "coco":
         print(json.dumps(coco))
     return int(failed > 0)
+
+
+def coco_ids(paths: Sequence[Path]) -> dict[Path, int | str]:
+    """Return the `image_id` of each image in COCO's results list; no two are equal.
+
+    The id is the number in the name `NUMBER.jpg`, as COCO's own files have it, else the file's name. If several images would have the
+    same id, such as `a/1.jpg` and `b/1.jpg`, it is the path of each.
+    """
+    short = {path: _short_id(path) for path in paths}
+    counts = Counter(short.values())
+    return {path: name if counts[name] == 1 else str(path) for path, name in short.items()}
+
+
+def _short_id(path: Path) -> int | str:
+    stem = path.stem
+    return int(stem) if stem.isascii() and stem.isdecimal() and len(stem) <= _MAX_DIGITS else path.name
+
+
+async def _predict_video(engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> bool:
+    try:
+        open_plain(path).close()  # FFmpeg would wait for a pipe, or read a device without end
+    except UnreadableFile as error:
+        _report_failure(path, ServiceError(error.reason), options)
+        return False
+    return await predict_video(engine, path, target, options)
 
 
 async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, bytes, PoseResult | ServiceError]]:
@@ -114,8 +157,10 @@ async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tup
     async def one(path: Path) -> tuple[Path, bytes, PoseResult | ServiceError]:
         data = b""
         try:
-            data = await engine.offload(_read, path)
+            data = await engine.offload(read_plain, path, settings.max_bytes)
             return path, data, await engine.estimate(data, options)
+        except UnreadableFile as error:
+            return path, data, ServiceError(error.reason)
         except ServiceError as error:
             return path, data, error
 
@@ -128,22 +173,16 @@ async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tup
         yield await ahead.popleft()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ServiceError(f"cannot be read: {error.strerror}") from None
-
-
-def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
+def _report(path: Path, result: PoseResult, image_id: int | str, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
     """Print one result; return its COCO rows, which are printed together at the end."""
     threshold = options.min_keypoint_score or 0.0
     if not options.as_json:
         scores = ", ".join(f"{p.score:.2f}" for p in result.people)
+        milliseconds = f"{result.timings.total * 1000:.0f} ms"
         people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
-        print(f"{path}: {result.width}x{result.height}, {people}{f' ({scores})' if scores else ''}, {result.timings.total * 1000:.0f} ms")
+        size = f"{result.width}x{result.height}"
+        print(f"{one_line(path)}: {size}, {people}{f' ({scores})' if scores else ''}, {milliseconds}")
     elif options.form == "coco":
-        image_id = int(path.stem) if path.stem.isdecimal() else path.name
         return [row.model_dump() for row in coco_rows(result, image_id, threshold)]
     else:
         out = ImageOut.from_result(result, engine.pose.spec.keypoints.names, threshold)
@@ -152,7 +191,7 @@ def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOpti
 
 
 def _report_failure(path: Path, error: ServiceError, options: PredictOptions) -> None:
-    print(f"posewire: {path}: {error.detail}", file=sys.stderr)
+    print(f"posewire: {one_line(path)}: {error.detail}", file=sys.stderr)
     if options.as_json and options.form == "posewire":
         print(json.dumps({"file": str(path), "error": error.detail}))
 
@@ -160,22 +199,3 @@ def _report_failure(path: Path, error: ServiceError, options: PredictOptions) ->
 def _draw(engine: Engine, data: bytes, result: PoseResult, target: Path, min_keypoint_score: float | None) -> None:
     media_type: PictureType = "image/jpeg" if target.suffix == ".jpg" else "image/png"
     write_atomically(target, engine.draw(data, result, media_type, min_keypoint_score))
-
-
-def _drawn_suffix(source: Path) -> str:
-    return ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
-
-
-class _DrawnNames:
-    """The paths of drawn images and videos: never that of a source, and never the same twice."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder or Path()
-        self._taken: set[str] = set()
-
-    def of(self, source: Path, suffix: str) -> Path:
-        stem, n = source.stem, 1
-        while (name := f"{stem}.pose{suffix}" if n == 1 else f"{stem}-{n}.pose{suffix}") in self._taken:
-            n += 1
-        self._taken.add(name)
-        return self._folder / name

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import tempfile
 import threading
 from pathlib import Path
 
 from posewire.engine.engine import Engine
 from posewire.errors import PosewireError
+from posewire.files import create_temporary
 from posewire.schemas.video import FrameLine
 from posewire.types import PoseResult
 from posewire.video.reading import VideoFrame
@@ -36,12 +36,11 @@ class VideoOutput:
         self._frames = 0
         self._writer = VideoWriter(target, rate)
         try:
-            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".jsonl", dir=target.parent)
+            handle, self._temporary = create_temporary(target.with_suffix(".jsonl"))
         except OSError as error:
             self._writer.discard()
             raise PosewireError(f"{target.parent} cannot be written to: {error.strerror}") from None
         self._lines = os.fdopen(handle, "w", encoding="utf-8")
-        self._temporary = Path(name)
 
     def write(self, source: VideoFrame, result: PoseResult, line: FrameLine) -> None:
         """Add a frame; takes tens of milliseconds. Does nothing after `finish`."""
@@ -73,7 +72,6 @@ class VideoOutput:
             try:
                 self._lines.close()
                 self._writer.finish(video)
-                self._temporary.chmod(0o644)
                 self._temporary.replace(lines)
             except OSError as error:
                 self._discard()

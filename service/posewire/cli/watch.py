@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from posewire.cli.output import OutputError, drop_output
 from posewire.cli.predict_options import Tracking
 from posewire.cli.video_output import VideoOutput
 from posewire.config import Settings
@@ -23,7 +23,7 @@ from posewire.video.camera import Camera, address_of
 
 
 def watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> int:
-    """Print the poses of a camera until a file's end, Ctrl-C or SIGTERM; return 0 after any of them.
+    """Print the poses of a camera until a file's end, Ctrl-C, SIGTERM or SIGHUP; return 0 after any of them.
 
     Raises:
         PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
@@ -37,15 +37,19 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
         pass
     except ServiceError as error:
         raise PosewireError(f"{address_of(source)}: {error.detail}") from None
-    except BrokenPipeError:  # the reader of the lines has stopped; without this, Python prints the error again at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputError as error:
+        if not error.reader_gone:
+            raise
+        drop_output()
     return 0
 
 
 async def _watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> None:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets it
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     engine = load_engine(settings, Metrics())
     await engine.start()
     try:

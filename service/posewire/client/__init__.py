@@ -11,7 +11,8 @@
 
 from posewire.client.answers import StreamResult
 from posewire.client.blocking import PoseClient, PoseStream
-from posewire.client.requests import AsyncPoseClient, Picture
+from posewire.client.inputs import Picture
+from posewire.client.requests import AsyncPoseClient
 from posewire.client.stream import AsyncPoseStream
 
 __all__ = ["AsyncPoseClient", "AsyncPoseStream", "Picture", "PoseClient", "PoseStream", "StreamResult"]

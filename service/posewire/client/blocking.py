@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -124,5 +124,6 @@ def _next(portal: BlockingPortal, results: AsyncIterator[T]) -> T:
 
 async def _on_a_thread(frames: Iterable[bytes]) -> AsyncIterator[bytes]:
     iterator = iter(frames)
-    while (frame := await to_thread.run_sync(next, iterator, None)) is not None:
-        yield frame
+    end = object()  # unlike None, no frame is equal to it
+    while (frame := await to_thread.run_sync(next, iterator, end)) is not end:
+        yield cast(bytes, frame)

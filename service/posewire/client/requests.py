@@ -3,23 +3,22 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from pydantic import ValidationError
 
 from posewire.client.answers import error_of_problem, whole_seconds
+from posewire.client.inputs import Boxes, Picture, box_rows, read_image
 from posewire.client.stream import AsyncPoseStream
 from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer
 from posewire.imaging.decode import sniff
-from posewire.schemas.pose import Box, PoseResponse, describe
+from posewire.schemas.pose import PoseResponse, describe
 from posewire.schemas.stream import StartMessage
 
-Picture: TypeAlias = bytes | Path
-
-_BUSY = (429, 503)
+# The service is at its limit, or a proxy in front of it does not reach it. Estimating poses changes nothing: it may be asked again.
+_BUSY = (429, 502, 503)
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -29,7 +28,7 @@ class AsyncPoseClient:
     Args:
         url: of the service.
         timeout_s: of one request; it is also sent to the service as the deadline.
-        retries: of a request, if the service is busy or cannot be reached.
+        retries: of a request, if the service is busy (429, 502, 503), cannot be reached, or the connection is lost.
         headers: of every request and of the streams' handshakes.
         patience_s: how long a stream tries to connect before it gives up.
     """
@@ -59,26 +58,29 @@ class AsyncPoseClient:
         max_people: int | None = None,
         min_detection_score: float | None = None,
         min_keypoint_score: float | None = None,
-        boxes: list[Box] | None = None,
+        boxes: Boxes | None = None,
     ) -> PoseResponse:
         """Estimate the poses of everyone in the images.
 
         Args:
-            images: encoded (JPEG, PNG, WebP or BMP), or paths of such files.
+            images: encoded (JPEG, PNG, WebP or BMP) as bytes, or paths of such files, or such files open in binary mode.
             max_people: the limit of people per image; the best are returned.
             min_detection_score: 0..1; people below it are left out.
             min_keypoint_score: 0..1; keypoints below it are left out.
-            boxes: x, y, width, height in pixels; the detector is skipped. Only with a single image.
+            boxes: (N, 4) x, y, width, height in pixels, lists or an array; the detector is skipped. Only with a single image.
 
         Raises:
             ServiceError: the service rejects the request or fails; Overloaded and similar errors only after the retries.
+            BadParameter: the boxes are not (N, 4) numbers.
             ConnectionLost, UnexpectedAnswer: the service cannot be reached, or the server is not Posewire.
+            TypeError: an image is of another type, such as an array.
+            OSError: a file cannot be read.
         """
-        contents = [await asyncio.to_thread(p.read_bytes) if isinstance(p, Path) else p for p in images]
+        contents = [image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image) for image in images]
         params = {"max_people": max_people, "min_detection_score": min_detection_score, "min_keypoint_score": min_keypoint_score}
         query = {name: str(value) for name, value in params.items() if value is not None}
         if boxes is not None:
-            query["boxes"] = json.dumps(boxes)
+            query["boxes"] = json.dumps(box_rows(boxes))
         headers = {"X-Request-Timeout-Ms": str(max(1, round(self._timeout_s * 1000)))}
         url = f"{self._url}/v1/pose"
         if len(contents) == 1:
@@ -119,7 +121,10 @@ class AsyncPoseClient:
         return AsyncPoseStream(url, start, self._headers, self._patience_s)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request until it succeeds; a busy service is asked again after the time of its `Retry-After`."""
+        """Send a request until it succeeds; a busy service is asked again after the time of its `Retry-After`.
+
+        A connection that is lost, also in the middle of a request, is retried, but for an answer that does not come in time.
+        """
         pause_s = 0.5
         for attempt in range(self._retries + 1):
             last = attempt == self._retries

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from posewire.client.answers import FINAL, OfferedFrame, StreamResult, error_of_close, error_of_refusal, parse
+from posewire.client.inputs import frame_bytes
 from posewire.errors import ConnectionLost, ServiceError, TimedOut, UnexpectedAnswer
 from posewire.schemas.stream import AckMessage, StartedMessage, StartMessage
 
@@ -92,15 +93,19 @@ class AsyncPoseStream:
 
         Returns:
             The number of the frame, from 0.
+
+        Raises:
+            TypeError: the frame is not bytes.
         """
-        number = self._offered
+        frame = OfferedFrame(self._offered, frame_bytes(data), time.monotonic())
         self._offered += 1
-        self._waiting = OfferedFrame(number, data, time.monotonic())
+        self._waiting = frame
         self._notify()
-        return number
+        return frame.number
 
     async def put(self, data: bytes) -> int:
-        """Wait until the last frame is sent, then offer this one: no frame is dropped. Raises the errors of `__anext__`."""
+        """Wait until the last frame is sent, then offer this one: no frame is dropped. Raises the errors of `__anext__` and `offer`."""
+        data = frame_bytes(data)
         await self._until(lambda: self._waiting is None)
         return self.offer(data)
 
@@ -128,7 +133,8 @@ class AsyncPoseStream:
             every: True waits for the service, so that each frame has a result (a file). False sends the newest frame (a camera).
 
         Raises:
-            The errors of `__anext__`, and those of `frames`.
+            TypeError: a frame is not bytes, such as an array or a path.
+            The errors of `__anext__`, and those of `frames`, when the frames before are answered.
         """
         sending = asyncio.create_task(self._send_frames(frames, every), name="pose-stream-frames")
         sending.add_done_callback(lambda _: self._notify())

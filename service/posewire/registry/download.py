@@ -1,7 +1,10 @@
 """Download a file, or copy it from a mirror, and verify it."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -9,18 +12,23 @@ from typing import Final, TypeAlias
 import httpx
 
 from posewire.errors import ModelError
+from posewire.files import UnreadableFile, create, open_own, open_plain, read_plain
 from posewire.registry.sources import Source, open_client, shown
 from posewire.registry.specs import RemoteFile
 
 Report: TypeAlias = Callable[[int, int | None], None]  # bytes received, and the total; None: unknown
 MAX_BYTES: Final = 1 << 30  # of a file without a size in the manifest
 _CHUNK: Final = 1 << 18
+_MAX_TAG_BYTES: Final = 4096
 _OK, _PARTIAL, _NOT_SATISFIABLE = 200, 206, 416
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A partial download, and the tag of the version that the server sends, in a file beside it."""
+    """A partial download, and the tag of the version that the server sends, in a file beside it.
+
+    Only files of this user count. Somebody else may write to the folder: a link that was planted there is not followed.
+    """
 
     path: Path
 
@@ -30,25 +38,45 @@ class Part:
 
     def size(self) -> int:
         """Return the number of bytes received."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        return self.path.lstat().st_size if _is_own(self.path) else 0
 
     def begin(self, tag: str) -> None:
         """Start again from nothing; the tag is empty if the server sends none."""
-        self.path.write_bytes(b"")
-        self._tag_path.write_text(tag, encoding="utf-8")
+        self.discard()
+        for path, content in ((self.path, ""), (self._tag_path, tag)):
+            with os.fdopen(create(path), "w", encoding="utf-8") as file:
+                file.write(content)
 
     def resume_headers(self) -> dict[str, str]:
         """Return the request headers for the missing bytes; with If-Range a changed file is sent as a whole."""
         if not self.size():
             return {}
         headers = {"Range": f"bytes={self.size()}-"}
-        tag = self._tag_path.read_text(encoding="utf-8", errors="replace") if self._tag_path.exists() else ""
+        tag = self._tag()
         return headers | ({"If-Range": tag} if tag and tag.isascii() and tag.isprintable() else {})
 
+    def _tag(self) -> str:
+        if not _is_own(self._tag_path):
+            return ""
+        try:
+            return read_plain(self._tag_path, _MAX_TAG_BYTES).decode(errors="replace")
+        except UnreadableFile:
+            return ""
+
     def discard(self) -> None:
-        """Delete both files."""
-        self.path.unlink(missing_ok=True)
-        self._tag_path.unlink(missing_ok=True)
+        """Delete both files, if that is possible; else `begin` fails."""
+        for path in (self.path, self._tag_path):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a path is a plain file of this user that has no other name: writing to it changes nothing else."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
 
 
 def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> None:
@@ -71,12 +99,12 @@ def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> Non
 def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
     part.begin("")
     try:
-        handle = source.open("rb")
-    except OSError as error:
+        handle = open_plain(source)
+    except UnreadableFile as error:
         part.discard()
-        raise ModelError(f"{source}: the mirror's file cannot be read: {error.strerror}") from None
+        raise ModelError(f"{source}: the mirror's file {error.reason}") from None
     with handle:
-        total = source.stat().st_size
+        total = os.fstat(handle.fileno()).st_size
         _check_total(remote, source, part, total)
         _write(remote, source, part, iter(lambda: handle.read(_CHUNK), b""), total, report)
 
@@ -139,7 +167,7 @@ def _check_total(remote: RemoteFile, source: Source, part: Part, total: int | No
 def _write(remote: RemoteFile, source: Source, part: Part, chunks: Iterable[bytes], total: int | None, report: Report) -> None:
     have, limit = part.size(), remote.bytes or MAX_BYTES
     report(have, total)
-    with part.path.open("ab") as file:
+    with os.fdopen(open_own(part.path), "ab") as file:
         for chunk in chunks:
             have += len(chunk)
             if have > limit:

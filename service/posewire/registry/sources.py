@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -37,7 +37,8 @@ def source_of(remote: RemoteFile, mirror: str | None) -> Source:
         if parts.netloc in ("", "localhost"):
             return Path(url2pathname(parts.path)) / remote.file_name
     elif "://" not in mirror:
-        return Path(mirror).expanduser() / remote.file_name
+        with suppress(RuntimeError):  # there is no home folder, or no such user
+            return Path(mirror).expanduser() / remote.file_name
     raise ConfigError(f"POSEWIRE_MODEL_MIRROR={mirror!r}: neither a folder of this machine nor file://, http:// or https://")
 
 

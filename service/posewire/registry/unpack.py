@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 import struct
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ from posewire.registry.specs import Member
 MAX_BYTES: Final = 1 << 28  # of a file without a size in the manifest
 _MAX_FILES: Final = 10_000
 _MAX_RATIO: Final = 100  # unpacked bytes per packed byte; weights compress very little
+_MODE_AT: Final = 16  # the bits of `external_attr` from which it is the file's mode on Unix
 _NAMED: Final = 5  # files of the archive in a message
 _END: Final = b"PK\x01\x02"  # before every entry of the archive's index
 # zipfile and zlib raise these for archives that are damaged, encrypted, or packed by an unknown method.
@@ -55,6 +57,8 @@ def _find(infos: list[zipfile.ZipInfo], member: Member, source: str) -> zipfile.
         name = info.filename
         if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
             raise ModelError(f"{source}: the zip archive has an entry outside its folder, {name!r}; nothing was kept")
+        if stat.S_ISLNK(info.external_attr >> _MODE_AT):
+            raise ModelError(f"{source}: the zip archive has a link, {name!r}; nothing was kept")
     fitting = [info for info in files if f"/{info.filename}".endswith(f"/{member.name}")]
     if len(fitting) == 1:
         return fitting[0]

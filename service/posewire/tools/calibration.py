@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from posewire.errors import PosewireError, ServiceError
+from posewire.files import read_plain
 from posewire.imaging.decode import decode
 from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.pipeline.detector import Detector
@@ -81,11 +82,9 @@ def read(path: Path, limits: Limits) -> Frame:
         PosewireError: the file cannot be read or decoded; the message names it.
     """
     try:
-        return decode(path.read_bytes(), max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
+        return decode(read_plain(path, limits.max_bytes), max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
     except ServiceError as error:
         raise PosewireError(f"{path}: {error.detail}") from None
-    except OSError as error:
-        raise PosewireError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def detected(detector: Detector, min_score: float) -> Boxes:

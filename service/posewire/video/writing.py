@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from posewire.errors import PosewireError
+from posewire.files import create_temporary
 from posewire.types import UInt8Array
 from posewire.video.reading import import_av
 
@@ -37,12 +37,11 @@ class VideoWriter:
         self._stream: Any = None
         self._size: tuple[int, int] | None = None  # width and height, pixels
         try:
-            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".mp4", dir=target.parent)
+            handle, self._temporary = create_temporary(target)
         except OSError as error:
             raise PosewireError(f"{target} cannot be written: {error.strerror}") from None
         os.close(handle)
-        self._temporary = Path(name)
-        self._container = self._av.open(name, "w", format="mp4", options={"movflags": "+faststart"})
+        self._container = self._av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
 
     def write(self, pixels: UInt8Array, t_seconds: float) -> None:
         """Add a frame, (H, W, 3) uint8 RGB; a frame of another size than the first is scaled to it.
@@ -66,7 +65,6 @@ class VideoWriter:
             if self._stream is not None:
                 self._container.mux(self._stream.encode(None))
             self._container.close()
-            self._temporary.chmod(0o644)
             self._temporary.replace(target)
         except (OSError, self._av.FFmpegError) as error:
             self.discard()

@@ -15,6 +15,7 @@ from posewire.backends.cpu_kernels import folded, network
 from posewire.backends.cpu_kernels.session import KernelSession
 from posewire.config import Settings
 from posewire.errors import ModelError
+from posewire.files import open_plain
 from posewire.registry.choice import choose
 from posewire.registry.specs import ModelSpec
 from posewire.registry.store import open_store
@@ -142,6 +143,7 @@ def _open(path: Path, threads: int, **free: int) -> Any:
     options.log_severity_level = 3
     for name, size in free.items():
         options.add_free_dimension_override_by_name(name, size)
+    open_plain(path).close()  # ONNX Runtime would wait for a pipe
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -167,7 +169,8 @@ def _one_by_one(path: Path, threads: int, sizes: Sizes) -> Run:
 
 
 def _on_kernels(path: Path, shape: Sequence[int]) -> Run:
-    weights = folded.read(path.read_bytes(), path.name)
+    with open_plain(path) as file:
+        weights = folded.read(file.read(), path.name)
     session = KernelSession(network.plan(weights, shape[1], shape[2], MEAN, STD))
     images = np.random.default_rng(0).integers(0, 256, (1, *shape[1:], 3), dtype=np.uint8)
 

@@ -2,12 +2,13 @@
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from posewire.errors import ModelError, PosewireError
-from posewire.files import make_folder
+from posewire.files import make_folder, open_own
 from posewire.registry.download import Part, Report, fetch
 from posewire.registry.installed import install
 from posewire.registry.manifest import Manifest
@@ -113,7 +114,7 @@ def _exclusive(root: Path) -> Iterator[None]:
     path = root / ".lock"
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(path.open("w"))
+            lock = stack.enter_context(os.fdopen(open_own(path), "wb"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ModelError(f"{root}: another pull is at work there; wait for it") from None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posewire.errors import PosewireError
+from posewire.files import open_plain
 from posewire.types import FloatArray
 
 # A COCO results row with its image_id, and with the detector's score as `box_score` if it is known.
@@ -69,19 +70,22 @@ class Annotations:
         except ImportError:
             raise PosewireError("evaluation needs pycocotools: pip install 'posewire[evaluate]'") from None
         try:
-            content = json.loads(file.read_text())
+            with open_plain(file) as handle:
+                content = json.load(handle)
             self.images = _images(content, folder)
         except OSError as error:
             raise PosewireError(f"{file} cannot be read: {error.strerror}") from None
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise PosewireError(f"{file} is not a file of COCO person keypoints: {type(error).__name__}: {error}") from None
         if not any(image.people for image in self.images):
             raise PosewireError(f"nobody in {file} has keypoints; of COCO's files take person_keypoints_*.json")
         missing = [image.path for image in self.images if not image.path.is_file()]
         if missing:
             raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other pictures of it")
+        self._coco = COCO()
+        self._coco.dataset = content
         with _quiet():
-            self._coco = COCO(str(file))
+            self._coco.createIndex()
 
     @property
     def people(self) -> int:
@@ -162,11 +166,16 @@ def other_set(data: Annotations, images: Path | None, annotations: Path | None, 
     if images is None or annotations is None:
         raise PosewireError(f"--{option}-images and --{option}-annotations go together: give both, or neither")
     found = Annotations(annotations, images)
-    contents = {hashlib.sha256(image.path.read_bytes()).digest() for image in data.images}
-    shared = next((p for p in found.images if hashlib.sha256(p.path.read_bytes()).digest() in contents), None)
+    contents = {_digest(image.path) for image in data.images}
+    shared = next((p for p in found.images if _digest(p.path) in contents), None)
     if shared is not None:
         raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
     return found
+
+
+def _digest(path: Path) -> bytes:
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _as_boxes(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -13,6 +13,7 @@ import numpy as np
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
+from posewire.files import read_plain
 from posewire.imaging.decode import sniff
 from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.schemas.pose import coco_rows
@@ -116,7 +117,7 @@ async def _over_http(source: Source) -> AsyncIterator[_Predict]:
     async with httpx.AsyncClient(base_url=source.url or "", timeout=60) as client:
 
         async def predict(image: AnnotatedImage, boxes: Boxes) -> list[Row]:
-            data = image.path.read_bytes()
+            data = read_plain(image.path, source.settings.max_bytes)
             parameters = query | ({"boxes": json.dumps(image.boxes_xywh.tolist())} if boxes == "gt" else {})
             try:
                 answer = await client.post("/v1/pose", params=parameters, content=data, headers={"Content-Type": sniff(data) or ""})
