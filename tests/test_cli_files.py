@@ -66,7 +66,7 @@ def test_a_pipe_in_place_of_data_is_one_line(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_printed_is_escaped(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xe9.jpg"
     Path(os.fsdecode(path)).write_bytes(ASTRONAUT.read_bytes())
-    command = [sys.executable, "-W", "error", "-m", "posewire", "predict", path, os.fsencode(tmp_path / "größe.jpg")]
+    command = [sys.executable, "-W", "error", "-m", "posewire", "predict", os.fsdecode(path), str(tmp_path / "größe.jpg")]
     (tmp_path / "größe.jpg").write_bytes(b"no picture")
     environment = {"PATH": "", "PYTHONIOENCODING": "ascii"}
     run = subprocess.run(command, check=False, env=environment, capture_output=True, timeout=120)

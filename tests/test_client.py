@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from posewire.client import AsyncPoseClient, PoseClient
+from posewire.client.inputs import Boxes
 from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, Unauthorized, UnexpectedAnswer
 from posewire.server.auth import new_key
@@ -254,8 +255,9 @@ async def test_boxes_are_lists_or_arrays(listen: Listen, astronaut: bytes) -> No
     server = await listen()
     rows = [[60, 0, 300, 500], [10, 10, 100, 100]]
     async with AsyncPoseClient(server.url) as client:
-        for boxes in (rows, np.array(rows), np.array(rows, np.float32), [np.array(row, np.int16) for row in rows], map(tuple, rows)):
-            people = (await client.pose(astronaut, boxes=list(boxes) if isinstance(boxes, map) else boxes)).images[0].people
+        kinds: list[Boxes] = [rows, tuple(map(tuple, rows)), np.array(rows), np.array(rows, np.float32), [np.array(row) for row in rows]]
+        for boxes in kinds:
+            people = (await client.pose(astronaut, boxes=boxes)).images[0].people
             assert [list(person.box) for person in people] == rows
         for bad in (np.array(rows[0]), np.zeros((2, 5)), np.full((1, 4), np.nan), [[1, 2, 3]], [[1, 2, 3, 4], [5]], "boxes"):
             with pytest.raises(BadParameter, match="boxes"):

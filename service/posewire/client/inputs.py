@@ -3,12 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from posewire.errors import BadParameter
-from posewire.types import FloatArray
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class ReadableFile(Protocol):
 
 # The bytes of an encoded image (JPEG, PNG, WebP or BMP), or a file that has them.
 Picture: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | ReadableFile
-Boxes: TypeAlias = Sequence[Sequence[float]] | FloatArray  # (N, 4): x, y, width, height in pixels
+Boxes: TypeAlias = Sequence[Sequence[float] | npt.NDArray[Any]] | npt.NDArray[Any]  # (N, 4): x, y, width, height in pixels
 
 _ENCODE = "encode an array first, for example with cv2.imencode('.jpg', image)[1].tobytes()"
 
