@@ -96,7 +96,7 @@ async def test_the_box_of_somebody_who_stands_still_stays_where_it_is(engine: En
     assert boxes.shape == (26, 4)
     assert 0 < sum(r.timings.detect > 0 for r in results) < 13  # most boxes are predictions
     edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    assert np.ptp(edges, axis=0).max() < 2.5, np.ptp(edges, axis=0)
+    assert np.ptp(edges, axis=0).max() < 1.5, np.ptp(edges, axis=0)
 
 
 async def test_the_box_of_somebody_who_moves_and_comes_nearer_follows(engine: Engine) -> None:
@@ -107,7 +107,7 @@ async def test_the_box_of_somebody_who_moves_and_comes_nearer_follows(engine: En
         size = 320 + 8 * i
         frame = np.zeros((480, 640, 3), np.uint8)
         person = walk(1, size=size)[0]
-        frame[20 : 20 + size, 40 + 10 * i : 40 + 10 * i + size] = person[: 460, : 600 - 10 * i]
+        frame[20 : 20 + size, 40 + 10 * i : 40 + 10 * i + size] = person[:460, : 600 - 10 * i]
         [followed] = (await session.step(Frame(frame), i / 10)).people
         [found] = (await detector.step(Frame(frame), i / 10)).people
         overlaps.append(float(box_iou(followed.box_xywh[None], found.box_xywh[None])[0, 0]))

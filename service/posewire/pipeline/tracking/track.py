@@ -20,6 +20,9 @@ _DRIFT = 0.5  # growth of the doubt where someone is, in square roots of the box
 _CONFIDENCE_S = 1.0  # time over which what is usual for a person's keypoint scores follows them
 _MOST_GROWTH = 1.08  # of a box from one frame to the next
 _KEYPOINTS_SHARE = 0.2  # of the box that the keypoints tell in the next box; the rest is the last box, carried along
+# Keypoints of somebody who stands still jitter. A box that jittered with them would give the pose model another crop, and so more jitter.
+_STILL_SHIFT = 0.005  # shift of all keypoints from frame to frame that does not move the box, in square roots of its area
+_STILL_EDGE = 0.015  # distance of an edge from where the keypoints tell it that does not move it, in the same units
 
 
 class Phase(Enum):
@@ -79,8 +82,8 @@ class Track:
         """
         gap = max(t - self.seen_at, 1e-3)
         if detection_score is None:
-            box = _carry(self.predict(t), self.detected, pose.keypoints)
-            pose = Pose(box, pose.score, pose.keypoints)
+            box = _carry(self.pose, self.detected, pose.keypoints)
+            pose = Pose(self.predict(t).box_xywh if box is None else box, pose.score, pose.keypoints)
         else:
             self.detected = pose
             self.detection_score = detection_score
@@ -94,20 +97,30 @@ class Track:
         self.pose, self.seen_at = pose, t
 
 
-def _carry(predicted: Pose, detected: Pose, found: Keypoints) -> FloatArray:
-    """The box of a person whom the detector was not asked about: the predicted one, moved and scaled as the keypoints were."""
-    box = predicted.box_xywh
-    shift = _median_shift(predicted.keypoints, found)
+def _carry(last: Pose, detected: Pose, found: Keypoints) -> FloatArray | None:
+    """The box of a person whom the detector was not asked about: the last one, moved and scaled as the keypoints were.
+
+    Returns:
+        (4,) x y w h; None: the last pose and this one show too few keypoints to tell.
+    """
+    box = last.box_xywh
+    shift = _median_shift(last.keypoints, found)
     if shift is None:
-        return box
-    carried = np.concatenate([box[:2] + shift, box[2:]])
+        return None
+    size = math.sqrt(float(box[2:].prod()))
+    low = box[:2] + np.where(np.abs(shift) < _STILL_SHIFT * size, 0, shift)
+    high = low + box[2:]
     told = _box_of(found, detected)
-    if told is None:
-        return carried
-    low = carried[:2] + (told[:2] - carried[:2]) * _KEYPOINTS_SHARE
-    high = (carried[:2] + carried[2:]) + (told[:2] + told[2:] - carried[:2] - carried[2:]) * _KEYPOINTS_SHARE
-    size = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
-    return np.concatenate([(low + high - size) / 2, size]).astype(np.float32)
+    if told is not None:
+        low = low + _KEYPOINTS_SHARE * _beyond(told[:2] - low, _STILL_EDGE * size)
+        high = high + _KEYPOINTS_SHARE * _beyond(told[:2] + told[2:] - high, _STILL_EDGE * size)
+    sides = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
+    return np.concatenate([(low + high - sides) / 2, sides]).astype(np.float32)
+
+
+def _beyond(distance: FloatArray, tolerance: float) -> FloatArray:
+    """What of distances is more than a tolerance, with their sign."""
+    return np.asarray(np.sign(distance) * np.maximum(np.abs(distance) - tolerance, 0), np.float32)
 
 
 def _box_of(found: Keypoints, detected: Pose) -> FloatArray | None:
