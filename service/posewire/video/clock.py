@@ -33,7 +33,7 @@ class FrameClock:
     @property
     def usual_distance(self) -> float:
         """Seconds from one frame to the next."""
-        return statistics.median(self._distances)
+        return statistics.median_low(self._distances)
 
     def tick(self, at: float | None) -> float:
         """Return the seconds from the first frame to the next one.
@@ -53,7 +53,6 @@ class FrameClock:
         gap = 0.0 if at is None or self._last is None else at - self._last
         if at is None and self._last is not None:
             self._last += usual  # so that the next time that is stated continues from here
-        if not 0 < gap <= max(_MAX_GAP_S, _UNUSUAL * usual):
-            return usual
-        self._distances.append(gap)
-        return max(gap, _MIN_DISTANCE_S)
+        if gap > 0:
+            self._distances.append(gap)  # also a long one: where every gap is long, it is the usual distance
+        return max(gap, _MIN_DISTANCE_S) if 0 < gap <= max(_MAX_GAP_S, _UNUSUAL * usual) else usual

@@ -74,6 +74,7 @@ class VideoReader:
 
     def __init__(self, source: str | Path, *, camera: bool = False, max_pixels: int, timeout_s: float | None = None) -> None:
         self._av = import_av()
+        self._camera = camera
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._closed = False
@@ -135,6 +136,8 @@ class VideoReader:
         except MemoryError:
             raise TooLarge(_OUT_OF_MEMORY) from None
         except (OSError, self._av.FFmpegError) as error:
+            if error.errno == errno.EAGAIN and not self._camera:  # a file never has to wait: there was no memory for a thread of a codec
+                raise TooLarge(_OUT_OF_MEMORY) from None
             raise BadVideo(
                 f"the video is damaged after {index} frames, at {clock.seconds:.2f} s: {(error.strerror or str(error)).lower()}"
             ) from None
@@ -143,7 +146,7 @@ class VideoReader:
         """Return a frame in RGB, of square pixels, turned and mirrored as its display matrix says."""
         width, height = square_size(decoded.width, decoded.height, self._stream.sample_aspect_ratio)
         self._check_size(width, height)
-        pixels = decoded.to_ndarray(format="rgb24", width=width, height=height)
+        pixels = decoded.to_ndarray(format="rgb24", width=width, height=height, threads=1)
         matrix = decoded.side_data.get("DISPLAYMATRIX")
         return Frame(pixels if matrix is None else turned(pixels, turn_of(bytes(matrix))))
 
