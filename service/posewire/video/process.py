@@ -84,19 +84,15 @@ class DecodingProcess:
         with self._reading:
             if self._closed:
                 raise StopIteration
-            head = self._head()
-            if "end" in head:
-                raise StopIteration
             try:
-                index, t_seconds, width, height = (head[name] for name in ("frame", "t_seconds", "width", "height"))
-                if min(width, height) < 1 or width * height > self._max_pixels:
-                    raise ValueError
-            except (KeyError, TypeError, ValueError):
-                raise self._failure() from None
-            pixels = np.empty((height, width, 3), np.uint8)
-            if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-                raise self._failure()
-            return VideoFrame(index, t_seconds, Frame(pixels))
+                frame = self._frame()
+            except ServiceError:
+                if self._closed:  # while it was read
+                    raise StopIteration from None
+                raise
+            if frame is None:
+                raise StopIteration
+            return frame
 
     def __enter__(self) -> Self:
         return self
@@ -113,12 +109,26 @@ class DecodingProcess:
             cast("IO[bytes]", self._process.stdin).close()
             self._process.wait()
 
+    def _frame(self) -> VideoFrame | None:
+        """Return the next frame, or None at the end of the video."""
+        head = self._head()
+        if "end" in head:
+            return None
+        try:
+            index, t_seconds, width, height = (head[name] for name in ("frame", "t_seconds", "width", "height"))
+            if min(width, height) < 1 or width * height > self._max_pixels:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise self._failure() from None
+        pixels = np.empty((height, width, 3), np.uint8)
+        if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+            raise self._failure()
+        return VideoFrame(index, t_seconds, Frame(pixels))
+
     def _head(self) -> dict[str, Any]:
         """Return the head of the next message, or raise the error that it tells."""
         line = self._output.readline(_MAX_HEAD_BYTES)
         if not line.endswith(b"\n"):
-            if self._closed:
-                raise StopIteration
             raise self._failure()
         try:
             head: dict[str, Any] = json.loads(line)
@@ -138,5 +148,6 @@ class DecodingProcess:
             code = self._process.wait()
         if code == -signal.SIGXCPU:
             return TooLarge("the video takes more CPU time to decode than a video may; convert it, to H.264 for example")
-        log.error("the process that decodes a video has died", extra={"exit_code": code})
+        if not self._closed:
+            log.error("the process that decodes a video has died", extra={"exit_code": code})
         return DecoderFailed("the decoder has crashed on this video; other videos are not affected; convert it, to H.264 for example")
