@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 
 from posewire.types import UInt8Array
 from tests.pictures import astronaut
@@ -20,7 +22,17 @@ def walk(frames: int = 12, size: int = 320) -> list[UInt8Array]:
     return [np.ascontiguousarray(np.roll(picture, 2 * i, axis=1)) for i in range(frames)]
 
 
-def write_video(path: Path, frames: Sequence[UInt8Array], *, times: Sequence[float] | None = None, rotation: float = 0.0) -> Path:
+def write_video(
+    path: Path,
+    frames: Sequence[UInt8Array],
+    *,
+    times: Sequence[float] | None = None,
+    rotation: float = 0.0,
+    matrix: Sequence[int] | None = None,
+    aspect: Fraction | None = None,
+    title: str = "",
+    sound_s: float = 0.0,
+) -> Path:
     """An H.264 video.
 
     Args:
@@ -28,6 +40,10 @@ def write_video(path: Path, frames: Sequence[UInt8Array], *, times: Sequence[flo
         frames: (H, W, 3) uint8 RGB, of even sides.
         times: of the frames, seconds; None: ten a second.
         rotation: of the display matrix, degrees; 0: none.
+        matrix: the whole display matrix, in the file's fixed point; None: as `rotation` says.
+        aspect: of the pixels; None: not stated.
+        title: in the metadata of the file and of the stream.
+        sound_s: seconds of silence beside it.
     """
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", options={"movflags": "+faststart"} if path.suffix == ".mp4" else {}) as container:
@@ -36,24 +52,36 @@ def write_video(path: Path, frames: Sequence[UInt8Array], *, times: Sequence[flo
         stream.codec_context.time_base = Fraction(1, _TICKS)
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if title:
+            container.metadata["title"] = stream.metadata["title"] = stream.metadata["handler_name"] = title
+        sound = container.add_stream("aac", rate=16_000) if sound_s else None
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = round((i / 10 if times is None else times[i]) * _TICKS), Fraction(1, _TICKS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        if sound is not None:
+            _write_silence(container, sound, round(sound_s * 16_000 / 1024))
     return path
 
 
 def write_sound(path: Path) -> Path:
     """A file with sound and no picture."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16_000)
-        for i in range(5):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.rate, frame.pts = 16_000, i * 1024
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        _write_silence(container, container.add_stream("aac", rate=16_000), 5)
     return path
+
+
+def _write_silence(container: OutputContainer, stream: AudioStream, frames: int) -> None:
+    for i in range(frames):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate, frame.pts = 16_000, i * 1024
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def empty_video(path: Path) -> Path:

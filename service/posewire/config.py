@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     )
     max_pictures: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Limit of images of one request.")
     max_videos: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="Limit of videos uploaded or processed at a time; above it, 503."
+        2, description="Limit of videos processed at a time, and of four times as many uploads; above it, 503."
     )
     video_max_bytes: Annotated[int, Field(ge=1)] = Field(
         200_000_000, description="Limit of bytes of one video; the upload is kept in the temporary folder."

@@ -132,6 +132,12 @@ class BadVideo(ServiceError):
     status, slug, title = 400, "bad-video", "The video cannot be decoded"
 
 
+class DecoderFailed(ServiceError):
+    """The process that decodes a video has died or is stuck."""
+
+    status, slug, title = 500, "decoder-failed", "The video decoder has failed"
+
+
 class NotInstalled(ServiceError):
     """The request needs an extra that is not installed."""
 

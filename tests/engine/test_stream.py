@@ -8,6 +8,7 @@ import pytest
 from posewire.engine.engine import Engine
 from posewire.engine.video_session import PoseSession
 from posewire.errors import DeadlineExceeded, InferenceFailed
+from posewire.pipeline.tracking.matching import box_iou
 from posewire.types import Frame, PoseOptions, UInt8Array
 from tests.conftest import MakeEngine
 from tests.server.support import Gate, GatedPose
@@ -84,3 +85,30 @@ async def test_a_frame_that_fails_has_not_happened(make_engine: MakeEngine, mode
         assert [p.track_id for p in after.people] == [p.track_id for p in before.people] == [1]
     finally:
         await engine.close()
+
+
+async def test_the_box_of_somebody_who_stands_still_stays_where_it_is(engine: Engine) -> None:
+    rng, still = np.random.default_rng(0), walk(1, size=512)[0].astype(np.int16)
+    film = [Frame(np.asarray((still + rng.integers(-2, 3, still.shape)).clip(0, 255), np.uint8)) for _ in range(26)]  # a camera's noise
+    session = PoseSession(engine, OPTIONS)
+    results = [await session.step(frame, i / 10) for i, frame in enumerate(film)]
+    boxes = np.array([person.box_xywh for result in results for person in result.people])
+    assert boxes.shape == (26, 4)
+    assert 0 < sum(r.timings.detect > 0 for r in results) < 13  # most boxes are predictions
+    edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    assert np.ptp(edges, axis=0).max() < 1.5, np.ptp(edges, axis=0)
+
+
+async def test_the_box_of_somebody_who_moves_and_comes_nearer_follows(engine: Engine) -> None:
+    session = PoseSession(engine, OPTIONS, detect_every=100)
+    detector = PoseSession(engine, OPTIONS, track=False)
+    overlaps = []
+    for i in range(12):
+        size = 320 + 8 * i
+        frame = np.zeros((480, 640, 3), np.uint8)
+        person = walk(1, size=size)[0]
+        frame[20 : 20 + size, 40 + 10 * i : 40 + 10 * i + size] = person[:460, : 600 - 10 * i]
+        [followed] = (await session.step(Frame(frame), i / 10)).people
+        [found] = (await detector.step(Frame(frame), i / 10)).people
+        overlaps.append(float(box_iou(followed.box_xywh[None], found.box_xywh[None])[0, 0]))
+    assert min(overlaps) > 0.8, overlaps

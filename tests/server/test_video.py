@@ -2,15 +2,25 @@
 
 import asyncio
 import json
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+import os
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from posewire.engine.engine import Engine
+from posewire.pipeline.detector import Detector
+from posewire.pipeline.pose_estimator import PoseEstimator
+from posewire.server import video
+from posewire.types import FloatArray, Keypoints, UInt8Array
+from tests.server.streaming import Listen, Listening
 from tests.server.support import Api, Gate, GatedDetector, StartApi, assert_problem, chunks, eventually
 from tests.videos import walk, write_sound, write_video
 
@@ -24,12 +34,12 @@ def film(tmp_path: Path) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """After a test nothing lies in the folder of temporary files."""
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of temporary files. After a test nothing lies in it."""
     folder = tmp_path / "spool"
     folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
     assert list(folder.iterdir()) == []
 
 
@@ -157,3 +167,224 @@ async def test_a_service_that_stops_says_so_in_the_last_line(start_api: StartApi
         api.services.draining = True
     assert lines_of(await held)[-1]["problem"]["type"] == "urn:posewire:problem:draining"
     assert_problem(await post(api, film), 503, "draining")
+
+
+def decoders() -> list[int]:
+    """Ids of the processes that decode videos for this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, stat = (folder / "cmdline").read_bytes(), (folder / "stat").read_text()
+        except OSError:  # it has ended
+            continue
+        if b"posewire.video.decoder" in command and int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+async def test_a_crash_of_the_codec_costs_that_video_alone(start_api: StartApi, models: Engine, film: bytes) -> None:
+    gate = Gate()
+    api = await start_api(detector=GatedDetector(models.detector, gate))
+    with gate.shut():
+        held = asyncio.create_task(post(api, film))
+        await gate.someone_waits()
+        [decoder] = decoders()
+        os.kill(decoder, signal.SIGSEGV)
+    head, *_, last = lines_of(await held)
+    assert (head["type"], last["type"]) == ("video", "error")
+    assert (last["problem"]["status"], last["problem"]["type"]) == (500, "urn:posewire:problem:decoder-failed")
+    assert (api.services.videos, decoders()) == (0, [])
+    assert lines_of(await post(api, film))[-1]["type"] == "end"
+    assert decoders() == []
+
+
+async def test_a_decoder_that_is_stuck_is_given_up(
+    start_api: StartApi, models: Engine, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    api = await start_api(detector=GatedDetector(models.detector, gate))
+    with gate.shut():
+        held = asyncio.create_task(post(api, film))
+        await gate.someone_waits()
+        os.kill(decoders()[0], signal.SIGSTOP)
+        monkeypatch.setattr(video, "DECODE_S", 0.5)
+    assert lines_of(await held)[-1]["problem"]["type"] == "urn:posewire:problem:decoder-failed"
+    assert (api.services.videos, decoders()) == (0, [])
+
+
+async def test_metadata_may_be_in_any_encoding(api: Api, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", walk(2), title="Cafe_Muller")
+    assert lines_of(await post(api, path.read_bytes().replace(b"Cafe_Muller", b"Caf\xe9_M\xfcller")))[-1]["type"] == "end"
+
+
+async def test_a_clock_that_starts_again_gives_nobody_a_new_identity(start_api: StartApi, tmp_path: Path) -> None:
+    part = write_video(tmp_path / "a.ts", walk(8)).read_bytes()
+    api = await start_api(video_max_seconds=2.0)
+    head, *frames, end = lines_of(await post(api, part * 2))
+    assert head["duration_s"] == pytest.approx(0.1 * len(frames), abs=0.15)
+    assert np.diff([line["pts_s"] for line in frames]) == pytest.approx(0.1, abs=1e-3)
+    assert (end["type"], end["people"]) == ("end", 1)
+
+
+async def test_sound_and_jumps_of_the_clock_do_not_count_for_the_length(start_api: StartApi, tmp_path: Path) -> None:
+    api = await start_api(video_max_seconds=1.5)
+    long_sound = write_video(tmp_path / "sound.mp4", walk(4), sound_s=4.0)
+    jump = write_video(tmp_path / "jump.mkv", walk(4), times=[0, 0.1, 7000, 7000.1])
+    for path in (long_sound, jump):
+        assert lines_of(await post(api, path.read_bytes()))[-1]["type"] == "end"
+    slow = write_video(tmp_path / "slow.mkv", walk(4), times=[0, 0.5, 1.0, 1.6])
+    assert_problem(await post(api, slow.read_bytes()), 413, "too-large", "1.5 s")
+
+
+@contextmanager
+def full_disk(limit_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond the limit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_full_disk_is_507_whenever_it_is_noticed(api: Api, film: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (100, 6000, len(film)):  # what a buffer holds is written at the end only
+        with full_disk(50):
+            answer = await post(api, film[:size])
+        assert_problem(answer, 507, "no-space", "cannot be kept")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    assert_problem(await post(api, film), 507, "no-space", "TMPDIR")
+    assert (api.services.videos, api.services.uploads.total()) == (0, 0)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def drip(go_on: asyncio.Event, begin: bytes = b"\0") -> AsyncIterator[bytes]:
+    """A body that does not go on until told."""
+    yield begin
+    await go_on.wait()
+
+
+async def uploading(api: Api, videos: int) -> None:
+    async def all_uploading() -> bool:
+        return api.services.uploads.total() == videos
+
+    await eventually(all_uploading)
+
+
+async def test_uploads_that_trickle_stop_nobody_and_end(
+    start_api: StartApi, film: bytes, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await start_api(max_videos=1)
+    never = asyncio.Event()
+    slow = [asyncio.create_task(post(api, drip(never, film[:1000]))) for _ in range(2)]
+    await uploading(api, 2)
+    assert names(spool) == set()  # so a kill leaves nothing behind
+    refused = await post(api, drip(never))
+    assert_problem(refused, 429, "rate-limited", "2 videos")
+    assert refused.headers["Retry-After"].isdigit()
+    async with other_client(api) as client:
+        assert lines_of(await client.post("/v1/video", content=film, headers=MP4))[-1]["type"] == "end"
+        monkeypatch.setattr(video, "UPLOAD_WITHIN_S", 0.2)
+        assert_problem(await client.post("/v1/video", content=drip(never), headers=MP4), 504, "deadline-exceeded", "bytes of the video")
+    api.services.draining = True
+    for task in slow:
+        assert_problem(await task, 503, "draining")
+    assert api.services.uploads.total() == 0
+
+
+def other_client(api: Api) -> httpx.AsyncClient:
+    """A client of another address."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api.app, client=("192.0.2.7", 1)), base_url="http://posewire")
+
+
+async def test_an_upload_has_an_end_even_if_it_is_fast_enough(start_api: StartApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = await start_api()
+    monkeypatch.setattr(video, "UPLOAD_MAX_S", 0.5)
+
+    async def steady() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(video.UPLOAD_LEAST_BYTES)
+            await asyncio.sleep(0.05)
+
+    assert_problem(await post(api, steady()), 504, "deadline-exceeded", "not complete")
+
+
+class SameDetector(Detector):
+    """A real detector that finds in every image what it found in the first one: it is fast."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__(model.spec, model.session)
+        self._found: FloatArray | None = None
+
+    def infer(self, batch: Sequence[UInt8Array], *, exclusive: bool = False) -> list[FloatArray]:
+        if self._found is None:
+            [self._found] = super().infer(batch[:1], exclusive=exclusive)
+        return [self._found] * len(batch)
+
+
+class SamePose(PoseEstimator):
+    """A real pose model that sees in every crop what it saw in the first one."""
+
+    def __init__(self, model: PoseEstimator) -> None:
+        super().__init__(model.spec, model.session)
+        self._found: Keypoints | None = None
+
+    def infer(self, batch: Sequence[UInt8Array]) -> list[Keypoints]:
+        if self._found is None:
+            [self._found] = super().infer(batch[:1])
+        return [self._found] * len(batch)
+
+
+def deaf_client(server: Listening, film: bytes) -> socket.socket:
+    """A client that sends a video and reads nothing of the answer; little of it fits into the buffers of the connection."""
+    for listener in server.server.servers:
+        for end in listener.sockets:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections inherit it
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    head = f"POST /v1/video HTTP/1.1\r\nHost: posewire\r\nContent-Type: video/mp4\r\nContent-Length: {len(film)}\r\n\r\n"
+    client.sendall(head.encode() + film)
+    return client
+
+
+@pytest.fixture
+def long_film(tmp_path: Path) -> bytes:
+    """A still video whose answer is far longer than what the buffers hold."""
+    return write_video(tmp_path / "long.mp4", walk(1, size=128) * 600).read_bytes()
+
+
+@pytest.mark.parametrize("drains", [False, True])
+async def test_a_client_that_does_not_read_keeps_no_place(
+    listen: Listen, models: Engine, long_film: bytes, film: bytes, monkeypatch: pytest.MonkeyPatch, *, drains: bool
+) -> None:
+    if not drains:
+        monkeypatch.setattr(video, "WRITE_S", 1.0)
+    server = await listen(max_videos=1, detector=SameDetector(models.detector), pose=SamePose(models.pose))
+
+    async def places(videos: int) -> None:
+        async def so_many() -> bool:
+            return server.services.videos == videos
+
+        await eventually(so_many)
+
+    async def blocked() -> None:
+        """Until no frame is processed any more."""
+        before = -1.0
+        while (now := server.metric("posewire_pictures_total")) != before or not now:
+            before = now
+            await asyncio.sleep(1)
+
+    with await asyncio.to_thread(deaf_client, server, long_film):
+        await places(1)
+        if drains:
+            await blocked()
+            server.services.draining = True
+        await places(0)
+        assert decoders() == []
+        if not drains:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as other:
+                assert lines_of(await other.post("/v1/video", content=film, headers=MP4))[-1]["type"] == "end"

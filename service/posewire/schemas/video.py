@@ -1,4 +1,4 @@
-"""The JSON of videos: one line per frame. Coordinates are pixels of the upright frame."""
+"""The JSON of videos: one line per frame. Coordinates are pixels of the upright frame with square pixels."""
 
 from typing import Any, Literal, Self
 
@@ -14,8 +14,8 @@ class FrameLine(BaseModel):
 
     type: Literal["frame"] = "frame"
     frame: int = Field(description="The frame's number, from 0.")
-    pts_s: float = Field(description="Seconds from the first frame, by the video's own clock.")
-    width: int
+    pts_s: float = Field(description="Seconds from the first frame, by the video's own clock; where that goes back or jumps, it goes on.")
+    width: int = Field(description="Pixels of the frame as it is shown: upright, with square pixels.")
     height: int
     people: list[TrackedPerson]
     timings_ms: TimingsOut
@@ -42,11 +42,11 @@ class VideoLine(BaseModel):
     type: Literal["video"] = "video"
     request_id: str
     model: ModelNames
-    width: int
+    width: int = Field(description="Pixels of the first frame as it is shown: upright, with square pixels.")
     height: int
     frame_rate: float = Field(description="Frames per second, on average.")
     frames: int | None = Field(description="Approximate number of frames; null: not known before the end.")
-    duration_s: float | None
+    duration_s: float | None = Field(description="Of the frames, whatever the sound lasts.")
 
 
 class EndLine(BaseModel):

@@ -1,6 +1,7 @@
 """The objects that all routes share. `create_app` makes them once."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -13,7 +14,7 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service. Only `engine`, `draining` and `videos` change after the start."""
+    """The running service. Only `engine`, `draining`, `videos` and `uploads` change after the start."""
 
     settings: Settings
     metrics: Metrics
@@ -24,7 +25,8 @@ class Services:
     keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded it
     draining: bool = False
-    videos: int = 0  # videos that are being uploaded or processed
+    videos: int = 0  # videos that are being processed
+    uploads: Counter[str] = field(default_factory=Counter)  # videos that are being uploaded, by client
 
     @property
     def ready(self) -> bool:

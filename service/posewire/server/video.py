@@ -2,30 +2,45 @@
 
 import asyncio
 import logging
+import os
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.engine.video_session import PoseSession
-from posewire.errors import DeadlineExceeded, Draining, NoSpace, NotReady, Overloaded, ServiceError, TooLarge, UnsupportedMediaType
+from posewire.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    DecoderFailed,
+    Draining,
+    NoSpace,
+    NotReady,
+    Overloaded,
+    RateLimited,
+    ServiceError,
+    TimedOut,
+    UnsupportedMediaType,
+)
 from posewire.pipeline.tracking.video import DETECT_EVERY
 from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StreamProblem
 from posewire.schemas.video import EndLine, ErrorLine, FrameLine, VideoLine
 from posewire.server.bodies import bounded
+from posewire.server.limits import client_of
+from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.services import Services, services_of
 from posewire.telemetry.logs import request_id_var
 from posewire.types import Priority
 from posewire.video.frames import frames
-from posewire.video.reading import VideoFrame, VideoReader, import_av
+from posewire.video.process import DecodingProcess
+from posewire.video.reading import VideoFrame, VideoInfo, check_length, import_av
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +48,23 @@ _OTHER_TYPES = ("application/octet-stream", "application/ogg")  # beside video/*
 
 # A frame that is not admitted is tried again after this time: about the time of one image.
 _ADMISSION_RETRY_S = 0.05
+
+# Uploads wait for their clients, so there may be more of them than of videos that are worked on; one client has half of the places at most.
+UPLOADS_PER_VIDEO = 4
+
+# So many bytes of an upload must arrive within so many seconds, again and again, and all of it within the last; slow mobile networks
+# send ten times as many.
+UPLOAD_LEAST_BYTES = 81_920
+UPLOAD_WITHIN_S = 10.0
+UPLOAD_MAX_S = 600.0
+
+# The time to write a line to the client, and the time to decode a frame; each on the wall's clock.
+WRITE_S = 30.0
+DECODE_S = 60.0
+
+# After the beginning of a drain, who waits for a client waits no longer than this.
+DRAIN_WAIT_S = 1.0
+_LOOK_S = 0.1  # between looks whether the service drains
 
 _VIDEO = {"schema": {"type": "string", "format": "binary"}}
 
@@ -80,34 +112,98 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
         raise UnsupportedMediaType(
             f"{media_type or 'a request without Content-Type'} is not supported: send video/*, {' or '.join(_OTHER_TYPES)}"
         )
-    with ExitStack() as stack:
-        stack.enter_context(_slot(services))
-        file = stack.enter_context(_temporary_file())
-        await _receive(request, services.engine, file)
-        reader = await services.engine.offload(VideoReader, file.name, max_pixels=services.settings.video_max_pixels)
-        stack.callback(reader.close)
-        _check_length(reader.info.frames, reader.info.duration_s, services.settings)
-        return _Answer(_Run(services, services.engine, params, reader).lines(), stack.pop_all())
+    engine, settings = services.engine, services.settings
+    _check_slot(services)  # else a whole video would be sent in vain
+    with _temporary_file() as file:
+        with _upload_place(services, client_of(request)):
+            await _receive(request, services, engine, file)
+        with ExitStack() as stack:
+            stack.enter_context(_slot(services))
+            reader = DecodingProcess(
+                file,
+                max_pixels=settings.video_max_pixels,
+                max_frames=settings.video_max_frames,
+                max_seconds=settings.video_max_seconds,
+            )
+            stack.callback(reader.close)
+            try:
+                async with _waiting(services, DECODE_S):
+                    info = await asyncio.to_thread(reader.start)
+            except TimeoutError:
+                raise _stuck(services) from None
+            return _Answer(services, _Run(services, engine, params, reader, info).lines(), stack.pop_all())
 
 
 class _Answer(StreamingResponse):
-    """A response of lines as they come. It releases the video however it ends, even if the client goes before the first line."""
+    """A response of lines as they come. It releases the video however it ends: also if the client goes, or does not read."""
 
-    def __init__(self, lines: AsyncGenerator[str, None], held: ExitStack) -> None:
+    def __init__(self, services: Services, lines: AsyncGenerator[str, None], held: ExitStack) -> None:
         super().__init__(lines, media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+        self._services = services
+        self._lines = lines
         self._held = held
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """ASGI."""
         with self._held:
-            await super().__call__(scope, receive, send)
+            try:
+                async with cancel_on_disconnect(receive), aclosing(self._lines) as lines:
+                    await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                    async for line in lines:
+                        await self._send(send, {"type": "http.response.body", "body": line.encode(), "more_body": True})
+                    await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            except (ClientGone, TimedOut) as error:
+                # The answer has begun: the server closes the connection, which tells the client that it is incomplete.
+                self._services.metrics.count_rejection(error)
+
+    async def _send(self, send: Send, message: Message) -> None:
+        try:
+            async with _waiting(self._services, WRITE_S, DRAIN_WAIT_S):
+                await send(message)
+        except TimeoutError:
+            raise TimedOut("the client does not read the answer") from None
+
+
+@asynccontextmanager
+async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> AsyncIterator[None]:
+    """Limit the time of a block, and what is left of it from the beginning of a drain on.
+
+    Args:
+        services: of the application.
+        seconds: limit of time.
+        drain_s: limit of seconds after the service has begun to drain.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+
+    async def watch() -> None:
+        while not services.draining:  # noqa: ASYNC110 - a signal handler sets it
+            await asyncio.sleep(_LOOK_S)
+        if not timeout.expired():
+            timeout.reschedule(min(until, loop.time() + drain_s))
+
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    async with asyncio.timeout_at(until) as timeout:
+        watcher = asyncio.create_task(watch(), name="drain-watch")
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+
+def _stuck(services: Services) -> ServiceError:
+    """Return the error for a video whose next frame does not come in time."""
+    if services.draining:
+        return Draining("the service is stopping; send the video again, to another instance")
+    return DecoderFailed(f"the decoder gave no frame of this video for {DECODE_S:g} seconds; send the video again, or convert it")
 
 
 @contextmanager
 def _slot(services: Services) -> Iterator[None]:
-    limit = services.settings.max_videos
-    if services.videos >= limit:
-        raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=10)
+    """Hold one of the places for videos that are processed."""
+    _check_slot(services)
     services.videos += 1
     try:
         yield
@@ -115,49 +211,87 @@ def _slot(services: Services) -> Iterator[None]:
         services.videos -= 1
 
 
-def _temporary_file() -> IO[bytes]:
+def _check_slot(services: Services) -> None:
+    limit = services.settings.max_videos
+    if services.videos >= limit:
+        raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=10)
+
+
+@contextmanager
+def _upload_place(services: Services, client: str) -> Iterator[None]:
+    """Hold one of the places for uploads."""
+    limit = UPLOADS_PER_VIDEO * services.settings.max_videos
+    if services.uploads.total() >= limit:
+        raise Overloaded(f"{limit} videos are being uploaded, more are not taken; try again later", retry_after_s=10)
+    share = max(limit // 2, 1)
+    if services.uploads[client] >= share:
+        raise RateLimited(f"this client uploads {share} videos already; try again when one is complete", retry_after_s=10)
+    services.uploads[client] += 1
     try:
-        return tempfile.NamedTemporaryFile(prefix="posewire-video-")
+        yield
+    finally:
+        services.uploads[client] -= 1
+        if not services.uploads[client]:
+            del services.uploads[client]
+
+
+def _temporary_file() -> IO[bytes]:
+    """Open a file without a name: nothing is left behind, however the service ends."""
+    try:
+        # Not `tempfile.gettempdir()`, which takes some other folder if this one is full.
+        return tempfile.TemporaryFile(buffering=0, dir=os.environ.get("TMPDIR") or None)
     except OSError as error:
-        raise NoSpace(
-            f"the video cannot be kept: {(error.strerror or 'no room').lower()}; set TMPDIR to a folder that can be written"
-        ) from None
+        raise _no_space(error) from None
 
 
-async def _receive(request: Request, engine: Engine, file: IO[bytes]) -> None:
+def _no_space(error: OSError) -> NoSpace:
+    reason = (error.strerror or "no room").partition(" in [")[0].lower()  # without a list of folders
+    return NoSpace(f"the video cannot be kept: {reason}; try again later, or set TMPDIR to a folder with room", retry_after_s=60)
+
+
+async def _receive(request: Request, services: Services, engine: Engine, file: IO[bytes]) -> None:
     """Write the body to a file: a video may be larger than the memory."""
-    timeout_s = engine.settings.request_timeout_ms / 1000
-    async with aclosing(bounded(request, engine.settings.video_max_bytes)) as body:
-        try:
-            while True:
-                async with asyncio.timeout(timeout_s):
-                    piece = await anext(body, None)
-                if piece is None:
-                    break
-                await engine.offload(file.write, piece)
-            await engine.offload(file.flush)
-        except TimeoutError:
-            raise DeadlineExceeded(f"nothing of the video arrived for {timeout_s:g} seconds") from None
-        except OSError as error:
-            raise NoSpace(f"the video cannot be kept: {(error.strerror or 'no room').lower()}; try again later", retry_after_s=60) from None
+    loop = asyncio.get_running_loop()
+    try:
+        async with _waiting(services, UPLOAD_MAX_S), aclosing(bounded(request, services.settings.video_max_bytes)) as body:
+            arrived, until = 0, loop.time() + UPLOAD_WITHIN_S
+            while (piece := await _next_piece(body, until)) is not None:
+                await engine.offload(_write, file, piece)
+                arrived += len(piece)
+                if arrived >= UPLOAD_LEAST_BYTES:
+                    arrived, until = 0, loop.time() + UPLOAD_WITHIN_S
+    except TimeoutError:
+        if services.draining:
+            raise Draining("the service is stopping; try again at another instance") from None
+        raise DeadlineExceeded(f"the video was not complete after {UPLOAD_MAX_S:g} seconds; send a smaller one") from None
 
 
-def _check_length(frames: int | None, seconds: float | None, settings: Settings) -> None:
-    """Raise TooLarge for a video that is longer than the settings allow."""
-    if seconds is not None and seconds > settings.video_max_seconds:
-        raise TooLarge(f"the video is longer than {settings.video_max_seconds:g} s, which is the most that is taken; cut it")
-    if frames is not None and frames > settings.video_max_frames:
-        raise TooLarge(f"the video has more than {settings.video_max_frames} frames, which is the most that is taken; cut it")
+async def _next_piece(body: AsyncGenerator[bytes, None], until: float) -> bytes | None:
+    try:
+        async with asyncio.timeout_at(until):
+            return await anext(body, None)
+    except TimeoutError:
+        raise DeadlineExceeded(f"less than {UPLOAD_LEAST_BYTES} bytes of the video arrived in {UPLOAD_WITHIN_S:g} seconds") from None
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    rest = memoryview(piece)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise _no_space(error) from None
 
 
 class _Run:
     """One video, frame by frame through the engine."""
 
-    def __init__(self, services: Services, engine: Engine, params: VideoParams, reader: VideoReader) -> None:
+    def __init__(self, services: Services, engine: Engine, params: VideoParams, reader: DecodingProcess, info: VideoInfo) -> None:
         settings = services.settings
         self._services = services
         self._engine = engine
         self._reader = reader
+        self._info = info
         self._threshold = params.min_keypoint_score
         self._identities: set[int] = set()
         options = settings.pose_options(params.min_detection_score, params.max_people)
@@ -167,7 +301,7 @@ class _Run:
 
     async def lines(self) -> AsyncGenerator[str, None]:
         """Yield the lines of the answer: the video, its frames, and the end or the error that ended it."""
-        engine, info, done = self._engine, self._reader.info, 0
+        engine, info, settings, done = self._engine, self._info, self._services.settings, 0
         yield _line(
             VideoLine(
                 request_id=request_id_var.get() or "",
@@ -181,8 +315,10 @@ class _Run:
         )
         try:
             async with aclosing(frames(self._reader, None)) as stream:
-                async for source in stream:
-                    _check_length(source.index + 1, source.t_seconds, self._services.settings)
+                while (source := await self._next(stream)) is not None:
+                    check_length(
+                        source.index + 1, source.t_seconds, max_frames=settings.video_max_frames, max_seconds=settings.video_max_seconds
+                    )
                     yield _line(await self._step(source))
                     done += 1
         except ServiceError as error:
@@ -196,6 +332,13 @@ class _Run:
             )
         else:
             yield _line(EndLine(frames=done, people=len(self._identities)))
+
+    async def _next(self, stream: AsyncGenerator[VideoFrame, None]) -> VideoFrame | None:
+        try:
+            async with _waiting(self._services, DECODE_S):
+                return await anext(stream, None)
+        except TimeoutError:
+            raise _stuck(self._services) from None
 
     async def _step(self, source: VideoFrame) -> FrameLine:
         """Estimate one frame, admitted like an image: a video is never more than one image in flight."""

@@ -1,13 +1,13 @@
 """The frames of a video as an asynchronous iterator that decodes one frame ahead."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 
-from posewire.video.reading import VideoFrame, VideoReader
+from posewire.video.reading import VideoFrame
 
 
-async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerator[VideoFrame, None]:
+async def frames(reader: Iterator[VideoFrame], threads: Executor | None) -> AsyncGenerator[VideoFrame, None]:
     """Yield frames; the next one is decoded on a thread while the caller processes the last one.
 
     Args:
@@ -15,7 +15,7 @@ async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerato
         threads: executor that decodes; None: the event loop's own.
 
     Raises:
-        BadVideo, TooLarge: as the reader.
+        ServiceError: as the reader.
     """
     ahead = asyncio.create_task(_next(reader, threads))
     try:
@@ -28,5 +28,5 @@ async def frames(reader: VideoReader, threads: Executor | None) -> AsyncGenerato
         ahead.cancel()
 
 
-async def _next(reader: VideoReader, threads: Executor | None) -> VideoFrame | None:
+async def _next(reader: Iterator[VideoFrame], threads: Executor | None) -> VideoFrame | None:
     return await asyncio.get_running_loop().run_in_executor(threads, next, reader, None)

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from posewire.errors import BadVideo, NotInstalled, TooLarge
-from posewire.types import Frame, UInt8Array
+from posewire.types import Frame
+from posewire.video.clock import FrameClock
+from posewire.video.upright import square_size, turn_of, turned
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,7 +26,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 
 _DEFAULT_RATE = 25.0  # frames per second, if a file does not state it
-_MIN_STEP_S = 1e-3  # the times of frames always rise, even if those in the file do not
+_OUT_OF_MEMORY = "the video needs more memory to decode than there is for it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class VideoFrame:
     """One frame of a video."""
 
     index: int  # from 0
-    t_seconds: float  # since the first frame, by the video's own clock
+    t_seconds: float  # since the first frame, by the video's own clock as `FrameClock` corrects it
     frame: Frame
 
 
@@ -42,11 +42,19 @@ class VideoFrame:
 class VideoInfo:
     """The properties of a video, as its header states them."""
 
-    width: int  # pixels, upright
-    height: int  # pixels, upright
+    width: int  # pixels, of the upright frame with square pixels
+    height: int  # pixels, of the upright frame with square pixels
     rate: float  # frames per second, on average
     frames: int | None  # approximate; None: not known before the end
-    duration_s: float | None
+    duration_s: float | None  # of its frames, whatever its sound lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """The length of a video, by its frames."""
+
+    frames: int
+    seconds: float
 
 
 class VideoReader:
@@ -66,10 +74,11 @@ class VideoReader:
 
     def __init__(self, source: str | Path, *, camera: bool = False, max_pixels: int, timeout_s: float | None = None) -> None:
         self._av = import_av()
+        self._camera = camera
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._closed = False
-        self._container = self._open(source, camera, timeout_s)
+        self._container = _open(self._av, source, camera=camera, timeout_s=timeout_s)
         try:
             self._stream = self._video_stream()
             self._frames = self._decode()
@@ -105,32 +114,11 @@ class VideoReader:
             first, self._first = self._first, None
             return first or next(self._frames)
 
-    def _open(self, source: str | Path, camera: bool, timeout_s: float | None) -> "InputContainer":
-        if camera:
-            options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
-        else:
-            options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
-        try:
-            container: InputContainer = self._av.open(str(source), options=options, timeout=timeout_s)
-        except (self._av.error.InvalidDataError, self._av.error.EOFError):
-            raise BadVideo(f"the video is damaged, cut short or no video; {KINDS} can be read") from None
-        except self._av.error.ArgumentError:  # raised for a format outside of `format_whitelist`
-            raise BadVideo(f"the video's format is not supported: send {KINDS}") from None
-        except (OSError, self._av.FFmpegError) as error:
-            if error.errno == errno.EIO and not camera:  # the header promises more data than there is
-                raise BadVideo(f"the video is damaged or cut short; {KINDS} can be read") from None
-            raise BadVideo(f"the video cannot be opened: {error.strerror or error}") from None
-        return container
-
     def _video_stream(self) -> Any:
-        streams = [s for s in self._container.streams.video if not s.disposition & self._av.stream.Disposition.attached_pic]
-        if not streams:
-            others = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            raise BadVideo(f"the video has no picture: only {others}")
-        stream = streams[0]
+        stream = _first_video(self._av, self._container)
         if stream.codec_context is None:
             raise BadVideo("the video has a codec that this build of FFmpeg cannot decode")
-        self._check_size(stream.width, stream.height)
+        self._check_size(*square_size(stream.width, stream.height, stream.sample_aspect_ratio))
         stream.codec_context.thread_count = 1  # decoding a frame is much faster than the models
         stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
         return stream
@@ -140,28 +128,78 @@ class VideoReader:
             raise TooLarge(f"the video has frames of {width} x {height} px; at most {self._max_pixels:,} pixels are taken")
 
     def _decode(self) -> Iterator[VideoFrame]:
-        rate = float(self._stream.average_rate or 0) or _DEFAULT_RATE
-        index, start, last = 0, None, 0.0
+        clock, index = FrameClock(_rate_of(self._stream)), 0
         try:
             for decoded in self._container.decode(self._stream):
-                self._check_size(decoded.width, decoded.height)
-                at = decoded.time
-                start = at if start is None else start
-                t = last + 1 / rate if at is None or start is None else at - start
-                last = max(t, last + _MIN_STEP_S) if index else 0.0
-                yield VideoFrame(index, last, Frame(_upright(decoded.to_ndarray(format="rgb24"), decoded.rotation)))
+                yield VideoFrame(index, clock.tick(decoded.time), self._upright(decoded))
                 index += 1
+        except MemoryError:
+            raise TooLarge(_OUT_OF_MEMORY) from None
         except (OSError, self._av.FFmpegError) as error:
+            if error.errno == errno.EAGAIN and not self._camera:  # a file never has to wait: there was no memory for a thread of a codec
+                raise TooLarge(_OUT_OF_MEMORY) from None
             raise BadVideo(
-                f"the video is damaged after {index} frames, at {last:.2f} s: {(error.strerror or str(error)).lower()}"
+                f"the video is damaged after {index} frames, at {clock.seconds:.2f} s: {(error.strerror or str(error)).lower()}"
             ) from None
+
+    def _upright(self, decoded: Any) -> Frame:
+        """Return a frame in RGB, of square pixels, turned and mirrored as its display matrix says."""
+        width, height = square_size(decoded.width, decoded.height, self._stream.sample_aspect_ratio)
+        self._check_size(width, height)
+        pixels = decoded.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+        matrix = decoded.side_data.get("DISPLAYMATRIX")
+        return Frame(pixels if matrix is None else turned(pixels, turn_of(bytes(matrix))))
 
     def _describe(self, first: Frame) -> VideoInfo:
         stream, container = self._stream, self._container
         rate = float(stream.average_rate or 0) or _DEFAULT_RATE
-        duration = container.duration / self._av.time_base if container.duration else None
+        duration = None
+        if stream.duration:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration and len(container.streams) == 1:  # else it may be that of the sound
+            duration = container.duration / self._av.time_base
         frames = stream.frames or (round(duration * rate) if duration else None)
         return VideoInfo(first.width, first.height, rate, frames or None, duration)
+
+
+def measure(source: str | Path, *, max_frames: int, max_seconds: float) -> Length:
+    """Return the length of a file by its frames, from their times in the order of decoding. Nothing is decoded.
+
+    Data that is damaged ends the measurement; decoding tells what is wrong with it.
+
+    Args:
+        source: an untrusted file.
+        max_frames: limit of frames.
+        max_seconds: limit of the sum of their distances, seconds.
+
+    Raises:
+        NotInstalled, BadVideo: as `VideoReader`.
+        TooLarge: the video is longer than a limit; it is not read further than to the limit.
+    """
+    av = import_av()
+    with _open(av, source) as container:
+        stream = _first_video(av, container)
+        clock, frames = FrameClock(_rate_of(stream)), 0
+        try:
+            for packet in container.demux(stream):
+                if not packet.size or packet.is_discard:  # the end, and what an edit list leaves out
+                    continue
+                frames += 1
+                seconds = clock.tick(None if packet.dts is None else float(packet.dts * packet.time_base))
+                check_length(frames, seconds, max_frames=max_frames, max_seconds=max_seconds)
+        except (OSError, av.FFmpegError):
+            pass
+        length = Length(frames, clock.seconds + clock.usual_distance if frames else 0.0)
+    check_length(length.frames, length.seconds, max_frames=max_frames, max_seconds=max_seconds)
+    return length
+
+
+def check_length(frames: int, seconds: float, *, max_frames: int, max_seconds: float) -> None:
+    """Raise TooLarge for a video that is longer than the limits."""
+    if seconds > max_seconds:
+        raise TooLarge(f"the video is longer than {max_seconds:g} s, which is the most that is taken; cut it")
+    if frames > max_frames:
+        raise TooLarge(f"the video has more than {max_frames} frames, which is the most that is taken; cut it")
 
 
 def import_av() -> Any:
@@ -179,6 +217,35 @@ def import_av() -> Any:
     return av
 
 
-def _upright(pixels: UInt8Array, rotation: int) -> UInt8Array:
-    """Rotate a frame by its display matrix; `rotation` is in degrees counter-clockwise."""
-    return np.ascontiguousarray(np.rot90(pixels, round(rotation / 90) % 4))
+def _open(av: Any, source: str | Path, *, camera: bool = False, timeout_s: float | None = None) -> "InputContainer":
+    if camera:
+        options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+    else:
+        options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+    try:
+        # Nothing reads the metadata, whose texts may be in any encoding.
+        container: InputContainer = av.open(str(source), options=options, timeout=timeout_s, metadata_errors="replace")
+    except MemoryError:
+        raise TooLarge(_OUT_OF_MEMORY) from None
+    except (av.error.InvalidDataError, av.error.EOFError):
+        raise BadVideo(f"the video is damaged, cut short or no video; {KINDS} can be read") from None
+    except av.error.ArgumentError:  # raised for a format outside of `format_whitelist`
+        raise BadVideo(f"the video's format is not supported: send {KINDS}") from None
+    except (OSError, av.FFmpegError) as error:
+        if error.errno == errno.EIO and not camera:  # the header promises more data than there is
+            raise BadVideo(f"the video is damaged or cut short; {KINDS} can be read") from None
+        raise BadVideo(f"the video cannot be opened: {error.strerror or error}") from None
+    return container
+
+
+def _first_video(av: Any, container: "InputContainer") -> Any:
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        others = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise BadVideo(f"the video has no picture: only {others}")
+    return streams[0]
+
+
+def _rate_of(stream: Any) -> float:
+    """Return the frames per second between two frames, as far as the file tells; 0: it does not."""
+    return float(stream.guessed_rate or stream.average_rate or 0)

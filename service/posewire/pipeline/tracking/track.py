@@ -11,7 +11,7 @@ from enum import Enum
 
 import numpy as np
 
-from posewire.pipeline.tracking.matching import SEEN_SCORE, extent
+from posewire.pipeline.tracking.matching import SEEN_SCORE
 from posewire.types import FloatArray, Keypoints, Pose
 
 _VELOCITY_S = 0.3  # time over which a new velocity replaces the old one
@@ -19,7 +19,10 @@ _COAST_S = 0.7  # time over which a person who is not seen slows down
 _DRIFT = 0.5  # growth of the doubt where someone is, in square roots of the box's area a second
 _CONFIDENCE_S = 1.0  # time over which what is usual for a person's keypoint scores follows them
 _MOST_GROWTH = 1.08  # of a box from one frame to the next
-_KEYPOINTS_SHARE = 0.2  # of the keypoints' own extent in the next box; the rest is the last box, carried along
+_KEYPOINTS_SHARE = 0.2  # of the box that the keypoints tell in the next box; the rest is the last box, carried along
+# Keypoints of somebody who stands still jitter. A box that jittered with them would give the pose model another crop, and so more jitter.
+_STILL_SHIFT = 0.005  # shift of all keypoints from frame to frame that does not move the box, in square roots of its area
+_STILL_EDGE = 0.015  # distance of an edge from where the keypoints tell it that does not move it, in the same units
 
 
 class Phase(Enum):
@@ -42,8 +45,10 @@ class Track:
     misses: int = 0  # runs of the detector since it last found the person
     velocity: FloatArray = field(default_factory=lambda: np.zeros(2, np.float32))  # (2,) pixels a second
     confidence: float = 0.0  # what the mean of the person's keypoint scores usually is
+    detected: Pose = field(init=False)  # as the detector last found the person: its box, and the keypoints in it
 
     def __post_init__(self) -> None:
+        self.detected = self.pose
         self.confidence = float(self.pose.keypoints.scores.mean())
 
     @property
@@ -77,9 +82,10 @@ class Track:
         """
         gap = max(t - self.seen_at, 1e-3)
         if detection_score is None:
-            box = _carry(self.predict(t), pose.keypoints)
-            pose = Pose(box, pose.score, pose.keypoints)
+            box = _carry(self.pose, self.detected, pose.keypoints)
+            pose = Pose(self.predict(t).box_xywh if box is None else box, pose.score, pose.keypoints)
         else:
+            self.detected = pose
             self.detection_score = detection_score
             self.misses = 0
         moved = _median_shift(self.pose.keypoints, pose.keypoints)
@@ -91,20 +97,47 @@ class Track:
         self.pose, self.seen_at = pose, t
 
 
-def _carry(predicted: Pose, found: Keypoints) -> FloatArray:
-    """The box of a person whom the detector was not asked about: the predicted one, moved and scaled as the keypoints were."""
-    box = predicted.box_xywh
-    shift = _median_shift(predicted.keypoints, found)
+def _carry(last: Pose, detected: Pose, found: Keypoints) -> FloatArray | None:
+    """The box of a person whom the detector was not asked about: the last one, moved and scaled as the keypoints were.
+
+    Returns:
+        (4,) x y w h; None: the last pose and this one show too few keypoints to tell.
+    """
+    box = last.box_xywh
+    shift = _median_shift(last.keypoints, found)
     if shift is None:
-        return box
-    carried = np.concatenate([box[:2] + shift, box[2:]])
-    own = extent(found)
-    if own is None:
-        return carried
-    low = carried[:2] + (own[:2] - carried[:2]) * _KEYPOINTS_SHARE
-    high = (carried[:2] + carried[2:]) + (own[:2] + own[2:] - carried[:2] - carried[2:]) * _KEYPOINTS_SHARE
-    size = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
-    return np.concatenate([(low + high - size) / 2, size]).astype(np.float32)
+        return None
+    size = math.sqrt(float(box[2:].prod()))
+    low = box[:2] + np.where(np.abs(shift) < _STILL_SHIFT * size, 0, shift)
+    high = low + box[2:]
+    told = _box_of(found, detected)
+    if told is not None:
+        low = low + _KEYPOINTS_SHARE * _beyond(told[:2] - low, _STILL_EDGE * size)
+        high = high + _KEYPOINTS_SHARE * _beyond(told[:2] + told[2:] - high, _STILL_EDGE * size)
+    sides = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
+    return np.concatenate([(low + high - sides) / 2, sides]).astype(np.float32)
+
+
+def _beyond(distance: FloatArray, tolerance: float) -> FloatArray:
+    """What of distances is more than a tolerance, with their sign."""
+    return np.asarray(np.sign(distance) * np.maximum(np.abs(distance) - tolerance, 0), np.float32)
+
+
+def _box_of(found: Keypoints, detected: Pose) -> FloatArray | None:
+    """The box (4,) x y w h that the detector would give keypoints; None: too few are shown there and here.
+
+    Its margins about the keypoints are those of the last detection, scaled as the person was. Margins that are the same for everybody
+    would be others than the detector's, and the box would change with each of its runs, though the person stands still. Only keypoints
+    that are shown there and here count: one that comes and goes would move an edge of the box.
+    """
+    common = (detected.keypoints.scores >= SEEN_SCORE) & (found.scores >= SEEN_SCORE)
+    if common.sum() < len(found.scores) / 2:
+        return None
+    there, here = detected.keypoints.xy[common], found.xy[common]
+    scale = np.ptp(here, axis=0).max() / max(float(np.ptp(there, axis=0).max()), 1.0)
+    low = here.min(0) + (detected.box_xywh[:2] - there.min(0)) * scale
+    high = here.max(0) + (detected.box_xywh[:2] + detected.box_xywh[2:] - there.max(0)) * scale
+    return np.concatenate([low, high - low]).astype(np.float32)
 
 
 def _median_shift(before: Keypoints, after: Keypoints) -> FloatArray | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.pipeline.tracking.matching import assign, box_iou, covered, extent, oks
+from posewire.pipeline.tracking.one_euro import size_of
 from posewire.pipeline.tracking.track import Phase, Track
 from posewire.types import Detections, FloatArray, Pose
 
@@ -50,7 +51,7 @@ _SAME = 0.6  # similarity above which two poses are one person seen twice
 _COVERED = 0.5  # share of the smaller box within the other above which a prediction follows somebody else
 _OVERLAP = 0.3  # IoU above which two people may be taken for one another
 _USUAL_SHARE = 0.7  # a pose of less than this share of a person's usual keypoint score shows something else
-_PREDICTED_MARGIN = 1.05  # a predicted box is a little larger than the last
+_MOST_WIDENED = 0.05  # part of its size by which a predicted box grows at most
 
 
 class Tracker:
@@ -97,7 +98,7 @@ class Tracker:
                 fresh.append((box, score))
         for i, track in enumerate(self.tracks):
             if i not in pairs.values() and track.phase is not Phase.LOST and _inside(predicted[i], size):
-                followed.append((_widen(predicted[i]), None))
+                followed.append((_widen(predicted[i], float(np.linalg.norm(track.shift(t)))), None))
         chosen = (followed + fresh)[: self.policy.max_people]  # who is followed already comes first
         return Candidates(np.array([box for box, _ in chosen], np.float32).reshape(-1, 4), tuple(score for _, score in chosen))
 
@@ -215,8 +216,12 @@ def person_of(track: Track) -> Pose:
     return replace(track.pose, score=track.detection_score * track.pose.score, track_id=track.track_id)
 
 
-def _widen(box: FloatArray) -> FloatArray:
-    size = box[2:] * _PREDICTED_MARGIN
+def _widen(box: FloatArray, moved: float) -> FloatArray:
+    """A predicted box, larger by the pixels that the person should have moved: the prediction is as unsure as they are quick.
+
+    The box of a person who stands still stays as it is: in another crop the pose model would place the keypoints a little elsewhere.
+    """
+    size = box[2:] * (1 + min(moved / max(size_of(box), 1.0), _MOST_WIDENED))
     return np.concatenate([box[:2] + (box[2:] - size) / 2, size])
 
 

@@ -1,0 +1,153 @@
+"""Frames of a video that a process of its own decodes."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import IO, Any, Self, cast
+
+import numpy as np
+
+from posewire.errors import DecoderFailed, Overloaded, ServiceError, TooLarge, error_of
+from posewire.types import Frame
+from posewire.video.reading import VideoFrame, VideoInfo
+
+log = logging.getLogger(__name__)
+
+_MAIN = "import sys; from posewire.video.decoder import decode; a = sys.argv; decode(int(a[1]), int(a[2]), int(a[3]), float(a[4]))"
+_MAX_HEAD_BYTES = 4096
+_END_S = 10.0  # in which a process that has closed its output ends
+
+
+class DecodingProcess:
+    """An iterator over the frames of an untrusted file, decoded in a process with limits of memory and CPU. `close` it in any case.
+
+    All but `close` block, and are called on one thread at a time. `close` may be called on any thread at any time.
+
+    Args:
+        file: the file, from its beginning; it may have no name. It may be closed as soon as this has returned.
+        max_pixels: limit of pixels of one frame.
+        max_frames: limit of frames.
+        max_seconds: limit of seconds.
+
+    Raises:
+        Overloaded: the system has no room for another process.
+    """
+
+    def __init__(self, file: IO[bytes], *, max_pixels: int, max_frames: int, max_seconds: float) -> None:
+        self._max_pixels = max_pixels
+        self._closed = False
+        self._reading = threading.Lock()
+        command = [sys.executable, "-c", _MAIN, str(file.fileno()), str(max_pixels), str(max_frames), str(max_seconds)]
+        paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # NumPy's threads are not used; their stacks would count as memory.
+        environment = os.environ | paths | {"OPENBLAS_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        try:
+            # In a session of its own: only the service receives Ctrl-C of the terminal.
+            self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a caller's
+                command, stdin=pipe, stdout=pipe, env=environment, pass_fds=(file.fileno(),), start_new_session=True
+            )
+        except OSError as error:
+            raise Overloaded(f"no process can be started for the video: {error.strerror}; try again later", retry_after_s=10) from None
+        self._output = cast("IO[bytes]", self._process.stdout)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def start(self) -> VideoInfo:
+        """Wait for the beginning of the video, and return its properties.
+
+        Raises:
+            BadVideo, TooLarge, NotInstalled: as `VideoReader` and `measure`.
+            TooLarge: decoding takes more memory or CPU time than a video may.
+            DecoderFailed: the process has died.
+        """
+        with self._reading:
+            head = self._head()
+            try:
+                return VideoInfo(**head["info"])
+            except (KeyError, TypeError):
+                raise self._failure() from None
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self
+
+    def __next__(self) -> VideoFrame:
+        """Return the next frame; raises as `start`."""
+        with self._reading:
+            if self._closed:
+                raise StopIteration
+            try:
+                frame = self._frame()
+            except ServiceError:
+                if self._closed:  # while it was read
+                    raise StopIteration from None
+                raise
+            if frame is None:
+                raise StopIteration
+            return frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; who waits for a frame gets the end of the video."""
+        self._closed = True
+        self._process.kill()
+        with self._reading:
+            self._output.close()
+            cast("IO[bytes]", self._process.stdin).close()
+            self._process.wait()
+
+    def _frame(self) -> VideoFrame | None:
+        """Return the next frame, or None at the end of the video."""
+        head = self._head()
+        if "end" in head:
+            return None
+        try:
+            index, t_seconds, width, height = (head[name] for name in ("frame", "t_seconds", "width", "height"))
+            if min(width, height) < 1 or width * height > self._max_pixels:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise self._failure() from None
+        pixels = np.empty((height, width, 3), np.uint8)
+        if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+            raise self._failure()
+        return VideoFrame(index, t_seconds, Frame(pixels))
+
+    def _head(self) -> dict[str, Any]:
+        """Return the head of the next message, or raise the error that it tells."""
+        line = self._output.readline(_MAX_HEAD_BYTES)
+        if not line.endswith(b"\n"):
+            raise self._failure()
+        try:
+            head: dict[str, Any] = json.loads(line)
+            error = error_of(head["error"], head["detail"]) if "error" in head else None
+        except (ValueError, KeyError, TypeError):
+            raise self._failure() from None
+        if error is not None:
+            raise error
+        return head
+
+    def _failure(self) -> ServiceError:
+        """Return the error for a process that has died, or that says what it should not; it is ended."""
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        if code == -signal.SIGXCPU:
+            return TooLarge("the video takes more CPU time to decode than a video may; convert it, to H.264 for example")
+        if not self._closed:
+            log.error("the process that decodes a video has died", extra={"exit_code": code})
+        return DecoderFailed("the decoder has crashed on this video; other videos are not affected; convert it, to H.264 for example")
