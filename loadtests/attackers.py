@@ -13,11 +13,12 @@ import urllib.error
 import urllib.request
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
+from pathlib import Path
 from time import perf_counter
 
 import psutil
@@ -38,6 +39,7 @@ STOP_PATIENCE_S = 60.0
 _VIDEO_EVERY_S = 2.0
 # Small enough that the answers of a video fill the buffers of both ends within seconds.
 _SMALL_SEGMENT, _SMALL_BUFFER, _MANY = 536, 4096, 16
+_FULL = 30_000  # bytes of a sending queue
 _H2C = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
 
 
@@ -107,11 +109,14 @@ async def large_json(scene: Scene) -> None:
 
 async def non_reading_videos(scene: Scene) -> None:
     """Two clients that send a video and read nothing; then SIGTERM. `figures` has the seconds until the service has ended."""
-    request = request_bytes(VIDEO, await asyncio.to_thread(film, 300, image=pictures.crowd(_MANY), size=640), "video/mp4")
+    # Everyone of a crowd is answered, so that few frames fill the buffers.
+    path = f"{VIDEO}?min_detection_score={pictures.CROWD_SCORE}"
+    request = request_bytes(path, await asyncio.to_thread(film, 300, image=pictures.crowd(_MANY), size=640), "video/mp4")
     scene.begin()
     held = [await _silent(scene.target, request) for _ in range(2)]
     try:
         await _good_videos(scene)
+        await _until_stuck(held)
         scene.figures["stop_s"] = await asyncio.to_thread(stop_time, scene.server)
     finally:
         for each in held:
@@ -277,6 +282,27 @@ async def _silent(target: Target, request: bytes) -> socket.socket:
     await loop.sock_connect(connection, (target.host, target.port))
     await loop.sock_sendall(connection, request)
     return connection
+
+
+async def _until_stuck(connections: Sequence[socket.socket]) -> None:
+    """Wait until the service's sending side of each is full and stands still, or until it has closed them; a minute at most."""
+    ports, before = [connection.getsockname()[1] for connection in connections], None
+    for _ in range(30):
+        unsent = _unsent(ports)
+        if unsent == before and all(size is None or size > _FULL for size in unsent):
+            return
+        before = unsent
+        await asyncio.sleep(2)
+
+
+def _unsent(ports: Sequence[int]) -> list[int | None]:
+    """Bytes in the kernel's sending queues to these ports of this machine, as proc(5) tells them; None: no connection is open."""
+    queues = {}
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, _, remote, state, queue, *_ = line.split()
+        if state == "01":  # established
+            queues[int(remote.rpartition(":")[2], 16)] = int(queue.partition(":")[0], 16)
+    return [queues.get(port) for port in ports]
 
 
 async def _good_videos(scene: Scene) -> None:
