@@ -68,6 +68,7 @@ _FIRST_LINES = (
     b"PRI * HTTP/2.0",
 )
 _CHUNK_SIZES = (b"0", b"-1", b"ffffffffffffffff", b"10000000000000000", b"5;a=b", b"", b"zz", b"0x5", b" 5")
+_HEAD = 200  # bytes
 _DEADLINE_S = 30.0
 PAGES = ("text/html", "text/plain")  # of the demo page and of the metrics: a damaged path may name them
 NotHttp = httptools.HttpParserError
@@ -93,12 +94,12 @@ def request(number: int) -> bytes:
     lines, body = _parts(random)
     for _ in range(random.choice((1, 1, 2, 3))):
         lines, body = _damaged(random, lines, body)
-    end = random.choice((b"\r\n", b"\r\n", b"\r\n", b"\n"))
+    end = b"\n" if random.random() < 0.05 else b"\r\n"
     sent = end.join(lines) + end + end + body
     match random.randrange(8):
         case 0:
-            head = flip_bits(random, sent[:200])
-            return head + sent[200:]
+            head = flip_bits(random, sent[:_HEAD], 3)
+            return head + sent[_HEAD:]
         case 1:
             return truncate(random, sent)
         case 2:
@@ -194,7 +195,8 @@ class _Reader:
         self._body += body
 
     def on_message_complete(self) -> None:
-        self.replies.append(Reply(self.parser.get_status_code(), self._type, self._body))
+        if (status := self.parser.get_status_code()) >= 200:  # 100 Continue is none
+            self.replies.append(Reply(status, self._type, self._body))
         self._type, self._body = "", b""
 
 

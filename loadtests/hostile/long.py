@@ -50,7 +50,8 @@ async def hostile(out: Path, counts: Counts, minutes: float, port: int) -> Resul
         minutes: a kind that takes longer ends early; the table says how many were sent.
         port: of the service.
     """
-    with posewire(out, port, workers="2", log_level="warning") as server:
+    # Videos are sent side by side as well: what is turned away is not tested.
+    with posewire(out, port, workers="2", log_level="warning", max_videos=str(_SIDE_BY_SIDE)) as server:
         target = Target.of(server.url)
         good, workers, memory_mb = _people(target), _pids(server), server.memory_mb()
         found = {

@@ -25,10 +25,10 @@ class Block(NamedTuple):
     length_format: str  # of `struct`
 
 
-def flip_bits(random: Random, data: bytes) -> bytes:
-    """Some bits, anywhere."""
+def flip_bits(random: Random, data: bytes, most: int = _MAX_FLIPS) -> bytes:
+    """Some bits, anywhere, `most` at the most."""
     changed = bytearray(data)
-    for _ in range(random.randint(1, _MAX_FLIPS)):
+    for _ in range(random.randint(1, most)):
         changed[random.randrange(len(data))] ^= 1 << random.randrange(8)
     return bytes(changed)
 

@@ -9,8 +9,6 @@ from loadtests.hostile import videos
 from loadtests.hostile.verdict import fault_of
 from tests.hostile.conftest import Service
 
-pytest.importorskip("av")
-
 COUNT = 36
 # Damage to the container's metadata makes text of it that is not UTF-8, which is answered with 500.
 NOT_UTF8 = (15,)
