@@ -1,8 +1,11 @@
 # Two commands do all the set-up: `make serve` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+KIND := cpu
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE = posewire:$(VERSION)-$(KIND)
 
-.PHONY: serve test test-training lint format lock monitoring check-deploy clean
+.PHONY: serve test test-training lint format lock monitoring check-deploy pin-images image clean
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
@@ -25,6 +28,8 @@ format: .venv/.dev
 lock: .venv/.dev ## bring the lock files up to date
 	for extra in cpu gpu dev; do $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
+	echo cyclonedx-bom | $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 - -o requirements/sbom.lock
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
 	$(BIN)/python -m monitoring $(ARGS)
@@ -35,6 +40,14 @@ check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; nee
 	mkdir -p build/k8s
 	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
 	$(BIN)/uvx checkov@3.3.30 --quiet --compact --skip-download --framework kubernetes --config-file k8s/checkov.yaml -d build/k8s
+
+pin-images: ## write the digests of other people's images behind their tags: needs internet, and skopeo, crane or docker
+	python3 docker/pin_images.py
+
+image: ## build and push the image of KIND as IMAGE, with its SBOM and provenance: needs docker's buildx
+	python3 docker/pin_images.py --check
+	docker buildx build --push --sbom=true --provenance=mode=max -f docker/Dockerfile.$(KIND) -t $(IMAGE) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg VERSION=$(VERSION) --metadata-file build/$(KIND).json .
 
 clean:
 	rm -rf .venv

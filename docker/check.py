@@ -52,6 +52,13 @@ print(*sorted({line.split()[0] for line in found.splitlines() if "not found" in 
 """
 _DRIVER = "libcuda.so.1"
 
+# What is installed and does not stand in the list of packages that lies in the image.
+_UNLISTED = """
+import importlib.metadata, json
+named = {part["name"].lower() for part in json.load(open("/usr/share/sbom/posewire.cdx.json"))["components"]}
+print(*sorted({found.name for found in importlib.metadata.distributions() if found.name.lower() not in named}))
+"""
+
 # What the registry's slim images leave out as well.
 SLIMMED = ("var/lib/apt/lists", "var/cache", "var/log", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
 # How this machine reaches its package registries; the build does as it does.
@@ -186,6 +193,7 @@ def check_container(root: Path, image: dict[str, list[str]], work: Path, kind: s
             status = run(*runc, "exec", name, "python", "-c", _LOOK)
             print(f"inside: {status}")
             run(*runc, "exec", name, "python", "/opt/posewire/healthcheck.py")
+            unlisted = run(*runc, "exec", name, "python", "-c", _UNLISTED)
             missing = run(*runc, "exec", name, "python", "-c", _MISSING) if kind == "gpu" else ""
             run(*runc, "kill", name, "TERM")
             code = process.wait(30)
@@ -195,6 +203,8 @@ def check_container(root: Path, image: dict[str, list[str]], work: Path, kind: s
     print(f"exit code at SIGTERM: {code}")
     if not people or models["workers"] != 1 or code != 0 or status != _EXPECTED:
         raise SystemExit(f"not as it should be; expected {_EXPECTED}")
+    if unlisted:
+        raise SystemExit(f"not in the image's list of packages: {unlisted}")
     if kind == "gpu":
         print(f"libraries of CUDA's provider that are not in the image: {missing}")
         if missing != _DRIVER:

@@ -12,6 +12,10 @@ awk '/^[^ ]/ { ours = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-class
 $pip install --require-hashes -r /tmp/build.lock
 $pip wheel --no-build-isolation --no-deps -w /tmp/wheel .
 $pip --python /opt/posewire/bin/python install --no-compile --no-deps --no-index /tmp/wheel/*.whl
+# What it is made of, as a CycloneDX document.
+$pip install --require-hashes -r requirements/sbom.lock
+mkdir -p /opt/sbom
+/opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/sbom/posewire.cdx.json /opt/posewire/bin/python
 
 cd /opt/posewire/lib/python3*/site-packages
 # Remove ONNX Runtime's tools and its library for C, which its Python module does not load; NumPy's Fortran bridge; the sources

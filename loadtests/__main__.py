@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 import uvloop
 
-from loadtests import limits, overload, rude, scenarios, soak
+from loadtests import attacks, limits, overload, rude, scenarios, soak
+from loadtests.attackers import ATTACKS
+from loadtests.hostile.long import Counts, hostile
 from loadtests.processes import end_cleanly, posewire, stand_back
 from loadtests.report import Result, machine, save
 from loadtests.scenarios import Bench, served_models
@@ -26,36 +28,49 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
     "saturation": limits.saturation,
     "overhead": limits.overhead,
 }
+# These start services of their own, and are not part of `all`.
+LONG = ("soak", "attacks", "hostile")
 
 
 def main(
-    names: Annotated[list[str], typer.Argument(help=f"{', '.join(SCENARIOS)}, soak; or all (without the soak)")],
-    seconds: Annotated[float, typer.Option(min=1, help="of one stretch of load; a scenario has a few")] = 10.0,
-    minutes: Annotated[float, typer.Option(min=0.1, help="of the soak")] = 10.0,
+    names: Annotated[list[str], typer.Argument(help=f"{', '.join((*SCENARIOS, *LONG))}; or all (without {', '.join(LONG)})")],
+    seconds: Annotated[float, typer.Option(min=1, help="of one stretch of load, or of one attack; a scenario has a few stretches")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="of the soak, and at most of each kind of hostile input")] = 10.0,
+    images: Annotated[int, typer.Option(min=0, help="damaged images of hostile")] = Counts().images,
+    videos: Annotated[int, typer.Option(min=0, help="damaged videos of hostile")] = Counts().videos,
+    requests: Annotated[int, typer.Option(min=0, help="damaged HTTP requests of hostile")] = Counts().requests,
+    calls: Annotated[int, typer.Option(min=0, help="calls of hostile by Schemathesis")] = Counts().calls,
+    attack: Annotated[list[str] | None, typer.Option(help=f"of attacks; all by default: {', '.join(ATTACKS)}")] = None,
     out: Annotated[Path, typer.Option(help="folder for results")] = Path("out/loadtests"),
 ) -> None:
     """Load the service of this checkout on this machine. Exit code 1: a promise was not kept."""
     wanted = list(SCENARIOS) if names == ["all"] else names
-    unknown = [name for name in wanted if name not in SCENARIOS and name != "soak"]
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join(SCENARIOS)}, soak, all")
+    if unknown := [name for name in wanted if name not in (*SCENARIOS, *LONG)]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join((*SCENARIOS, *LONG))}, all")
+    if unknown := [name for name in attack or () if name not in ATTACKS]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join(ATTACKS)}")
     end_cleanly()
     stand_back()
     kept = True
     for name in wanted:
         where = machine()
-        result = uvloop.run(_run(name, seconds, minutes, out / name))
+        if name == "soak":
+            result = uvloop.run(soak.soak(out / name, minutes, free_port()))
+        elif name == "attacks":
+            result = uvloop.run(attacks.attacks(out / name, attack or (), seconds, free_port))
+        elif name == "hostile":
+            counts = Counts(images, videos, requests, calls)
+            result = uvloop.run(hostile(out / name, counts, minutes, free_port()))
+        else:
+            result = uvloop.run(_run(name, seconds, out / name))
         print(save(result, out / name, where).read_text(encoding="utf-8"))
         kept = kept and result.passed
     raise typer.Exit(0 if kept else 1)
 
 
-async def _run(name: str, seconds: float, minutes: float, out: Path) -> Result:
+async def _run(name: str, seconds: float, out: Path) -> Result:
     """One scenario against a server of its own: what came before leaves no trace."""
-    port = await asyncio.to_thread(free_port)
-    if name == "soak":
-        return await soak.soak(out, minutes, port)
-    with posewire(out, port) as server:
+    with posewire(out, await asyncio.to_thread(free_port)) as server:
         bench = Bench(server, seconds, out)
         models = await served_models(bench.target)
         result = await SCENARIOS[name](bench)

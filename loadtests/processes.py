@@ -18,6 +18,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 _START_S = 120.0
 _STOP_S = 15.0
+_WORKER = "posewire.engine.worker"  # stands in the command line of a process that runs models
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,25 @@ class Server:
         with suppress(psutil.NoSuchProcess):
             return [self.process, *self.process.children(recursive=True)]
         return []
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes below it that run models, if it is Posewire."""
+        found = []
+        for process in self.tree()[1:]:
+            with suppress(psutil.NoSuchProcess):
+                if any(_WORKER in part for part in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def ended(self, within_s: float) -> bool:
+        """Wait until the process has ended; whether it did."""
+        end = time.monotonic() + within_s
+        with suppress(psutil.NoSuchProcess):
+            while self.process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.05)
+        return True
 
     def cpu_s(self) -> float:
         """CPU seconds, user and system, of the tree so far."""

@@ -63,13 +63,18 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     @classmethod
-    async def open(cls, target: Target) -> "Connection":
+    async def open(cls, target: Target, source: str | None = None) -> "Connection":
         """Connect.
+
+        Args:
+            target: where to.
+            source: address to come from, one of this machine's: limits for each client tell clients apart by it.
 
         Raises:
             OSError: nobody listens.
         """
-        _, connection = await asyncio.get_running_loop().create_connection(cls, target.host, target.port)
+        local = None if source is None else (source, 0)
+        _, connection = await asyncio.get_running_loop().create_connection(cls, target.host, target.port, local_addr=local)
         return connection
 
     async def ask(self, request: bytes) -> Answer:

@@ -154,11 +154,12 @@ def pip(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", command, *quiet, *rest, ROOT], check=True)
 
 
-def test_the_wheel_carries_manifest_weights_and_cards(tmp_path: Path) -> None:
+def test_the_wheel_carries_manifest_weights_cards_and_licences(tmp_path: Path) -> None:
     pip("wheel", "-w", tmp_path)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     manifest = ModelStore().manifest
     assert {f"posewire/_model_store/{path}" for spec in manifest.models for path in (spec.file, spec.card)} <= set(names)
+    assert {f"posewire/_model_store/weights/{name}" for name in ("LICENSE", "NOTICE")} <= set(names)
     assert {"posewire/_model_store/manifest.toml", "posewire/web/index.html", "posewire/web/app.js"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "model_store"))]
 

@@ -1,0 +1,1 @@
+"""Inputs that were damaged on purpose, from a seed: the same number gives the same bytes."""

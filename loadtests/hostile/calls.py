@@ -1,0 +1,97 @@
+"""Calls of the API that Schemathesis makes from the service's own OpenAPI: valid ones, and ones that break the schema."""
+
+import http.client
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.openapi import media_type
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from loadtests.hostile import images
+from loadtests.hostile.verdict import fault_of
+from loadtests.wire import Target
+
+_PATIENCE_S = 60.0
+# Answers that are no result of a model: the page, its files, the metrics.
+_PAGES = ("text/html", "text/plain", "text/css", "text/javascript", "application/openmetrics-text", "application/x-ndjson")
+_DAMAGED = 200
+EXCLUDED = ["/v1/video"]  # a random body is no video; damaged videos are sent apart
+
+
+def call(target: Target, calls: int, *, broken: bool, seed: int = 0) -> tuple[Counter[int], list[str]]:
+    """Make so many calls; how often each status was answered, and what was wrong.
+
+    Args:
+        target: a service.
+        calls: how many.
+        broken: calls that break the schema; else such as keep it.
+        seed: another gives other calls; the same one the same.
+    """
+    _know_images()
+    schema = schemathesis.openapi.from_dict(_document(target)).exclude(path=EXCLUDED)
+    mode = GenerationMode.NEGATIVE if broken else GenerationMode.POSITIVE
+    session, url = requests.Session(), f"http://{target.host}:{target.port}"
+    statuses: Counter[int] = Counter()
+    faults: list[str] = []
+    left = count(calls, -1)
+
+    @settings(
+        max_examples=calls,
+        derandomize=not seed,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema.as_strategy(generation_mode=mode))
+    def run(case: Case[Any]) -> None:
+        if next(left) <= 0:
+            return
+        try:
+            response = case.call(base_url=url, session=session, timeout=_PATIENCE_S)
+        except requests.RequestException as error:
+            faults.append(f"{case.as_curl_command()[:500]}: {error}")
+            return
+        statuses[response.status_code] += 1
+        kind = next(iter(response.headers.get("content-type", [""])))
+        if case.method != "HEAD" and (fault := fault_of(response.status_code, kind, response.content, _PAGES)):
+            faults.append(f"{case.as_curl_command()[:500]}: {fault}")
+            return
+        if response.status_code == 200:
+            faults.extend(_told(lambda: case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])))
+
+    with session:
+        run()
+    return statuses, faults
+
+
+def _told(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
+    except BaseExceptionGroup as failed:  # Schemathesis' group of failed checks
+        return [f"{each}"[:500] for each in failed.exceptions]
+    return []
+
+
+def _document(target: Target) -> dict[str, object]:
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=_PATIENCE_S)
+    connection.request("GET", "/openapi.json")
+    document: dict[str, object] = json.load(connection.getresponse())
+    connection.close()
+    return document
+
+
+def _know_images() -> None:
+    """Let the bodies of images be images, whole and damaged: of random bytes nothing but the first is looked at."""
+    damaged = [images.mutated(number)[1] for number in range(_DAMAGED)]
+    for kind in ("jpeg", "png", "webp", "bmp"):
+        whole = [data for name, data in images.sources().items() if name.startswith(kind)]
+        media_type(f"image/{kind}", st.sampled_from(whole) | st.sampled_from(damaged))
