@@ -36,7 +36,6 @@ def test_no_damaged_request_fails_the_service(service: Service, replies: Sequenc
     assert statuses[400] > COUNT / 10
 
 
-@pytest.mark.xfail(strict=True, reason="what the HTTP parser refuses is answered with plain text")
 def test_every_refusal_is_a_problem(replies: Sequence[list[Reply]]) -> None:
     faults = {n: fault for n, each in enumerate(replies) for reply in each if (fault := fault_of(*reply, framing.PAGES))}
     assert faults == {}

@@ -29,7 +29,12 @@ class Listening:
     app: FastAPI
     server: GracefulServer
     services: Services
-    port: int
+    listener: socket.socket
+
+    @property
+    def port(self) -> int:
+        found: int = self.listener.getsockname()[1]
+        return found
 
     @property
     def url(self) -> str:
@@ -76,7 +81,7 @@ async def listening(engine: Engine, port: int = 0) -> AsyncIterator[Listening]:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         try:
-            yield Listening(app, server, services, listener.getsockname()[1])
+            yield Listening(app, server, services, listener)
         finally:
             server.stop()
             await serving

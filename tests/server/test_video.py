@@ -340,9 +340,7 @@ class SamePose(PoseEstimator):
 
 def deaf_client(server: Listening, film: bytes) -> socket.socket:
     """A client that sends a video and reads nothing of the answer; little of it fits into the buffers of the connection."""
-    for listener in server.server.servers:
-        for end in listener.sockets:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections inherit it
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections inherit it
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
