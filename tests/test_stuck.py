@@ -1,9 +1,8 @@
 """`posewire serve` whose worker processes are stopped: it says so, replaces them, and ends when told."""
 
-import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
@@ -20,6 +19,23 @@ def workers(server: Server) -> set[int]:
     return {child.pid for child in psutil.Process(server.process.pid).children()}
 
 
+@contextmanager
+def ended_afterwards() -> Iterator[Callable[[int], None]]:
+    """A function that stops a process; those that are still there in the end are killed, for they would keep the log open."""
+    stopped: list[psutil.Process] = []
+
+    def stop(pid: int) -> None:
+        stopped.append(psutil.Process(pid))
+        stopped[-1].suspend()
+
+    try:
+        yield stop
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
 def until(condition: Callable[[], bool]) -> None:
     give_up = time.monotonic() + 60
     while not condition():
@@ -28,11 +44,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_service_whose_workers_are_stopped_is_not_ready_until_it_has_others() -> None:
-    with serve(device="cpu", workers="2", max_batch="1", request_timeout_ms="2000") as server, httpx.Client(timeout=60) as client:
+    settings = {"device": "cpu", "workers": "2", "max_batch": "1", "request_timeout_ms": "2000"}
+    with serve(**settings) as server, ended_afterwards() as stop, httpx.Client(timeout=60) as client:
         before = workers(server)
         assert len(before) == 2
         for pid in before:
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
         until(lambda: client.get(f"{server.url}/readyz").status_code == 503)
         answer = client.get(f"{server.url}/readyz")
         if answer.status_code == 503:  # else they have been replaced meanwhile
@@ -43,6 +60,6 @@ def test_a_service_whose_workers_are_stopped_is_not_ready_until_it_has_others() 
         assert not workers(server) & before
         answer = client.post(f"{server.url}/v1/pose", content=ASTRONAUT.read_bytes(), headers={"Content-Type": "image/jpeg"})
         assert answer.status_code in {200, 504}  # 504: on a slow machine
-        os.kill(next(iter(workers(server))), signal.SIGSTOP)
+        stop(next(iter(workers(server))))
         server.process.terminate()
         assert server.process.wait(30) == 0
