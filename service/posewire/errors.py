@@ -177,6 +177,22 @@ class Overloaded(ServiceError):
     close_code = 1013
 
 
+class OutOfMemory(ServiceError):
+    """There is not enough memory for the image now; the caller may try again."""
+
+    status, slug, title = 503, "out-of-memory", "The service is out of memory"
+    close_code = 1013
+
+    def __init__(
+        self,
+        detail: str = "there is not enough memory for the picture; try again, or send a smaller one",
+        *,
+        image: int | None = None,
+        retry_after_s: int | None = 1,
+    ) -> None:
+        super().__init__(detail, image=image, retry_after_s=retry_after_s)
+
+
 class Draining(ServiceError):
     """The service is about to stop."""
 

@@ -23,7 +23,8 @@ def to_source(image: ImageSource, colour: Colour) -> bytes | Frame:
     """Return an image as `ImageJob` takes it: encoded, or upright RGB pixels.
 
     Args:
-        image: a path; the bytes of a JPEG, PNG, WebP or BMP file; an array (H, W, 3) uint8; or a PIL image.
+        image: a path; the bytes of a JPEG, PNG, WebP or BMP file (HEIC and AVIF with the extra `heif`); an array (H, W, 3) uint8; or a
+            PIL image.
         colour: the order of an array's channels.
 
     Raises:
