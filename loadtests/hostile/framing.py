@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -68,6 +69,7 @@ _FIRST_LINES = (
     b"PRI * HTTP/2.0",
 )
 _CHUNK_SIZES = (b"0", b"-1", b"ffffffffffffffff", b"10000000000000000", b"5;a=b", b"", b"zz", b"0x5", b" 5")
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 [1-5]\d\d ")
 _HEAD = 200  # bytes
 _DEADLINE_S = 30.0
 PAGES = ("text/html", "text/plain")  # of the demo page and of the metrics: a damaged path may name them
@@ -205,8 +207,8 @@ def _replies(received: bytes) -> list[Reply]:
     found: list[Reply] = []
     while received.startswith(b"HTTP/"):
         reader = _Reader()
-        following = received.find(b"HTTP/1.1 ", 1)
-        reader.parser.feed_data(received if following < 0 else received[:following])
+        following = _STATUS_LINE.search(received, 1)
+        reader.parser.feed_data(received[: following.start()] if following else received)
         found += reader.replies
-        received = b"" if following < 0 else received[following:]
+        received = received[following.start() :] if following else b""
     return found

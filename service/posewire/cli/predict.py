@@ -27,7 +27,7 @@ from posewire.telemetry.metrics import Metrics
 from posewire.types import PoseResult
 from posewire.video.reading import SUFFIXES, import_av
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif"}
 _MAX_DIGITS = 18  # of a number as COCO's id: longer ones do not fit into 64 bits
 
 
