@@ -63,8 +63,8 @@ async def test_sigterm_finishes_every_request_and_tells_streams_to_reconnect() -
             streams = [clients.create_task(stream(server)) for _ in range(STREAMS)]
 
             async def all_are_running() -> bool:
-                pictures = await in_the_service(server, "posewire_pictures_in_flight")
-                return pictures >= REQUESTS and await in_the_service(server, "posewire_streams_active") == STREAMS
+                halves = await in_the_service(server, "posewire_body_bytes_in_flight") // (len(ASTRONAUT.read_bytes()) // 2)
+                return halves >= REQUESTS and await in_the_service(server, "posewire_streams_active") == STREAMS
 
             await eventually(all_are_running)
             server.process.send_signal(signal.SIGTERM)

@@ -35,6 +35,8 @@ _STATE = "posewire.connection"
 # A closed connection is read on for this long in all, and for this long without a byte; nginx has the same defaults.
 _LINGER_S = 30.0
 _SILENCE_S = 5.0
+# Between requests only a request that is on its way can come; a client's pool of connections may not notice the close at all.
+_IDLE_SILENCE_S = 1.0
 _TICK_S = 0.5
 
 # Bytes of a body beyond the largest that any route reads. Then the client has ignored an answer for long, and is cut.
@@ -213,6 +215,7 @@ class ConnectionGuard(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None  # of the head, then of the close
         self._write_timer: asyncio.TimerHandle | None = None
         self._closed_at: float | None = None  # in the event loop's time
+        self._silence_s = _SILENCE_S
         self._heard_at = 0.0
         self._unwritten = 0
         self._transport: asyncio.Transport
@@ -350,6 +353,8 @@ class ConnectionGuard(asyncio.Protocol):
         if self.closing:
             return
         self._closed_at = self._heard_at = self._loop.time()
+        if self._refusal is None and self._framing is not None and not (self._framing.in_head or self._framing.in_body):
+            self._silence_s = _IDLE_SILENCE_S
         self._cancel_timer()
         self._connections.waits(self, waiting=False)
         self._unwritten = self._transport.get_write_buffer_size()
@@ -368,7 +373,7 @@ class ConnectionGuard(asyncio.Protocol):
         if unwritten != self._unwritten:
             self._unwritten, written_at = unwritten, now
         limit = self._settings.write_timeout_s if unwritten else _LINGER_S
-        if now - written_at >= limit or (not unwritten and now - max(self._heard_at, written_at) >= _SILENCE_S):
+        if now - written_at >= limit or (not unwritten and now - max(self._heard_at, written_at) >= self._silence_s):
             self.abort()
             return
         self._timer = self._loop.call_later(_TICK_S, self._linger, written_at)
