@@ -30,11 +30,7 @@ class Listening:
     server: GracefulServer
     services: Services
     listener: socket.socket
-
-    @property
-    def port(self) -> int:
-        found: int = self.listener.getsockname()[1]
-        return found
+    port: int
 
     @property
     def url(self) -> str:
@@ -81,7 +77,7 @@ async def listening(engine: Engine, port: int = 0) -> AsyncIterator[Listening]:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         try:
-            yield Listening(app, server, services, listener)
+            yield Listening(app, server, services, listener, listener.getsockname()[1])
         finally:
             server.stop()
             await serving

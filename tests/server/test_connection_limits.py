@@ -25,7 +25,7 @@ Connect = Callable[[Listening], Awaitable[Wire]]
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
+async def connect(listen: Listen) -> AsyncIterator[Connect]:
     """Opens connections, and closes them at the end."""
     wires: list[Wire] = []
 
