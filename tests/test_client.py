@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -195,8 +196,11 @@ async def at_proxy(answers: Sequence[bytes | None]) -> AsyncIterator[str]:
     left = iter(answers)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
         content = next(left)
+        if content is not None:  # a close with unread bytes would reset the connection
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            await reader.readexactly(int(length[1]) if length else 0)
         if content is None:
             linger = struct.pack("ii", 1, 0)  # close with a reset
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import socket
 import sys
+from contextlib import ExitStack
 
 import cv2
 import uvicorn
@@ -37,12 +38,14 @@ def serve(settings: Settings) -> int:
         configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     sys.setswitchinterval(_SWITCH_S)
     cv2.setNumThreads(1)  # images run side by side, one on each core: OpenCV's own threads would compete with them
-    sockets = bind(settings.host, settings.port)
-    ops_sockets = [] if settings.ops_port is None else bind(settings.host, settings.ops_port)
-    app = create_app(settings, load_engine(settings, Metrics(), processes=True))
-    if settings.api_keys_file is None and not _is_loopback(settings.host):
-        log.warning("ANYONE who reaches %s may use this service: POSEWIRE_API_KEYS_FILE is not set", settings.host)
-    return asyncio.run(_serve(app, settings, sockets, ops_sockets))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port)]
+        ops_port = settings.ops_port
+        ops_sockets = [] if ops_port is None else [stack.enter_context(bound) for bound in bind(settings.host, ops_port)]
+        app = create_app(settings, load_engine(settings, Metrics(), processes=True))
+        if settings.api_keys_file is None and not _is_loopback(settings.host):
+            log.warning("ANYONE who reaches %s may use this service: POSEWIRE_API_KEYS_FILE is not set", settings.host)
+        return asyncio.run(_serve(app, settings, sockets, ops_sockets))
 
 
 async def _serve(app: FastAPI, settings: Settings, sockets: list[socket.socket], ops_sockets: list[socket.socket]) -> int:

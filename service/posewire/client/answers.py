@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 
 from pydantic import ValidationError
@@ -9,15 +10,20 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Response
 
 from posewire.errors import (
+    BadHost,
     BadMessage,
     BadParameter,
     BadPicture,
+    BadRequest,
     ConnectionLost,
     Draining,
     ForeignOrigin,
+    HeadersTooLarge,
+    Misdirected,
     Overloaded,
     PosewireError,
     ServiceError,
+    TargetTooLong,
     TimedOut,
     TooFast,
     TooLarge,
@@ -30,8 +36,9 @@ from posewire.schemas.pose import describe
 from posewire.schemas.stream import SERVER_MESSAGE, ErrorMessage, ResultMessage, StartedMessage, TrackedPerson
 
 # Errors after which the client does not reconnect: the same stream would be rejected again.
-FINAL = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)
-_BY_CLOSE_CODE = {kind.close_code: kind for kind in (*FINAL, Draining, Overloaded, TimedOut, TooManyStreams)}
+_FINAL_CLOSES = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)
+FINAL = (*_FINAL_CLOSES, BadHost, BadRequest, HeadersTooLarge, Misdirected, TargetTooLong)
+_BY_CLOSE_CODE = {kind.close_code: kind for kind in (*_FINAL_CLOSES, Draining, Overloaded, TimedOut, TooManyStreams)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,8 @@ def error_of_problem(url: str, status: int, body: bytes, retry_after: str | None
         slug, detail, image = problem["type"].rpartition(":")[2], problem["detail"], problem.get("image")
     except (ValueError, KeyError, TypeError, AttributeError):
         return UnexpectedAnswer(f"{url} answers with status {status} and no problem+json")
+    if status == HTTPStatus.NOT_FOUND:
+        return UnexpectedAnswer(f"{url} is not an address of Posewire: {detail}")
     return error_of(slug, detail, image=image, retry_after_s=whole_seconds(retry_after))
 
 
