@@ -386,3 +386,23 @@ async def test_a_client_that_does_not_read_keeps_no_place(
         if not drains:
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as other:
                 assert lines_of(await other.post("/v1/video", content=film, headers=MP4))[-1]["type"] == "end"
+
+
+async def test_a_client_that_does_not_read_makes_room_for_others(
+    listen: Listen, models: Engine, long_film: bytes, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "WRITE_S", 600.0)
+    server = await listen(max_videos=1, detector=SameDetector(models.detector), pose=SamePose(models.pose))
+    with await asyncio.to_thread(deaf_client, server, long_film):
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as other:
+
+            async def taken() -> bool:
+                return server.services.videos == 1
+
+            async def served() -> bool:
+                answer = await other.post("/v1/video", content=film, headers=MP4)
+                return answer.status_code == 200 and lines_of(answer)[-1]["type"] == "end"
+
+            await eventually(taken)
+            assert_problem(await other.post("/v1/video", content=film, headers=MP4), 503, "overloaded")
+            await eventually(served)

@@ -37,6 +37,8 @@ _LINGER_S = 30.0
 _SILENCE_S = 5.0
 # Between requests only a request that is on its way can come; a client's pool of connections may not notice the close at all.
 _IDLE_SILENCE_S = 1.0
+# While the service stops, a client that reads nothing for this long is cut.
+_STOPPING_S = 2.0
 _TICK_S = 0.5
 
 # Bytes of a body beyond the largest that any route reads. Then the client has ignored an answer for long, and is cut.
@@ -59,6 +61,7 @@ class Connections:
         self.settings = settings
         self.metrics = metrics
         self.max_body_bytes = max(settings.max_request_bytes, settings.video_max_bytes) + _EXCESS_BYTES
+        self.stopping = False  # closed connections are cut sooner
         self._open: set[ConnectionGuard] = set()
         self._waiting: dict[ConnectionGuard, None] = {}  # for a request, the longest first
 
@@ -154,7 +157,7 @@ class _Framing:
 
     def on_url(self, part: bytes) -> None:
         """Of httptools."""
-        self._target += part
+        self._target = (self._target + part)[: self._settings.max_target_bytes + 1]
         if len(self._target) > self._settings.max_target_bytes:
             self.error = self.error or TargetTooLong(f"path and query have more than {self._settings.max_target_bytes} bytes")
 
@@ -314,6 +317,7 @@ class ConnectionGuard(asyncio.Protocol):
         if not self._refused:
             self.resume_writing()
             self._inner.connection_lost(exc)
+        self._inner = asyncio.Protocol()  # without the cycle of references the memory is free at once
 
     def pause_writing(self) -> None:
         """Of asyncio: the client does not read what was written."""
@@ -353,6 +357,7 @@ class ConnectionGuard(asyncio.Protocol):
         if self.closing:
             return
         self._closed_at = self._heard_at = self._loop.time()
+        self._held.clear()
         if self._refusal is None and self._framing is not None and not (self._framing.in_head or self._framing.in_body):
             self._silence_s = _IDLE_SILENCE_S
         self._cancel_timer()
@@ -373,6 +378,8 @@ class ConnectionGuard(asyncio.Protocol):
         if unwritten != self._unwritten:
             self._unwritten, written_at = unwritten, now
         limit = self._settings.write_timeout_s if unwritten else _LINGER_S
+        if self._connections.stopping:
+            limit = min(limit, _STOPPING_S)
         if now - written_at >= limit or (not unwritten and now - max(self._heard_at, written_at) >= self._silence_s):
             self.abort()
             return

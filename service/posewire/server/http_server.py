@@ -178,6 +178,7 @@ class GracefulServer:
         loop, settings = asyncio.get_running_loop(), self._settings
         longest_s = max(settings.request_timeout_ms, settings.stream_deadline_ms) / 1000
         ends_at = loop.time() + longest_s + 1
+        self._connections.stopping = True
         if self.started:
             for listener in self._sockets:
                 listener.listen(0)  # later handshakes are not completed, and are refused once the socket is closed
@@ -185,7 +186,7 @@ class GracefulServer:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(ends_at):
                     await self._services.streams.close(within_s=settings.stream_deadline_ms / 1000 + _LAST_REQUESTS_S)
-        self._config.timeout_graceful_shutdown = max(1, math.ceil(ends_at - loop.time()))
+        self._config.timeout_graceful_shutdown = max(1, math.floor(ends_at - loop.time()))
         self._server.should_exit = True
 
 

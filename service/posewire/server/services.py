@@ -1,5 +1,6 @@
 """The objects that all routes share. `create_app` makes them once."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service. Only `engine`, `draining`, `videos` and `uploads` change after the start."""
+    """The running service. Only `engine`, `draining` and what is about videos change after the start."""
 
     settings: Settings
     metrics: Metrics
@@ -27,6 +28,7 @@ class Services:
     draining: bool = False
     videos: int = 0  # videos that are being processed
     uploads: Counter[str] = field(default_factory=Counter)  # videos that are being uploaded, by client
+    unread_videos: dict[asyncio.Timeout, float] = field(default_factory=dict)  # answers that wait for their readers, and since when
 
     @property
     def ready(self) -> bool:

@@ -62,6 +62,9 @@ UPLOAD_MAX_S = 600.0
 WRITE_S = 30.0
 DECODE_S = 60.0
 
+# A video whose client reads nothing for this long is ended if others find no place.
+UNREAD_S = 2.0
+
 # After the beginning of a drain, who waits for a client waits no longer than this.
 DRAIN_WAIT_S = 1.0
 _LOOK_S = 0.1  # between looks whether the service drains
@@ -158,15 +161,19 @@ class _Answer(StreamingResponse):
 
     async def _send(self, send: Send, message: Message) -> None:
         try:
-            async with _waiting(self._services, WRITE_S, DRAIN_WAIT_S):
-                await send(message)
+            async with _waiting(self._services, WRITE_S, DRAIN_WAIT_S) as timeout:
+                self._services.unread_videos[timeout] = asyncio.get_running_loop().time()
+                try:
+                    await send(message)
+                finally:
+                    del self._services.unread_videos[timeout]
         except TimeoutError:
             raise TimedOut("the client does not read the answer") from None
 
 
 @asynccontextmanager
-async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> AsyncIterator[None]:
-    """Limit the time of a block, and what is left of it from the beginning of a drain on.
+async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> AsyncIterator[asyncio.Timeout]:
+    """Limit the time of a block, and what is left of it from the beginning of a drain on; yields the limit.
 
     Args:
         services: of the application.
@@ -188,7 +195,7 @@ async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> 
     async with asyncio.timeout_at(until) as timeout:
         watcher = asyncio.create_task(watch(), name="drain-watch")
         try:
-            yield
+            yield timeout
         finally:
             watcher.cancel()
 
@@ -212,9 +219,15 @@ def _slot(services: Services) -> Iterator[None]:
 
 
 def _check_slot(services: Services) -> None:
+    """Raise Overloaded if no place is free; then also end a video whose client does not read."""
     limit = services.settings.max_videos
-    if services.videos >= limit:
-        raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=10)
+    if services.videos < limit:
+        return
+    now = asyncio.get_running_loop().time()
+    unread = [timeout for timeout, since in services.unread_videos.items() if now - since >= UNREAD_S and not timeout.expired()]
+    if unread:
+        unread[0].reschedule(now)
+    raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=1 if unread else 10)
 
 
 @contextmanager
