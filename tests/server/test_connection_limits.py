@@ -139,6 +139,19 @@ async def test_at_the_limit_the_oldest_waiting_connection_is_closed_for_a_new_on
     assert (await wires[0].answer())[0] == 200
 
 
+async def test_at_the_limit_a_connection_that_is_answered_and_closing_goes_first(connect: Connect, listen: Listen) -> None:
+    served = await listen(max_connections=2)
+    waiting, refused = await connect(served), await connect(served)
+    await waiting.send(GET + b"\r\n")
+    assert (await waiting.answer())[0] == 200
+    await refused.send(b"nonsense\r\n\r\n")
+    assert await problem(refused) == (400, "bad-request")  # its client has not closed it
+    new = await connect(served)
+    for wire in (new, waiting):
+        await wire.send(GET + b"\r\n")
+        assert (await wire.answer())[0] == 200
+
+
 async def test_where_every_connection_is_at_work_a_new_one_gets_503(
     connect: Connect, listen: Listen, models: Engine, gate: Gate, astronaut: bytes
 ) -> None:

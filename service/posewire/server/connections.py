@@ -8,7 +8,8 @@ that a head reaches uvicorn only when it is complete and within the limits.
 - A connection whose client does not read is cut after `write_timeout_s`.
 - A close lets the client finish sending first, as nginx's `lingering_close` does. A socket that is closed with unread bytes resets
   the connection, and the reset can destroy an answer that the client has not read yet.
-- At the limit of connections, the one that waits longest for a request is closed for a new one.
+- At the limit of connections one is cut for a new one: the longest answered of those that close, else the one that waits longest for
+  a request.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class Connections:
         self.stopping = False  # closed connections are cut sooner
         self._open: set[ConnectionGuard] = set()
         self._waiting: dict[ConnectionGuard, None] = {}  # for a request, the longest first
+        self._closing: dict[ConnectionGuard, None] = {}  # for the client to notice, the longest first
 
     def protocol(self) -> type[asyncio.Protocol]:
         """Return the class of these connections' protocols, for uvicorn's setting `http`."""
@@ -95,8 +97,8 @@ class Connections:
 
     def add(self, guard: "ConnectionGuard") -> bool:
         """Note a new connection. Return False if it must be refused: all others are at work."""
-        if len(self._open) >= self.settings.max_connections and self._waiting:
-            oldest = next(iter(self._waiting))
+        if len(self._open) >= self.settings.max_connections and (others := self._closing or self._waiting):
+            oldest = next(iter(others))
             self.remove(oldest)
             oldest.abort()
         self._open.add(guard)
@@ -106,6 +108,12 @@ class Connections:
         """Note a lost connection."""
         self._open.discard(guard)
         self._waiting.pop(guard, None)
+        self._closing.pop(guard, None)
+
+    def closes(self, guard: "ConnectionGuard") -> None:
+        """Note a connection that is answered, and is only read on."""
+        self._waiting.pop(guard, None)
+        self._closing[guard] = None
 
     def waits(self, guard: "ConnectionGuard", waiting: bool) -> None:
         """Note whether a connection waits for a request; above the limit of such connections the oldest is closed."""
@@ -361,7 +369,7 @@ class ConnectionGuard(asyncio.Protocol):
         if self._refusal is None and self._framing is not None and not (self._framing.in_head or self._framing.in_body):
             self._silence_s = _IDLE_SILENCE_S
         self._cancel_timer()
-        self._connections.waits(self, waiting=False)
+        self._connections.closes(self)
         self._unwritten = self._transport.get_write_buffer_size()
         if self._transport.can_write_eof():
             self._transport.write_eof()
