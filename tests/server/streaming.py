@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from posewire.engine.engine import Engine
 from posewire.server.app import create_app
-from posewire.server.http_server import GracefulServer
+from posewire.server.http_server import GracefulServer, bind
 from posewire.server.services import Services
 
 START = '{"type": "start", "max_people": 1}'
@@ -69,9 +69,8 @@ async def listening(engine: Engine, port: int = 0) -> AsyncIterator[Listening]:
     """Serve an engine until the block ends."""
     app = create_app(engine.settings, engine)
     services: Services = app.state.services
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+    [listener] = bind("127.0.0.1", port)
+    with listener:
         server = GracefulServer(app, engine.settings, [listener])
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
