@@ -378,8 +378,8 @@ async def attack(name: str, server: Server, seconds: float, began: asyncio.Event
         raise
     if process.returncode:
         raise RuntimeError(f"the attackers of {name} ended with code {process.returncode}")
-    told = json.loads(out)
-    return Scene(server, seconds, Counter(told["answers"]), told["figures"])
+    report = json.loads(out)
+    return Scene(server, seconds, Counter(report["answers"]), report["figures"])
 
 
 async def _run(name: str, scene: Scene) -> None:

@@ -92,13 +92,13 @@ async def beside(name: str, server: Server, seconds: float) -> Row:
         "good requests": len(seen.good.status),
         "success %": round(100 * statuses[200] / max(1, len(seen.good.status)), 1),
         "p99 ms": percentiles_ms(seen.good.latencies(200))["p99"],
-        "others of them": _told({status: n for status, n in statuses.items() if status != 200}),
+        "others of them": _as_text({status: n for status, n in statuses.items() if status != 200}),
         "memory idle MB": round(idle_mb),
         "memory peak MB": round(max(seen.memory_mb)),
-        "/readyz": _told(seen.ready),
+        "/readyz": _as_text(seen.ready),
         "recovered": "(was stopped)" if name in _ENDING else _recovered(recovery_s),
         "stopped": _stopped(scene.figures.get("stop_s")),
-        "attackers got": _told(scene.answers),
+        "attackers got": _as_text(scene.answers),
     }
 
 
@@ -112,7 +112,7 @@ def _stopped(stop_s: float | None) -> str | None:
     return f"not in {STOP_PATIENCE_S:g} s" if stop_s < 0 else f"after {stop_s:.1f} s"
 
 
-def _told(counts: Mapping[Any, int]) -> str:
+def _as_text(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{'no answer' if what == LOST else what} x{n}" for what, n in sorted(counts.items(), key=lambda item: str(item[0])))
 
 

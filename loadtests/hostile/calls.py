@@ -66,14 +66,16 @@ def call(target: Target, calls: int, *, broken: bool, seed: int = 0) -> tuple[Co
             faults.append(f"{case.as_curl_command()[:500]}: {fault}")
             return
         if response.status_code == 200:
-            faults.extend(_told(lambda: case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])))
+            faults.extend(
+                _faults_of(lambda: case.validate_response(response, checks=[content_type_conformance, response_schema_conformance]))
+            )
 
     with session:
         run()
     return statuses, faults
 
 
-def _told(check: Callable[[], None]) -> list[str]:
+def _faults_of(check: Callable[[], None]) -> list[str]:
     try:
         check()
     except BaseExceptionGroup as failed:  # Schemathesis' group of failed checks

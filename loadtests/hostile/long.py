@@ -75,9 +75,9 @@ async def hostile(out: Path, counts: Counts, minutes: float, port: int) -> Resul
 
 
 def _row(name: str, found: _Found) -> Row:
-    told = ", ".join(f"{status} x{times}" for status, times in sorted(found.statuses.items()))
+    answers = ", ".join(f"{status} x{times}" for status, times in sorted(found.statuses.items()))
     sent = found.statuses.total()
-    return {"input": name, "sent": sent, "answers": told, "faults": len(found.faults), "seconds": round(found.seconds)}
+    return {"input": name, "sent": sent, "answers": answers, "faults": len(found.faults), "seconds": round(found.seconds)}
 
 
 def _image(target: Target, number: int) -> tuple[list[int], str | None]:

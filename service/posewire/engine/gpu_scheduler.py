@@ -33,7 +33,7 @@ class GpuScheduler:
     """
 
     max_decoded = None
-    stuck = False  # of a thread nothing tells; the callers of its images get an error at their deadlines
+    stuck = False  # nothing shows it for a thread; the callers of its images get an error at their deadlines
 
     def __init__(self, pipeline: PosePipeline, plan: DevicePlan, settings: Settings, metrics: Metrics) -> None:
         self._pipeline = pipeline

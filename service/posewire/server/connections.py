@@ -14,7 +14,6 @@ that a head reaches uvicorn only when it is complete and within the limits.
 
 import asyncio
 import logging
-import random
 from http import HTTPStatus
 from typing import Any
 
@@ -25,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from posewire.config import Settings
 from posewire.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, TargetTooLong, TimedOut
-from posewire.server.middleware import SECURE_HEADERS
+from posewire.server.middleware import SECURE_HEADERS, new_request_id
 from posewire.server.problems import reject
 from posewire.telemetry.logs import request_id_var
 from posewire.telemetry.metrics import Metrics
@@ -78,7 +77,7 @@ class Connections:
         return Guarded
 
     def track(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that tells the guard of the connection when a request has ended."""
+        """Return an application that reports the end of each request to the guard of its connection."""
 
         async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
             guard: ConnectionGuard | None = scope.get("state", {}).get(_STATE)
@@ -424,7 +423,7 @@ class ConnectionGuard(asyncio.Protocol):
             self._answer(error)
 
     def _answer(self, error: ServiceError) -> None:
-        request_id = f"{random.getrandbits(128):032x}"
+        request_id = new_request_id()
         token = request_id_var.set(request_id)
         try:
             response = reject(self._connections.metrics, error)
@@ -438,7 +437,7 @@ class ConnectionGuard(asyncio.Protocol):
 
 
 class _GuardedTransport(asyncio.Transport):
-    """What uvicorn's protocol sees of the socket: the guard closes it, and learns of a change of protocol.
+    """The transport for uvicorn's protocol: a close and a change of protocol go to the guard.
 
     Args:
         guard: of the connection.

@@ -24,7 +24,7 @@ class Inflater:
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
-        self._head = b""  # until its two bytes tell zlib's header from none
+        self._head = b""  # until its two bytes show if there is a header of zlib
         self._member = zlib.decompressobj(_GZIP if coding == "gzip" else _ZLIB)
         self._started = self._ended = False
 

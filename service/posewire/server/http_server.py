@@ -97,7 +97,7 @@ def _is_not_denial(record: logging.LogRecord) -> bool:
 
 
 class GracefulServer:
-    """Serves an application until it is told to stop.
+    """Serves an application until `drain` or `stop` is called.
 
     A drain first reports that the service is not ready, and closes the port later. Until then requests are answered, with
     `Connection: close`: clients and load balancers move to other servers, and no request is lost. After the closing of the port
@@ -150,7 +150,7 @@ class GracefulServer:
         await asyncio.sleep(0)  # uvicorn has set its handlers of signals; these replace them
         if signals:
             self._handle_signals()
-        tasks = [asyncio.create_task(self._announce()), asyncio.create_task(self._stop_when_told())]
+        tasks = [asyncio.create_task(self._announce()), asyncio.create_task(self._stop_when_asked())]
         try:
             await serving
         finally:
@@ -174,7 +174,7 @@ class GracefulServer:
             host, port = listener.getsockname()[:2]
             log.info("Posewire is running on %s", _url(host, port))
 
-    async def _stop_when_told(self) -> None:
+    async def _stop_when_asked(self) -> None:
         await self._stop.wait()
         loop, settings = asyncio.get_running_loop(), self._settings
         longest_s = max(settings.request_timeout_ms, settings.stream_deadline_ms) / 1000

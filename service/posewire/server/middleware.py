@@ -33,6 +33,11 @@ _CLOSE = (b"connection", b"close")
 log = logging.getLogger("posewire.access")
 
 
+def new_request_id() -> str:
+    """Return a random id for a request."""
+    return f"{random.getrandbits(128):032x}"
+
+
 class RequestContext:
     """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
 
@@ -54,7 +59,7 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
         try:

@@ -67,7 +67,7 @@ UNREAD_S = 2.0
 
 # After the beginning of a drain, who waits for a client waits no longer than this.
 DRAIN_WAIT_S = 1.0
-_LOOK_S = 0.1  # between looks whether the service drains
+_POLL_S = 0.1  # between checks if the service drains
 
 _VIDEO = {"schema": {"type": "string", "format": "binary"}}
 
@@ -156,7 +156,7 @@ class _Answer(StreamingResponse):
                         await self._send(send, {"type": "http.response.body", "body": line.encode(), "more_body": True})
                     await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
             except (ClientGone, TimedOut) as error:
-                # The answer has begun: the server closes the connection, which tells the client that it is incomplete.
+                # The answer has begun: the server closes the connection, which shows the client that it is incomplete.
                 self._services.metrics.count_rejection(error)
 
     async def _send(self, send: Send, message: Message) -> None:
@@ -186,7 +186,7 @@ async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> 
 
     async def watch() -> None:
         while not services.draining:  # noqa: ASYNC110 - a signal handler sets it
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         if not timeout.expired():
             timeout.reschedule(min(until, loop.time() + drain_s))
 

@@ -126,7 +126,7 @@ class DecodingProcess:
         return VideoFrame(index, t_seconds, Frame(pixels))
 
     def _head(self) -> dict[str, Any]:
-        """Return the head of the next message, or raise the error that it tells."""
+        """Return the head of the next message, or raise the error that it reports."""
         line = self._output.readline(_MAX_HEAD_BYTES)
         if not line.endswith(b"\n"):
             raise self._failure()

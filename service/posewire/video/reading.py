@@ -165,7 +165,7 @@ class VideoReader:
 def measure(source: str | Path, *, max_frames: int, max_seconds: float) -> Length:
     """Return the length of a file by its frames, from their times in the order of decoding. Nothing is decoded.
 
-    Data that is damaged ends the measurement; decoding tells what is wrong with it.
+    Data that is damaged ends the measurement; decoding reports what is wrong with it.
 
     Args:
         source: an untrusted file.
@@ -247,5 +247,5 @@ def _first_video(av: Any, container: "InputContainer") -> Any:
 
 
 def _rate_of(stream: Any) -> float:
-    """Return the frames per second between two frames, as far as the file tells; 0: it does not."""
+    """Return the frames per second between two frames, if the file has it; else 0."""
     return float(stream.guessed_rate or stream.average_rate or 0)

@@ -19,10 +19,10 @@ _COAST_S = 0.7  # time over which a person who is not seen slows down
 _DRIFT = 0.5  # growth of the doubt where someone is, in square roots of the box's area a second
 _CONFIDENCE_S = 1.0  # time over which what is usual for a person's keypoint scores follows them
 _MOST_GROWTH = 1.08  # of a box from one frame to the next
-_KEYPOINTS_SHARE = 0.2  # of the box that the keypoints tell in the next box; the rest is the last box, carried along
+_KEYPOINTS_SHARE = 0.2  # of the box that follows from the keypoints in the next box; the rest is the last box, carried along
 # Keypoints of somebody who stands still jitter. A box that jittered with them would give the pose model another crop, and so more jitter.
 _STILL_SHIFT = 0.005  # shift of all keypoints from frame to frame that does not move the box, in square roots of its area
-_STILL_EDGE = 0.015  # distance of an edge from where the keypoints tell it that does not move it, in the same units
+_STILL_EDGE = 0.015  # distance of an edge from its place by the keypoints that does not move it, in the same units
 
 
 class Phase(Enum):
@@ -101,7 +101,7 @@ def _carry(last: Pose, detected: Pose, found: Keypoints) -> FloatArray | None:
     """The box of a person whom the detector was not asked about: the last one, moved and scaled as the keypoints were.
 
     Returns:
-        (4,) x y w h; None: the last pose and this one show too few keypoints to tell.
+        (4,) x y w h; None: the last pose and this one show too few keypoints.
     """
     box = last.box_xywh
     shift = _median_shift(last.keypoints, found)
@@ -110,16 +110,16 @@ def _carry(last: Pose, detected: Pose, found: Keypoints) -> FloatArray | None:
     size = math.sqrt(float(box[2:].prod()))
     low = box[:2] + np.where(np.abs(shift) < _STILL_SHIFT * size, 0, shift)
     high = low + box[2:]
-    told = _box_of(found, detected)
-    if told is not None:
-        low = low + _KEYPOINTS_SHARE * _beyond(told[:2] - low, _STILL_EDGE * size)
-        high = high + _KEYPOINTS_SHARE * _beyond(told[:2] + told[2:] - high, _STILL_EDGE * size)
+    expected = _box_of(found, detected)
+    if expected is not None:
+        low = low + _KEYPOINTS_SHARE * _beyond(expected[:2] - low, _STILL_EDGE * size)
+        high = high + _KEYPOINTS_SHARE * _beyond(expected[:2] + expected[2:] - high, _STILL_EDGE * size)
     sides = np.clip(high - low, box[2:] / _MOST_GROWTH, box[2:] * _MOST_GROWTH)
     return np.concatenate([(low + high - sides) / 2, sides]).astype(np.float32)
 
 
 def _beyond(distance: FloatArray, tolerance: float) -> FloatArray:
-    """What of distances is more than a tolerance, with their sign."""
+    """Return the part of distances that exceeds a tolerance, with their sign."""
     return np.asarray(np.sign(distance) * np.maximum(np.abs(distance) - tolerance, 0), np.float32)
 
 
