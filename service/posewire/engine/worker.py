@@ -21,7 +21,7 @@ from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import Ran, ThreadPool
-from posewire.engine.profiler import exclusive_pays, warm
+from posewire.engine.profiler import Profile, exclusive_pays, restore, warm
 from posewire.errors import DeadlineExceeded, ServiceError
 from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, inference_failed, load_pipeline
 from posewire.telemetry.logs import configure_logging
@@ -125,18 +125,21 @@ class _Own:
     max_batch: int
 
 
-def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, CostTable]:
-    """Load the models into this process, and warm and measure them."""
+def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None, known: Profile | None) -> Mapping[Task, CostTable]:
+    """Load the models into this process and warm them; measure them if no profile is known."""
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # images run side by side, one in each process
     decode_limit = CpuBudget(max(_MIN_DECODE_S, _DECODE_S_PER_PIXEL * settings.max_pixels))
     _Own.pipeline, _Own.max_batch = load_pipeline(settings, plan, runtime, decode_limit), settings.max_batch
-    return asyncio.run(_warm())
+    return asyncio.run(_warm(known))
 
 
-async def _warm() -> Mapping[Task, CostTable]:
+async def _warm(known: Profile | None) -> Mapping[Task, CostTable]:
     pool = ThreadPool(1)
-    costs = await warm(_Own.pipeline, pool, {"detector": 1, "pose": _Own.max_batch})
+    if known is None:
+        costs = await warm(_Own.pipeline, pool, {"detector": 1, "pose": _Own.max_batch})
+    else:
+        costs = (await restore(_Own.pipeline, pool, known)).costs
     await pool.close()
     return costs
 
