@@ -20,6 +20,7 @@ class Server:
     log: list[dict[str, object]] = field(default_factory=list)  # its log entries so far
     url: str = ""
     listening: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = field(default_factory=threading.Event)
 
     def read_log(self) -> None:
         """Take in the log until the process ends."""
@@ -30,12 +31,15 @@ class Server:
             if found and not found[1].endswith(f":{self.ops_port}"):
                 self.url = found[1]
                 self.listening.set()
+            if self.log[-1]["message"] == "the models are ready":
+                self.ready.set()
         self.listening.set()
+        self.ready.set()
 
 
 @contextmanager
-def serve(**settings: str) -> Iterator[Server]:
-    """Start a server on a free port, wait until it listens, and end it afterwards."""
+def serve(*, loaded: bool = True, **settings: str) -> Iterator[Server]:
+    """Start a server on a free port, wait until it listens and has loaded its models, and end it afterwards."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
     command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
@@ -45,6 +49,7 @@ def serve(**settings: str) -> Iterator[Server]:
         reader.start()
         try:
             assert server.listening.wait(60), "the server does not start"
+            assert not loaded or server.ready.wait(60), "the models are not loaded"
             assert server.url, f"the server ended: {server.log}"
             yield server
         finally:
