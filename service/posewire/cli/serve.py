@@ -13,8 +13,11 @@ import cv2
 import uvicorn
 from fastapi import FastAPI
 
+from posewire.backends.runtime import onnx_runtime
 from posewire.config import Settings
 from posewire.engine.engine import load_engine
+from posewire.registry.choice import choose
+from posewire.registry.store import open_store
 from posewire.server.app import create_app, create_ops_app
 from posewire.server.http_server import GracefulServer, bind
 from posewire.telemetry.logs import configure_logging
@@ -41,6 +44,9 @@ def serve(settings: Settings) -> int:
         configure_tracing(settings.otlp_endpoint, settings.trace_ratio)
     sys.setswitchinterval(_SWITCH_S)
     cv2.setNumThreads(1)  # images run side by side, one on each core: OpenCV's own threads would compete with them
+    # What is wrong for sure is an error before the port is open.
+    choose(settings, open_store(settings).manifest)
+    onnx_runtime()
     with ExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port)]
         ops_port = settings.ops_port

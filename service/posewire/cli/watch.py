@@ -14,6 +14,8 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import make_folder
+from posewire.registry.choice import choose
+from posewire.registry.store import open_store
 from posewire.schemas.video import WatchLine
 from posewire.signals import handle_signal, stop_signals
 from posewire.telemetry.logs import configure_logging
@@ -29,6 +31,7 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
         PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
     """
     configure_logging(settings.log_level)
+    choose(settings, open_store(settings).manifest)  # a wrong name is an error before a camera is asked
     if out is not None:
         make_folder(out)
     try:

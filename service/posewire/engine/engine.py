@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,8 @@ from posewire.backends.device import DevicePlan, Runtime, fell_back
 from posewire.backends.runtime import onnx_runtime
 from posewire.config import Device, Settings
 from posewire.engine.cost_model import CostTable
-from posewire.engine.cpu_scheduler import CpuScheduler, ProcessWorkers, ThreadWorkers
+from posewire.engine.cpu_scheduler import CpuScheduler, ThreadWorkers
 from posewire.engine.gpu_scheduler import GpuScheduler
-from posewire.engine.ipc import AVAILABLE
 from posewire.engine.memory_budget import PixelBudget
 from posewire.engine.pool import run_on
 from posewire.engine.profile_cache import ProfileCache, identity_of
@@ -35,6 +35,10 @@ from posewire.registry.store import open_store
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import Detections, Frame, PoseOptions, PoseResult, Priority, Stage, Timings, UInt8Array
+
+if sys.platform == "linux":
+    from posewire.engine.ipc import AVAILABLE
+    from posewire.engine.process_workers import ProcessWorkers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -297,6 +301,11 @@ def scheduler_in_threads(
     return CpuScheduler(workers, detector.spec.input, settings, metrics, profiles)
 
 
+def has_processes() -> bool:
+    """Return True if models can run in processes of their own: only Linux has what they need. Elsewhere threads run them."""
+    return sys.platform == "linux" and AVAILABLE
+
+
 def load_engine(
     settings: Settings, metrics: Metrics, runtime: Runtime | None = None, *, processes: bool = False, warms: bool = True
 ) -> Engine:
@@ -318,7 +327,7 @@ def load_engine(
     # A process that is started later serves these models too, even if `posewire models use` has changed the choice by then.
     settings = choice.pin(settings)
     plan = plan_device(settings, runtime)
-    in_processes = processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0
+    in_processes = processes and has_processes() and plan.device is Device.CPU and settings.workers != 0
     if in_processes:
         plan = replace(plan, workers=settings.workers or plan.workers)
     pipeline = load_pipeline(settings, plan, runtime)
@@ -326,7 +335,7 @@ def load_engine(
     if plan.device is Device.CPU and runtime is None:  # the costs of a stand-in are not those of the machine
         identity = identity_of(pipeline, plan, settings, processes=in_processes)
         profiles = ProfileCache(settings.cache_dir / "profiles", identity, settings.max_batch)
-    if in_processes:
+    if sys.platform == "linux" and in_processes:
         workers = ProcessWorkers(settings, plan, runtime, metrics)
         scheduler: Scheduler = CpuScheduler(workers, choice.detector.input, settings, metrics, profiles)
     else:

@@ -28,6 +28,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+assert sys.platform == "linux"  # mypy skips the rest elsewhere, where nothing imports this module
+
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import ComputePool, Ended, Ran, settle
 from posewire.engine.worker import NOTE, Answer

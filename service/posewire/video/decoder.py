@@ -7,17 +7,17 @@ process waits until the service has read a frame. Messages are not pickled: who 
 import json
 import math
 import os
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from posewire.errors import ServiceError, TooLarge
+from posewire.errors import NotInstalled, ServiceError, TooLarge
 from posewire.video.reading import VideoReader, measure
 
 # Bytes beside those of frames, and for each pixel of the largest frame: a codec keeps 16 frames and some more of up to 6 bytes a
@@ -44,8 +44,8 @@ def decode(video: int, max_pixels: int, max_frames: int, max_seconds: float) -> 
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
     threading.Thread(target=_end_with_service, daemon=True).start()
-    _limit(max_pixels)
     try:
+        _limit(max_pixels)
         _send_frames(output, Path(f"/dev/fd/{video}"), max_pixels, max_frames, max_seconds)
     except BrokenPipeError:
         os._exit(0)
@@ -77,7 +77,15 @@ def _send(output: IO[bytes], head: Mapping[str, object], pixels: memoryview | No
     output.flush()
 
 
+def _resource() -> Any:
+    try:
+        return import_module("resource")
+    except ImportError:
+        raise NotInstalled("videos are not decoded here: this system cannot limit the memory and the CPU time of a process") from None
+
+
 def _limit(max_pixels: int) -> None:
+    resource = _resource()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _allow_cpu(0)
     with suppress(OSError):  # only Linux has these files
@@ -89,6 +97,7 @@ def _limit(max_pixels: int) -> None:
 
 def _allow_cpu(frames: int) -> None:
     """Allow the CPU time for so many frames and the next; beyond it SIGXCPU ends the process."""
+    resource = _resource()
     seconds = math.ceil(_CPU_S + frames * _CPU_PER_FRAME_S)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
