@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.pictures import encode
+from tests.registry.downloads import silent_store
 from tests.videos import times_of, walk, write_video
 
 _FRAMES = [encode(pixels) for pixels in walk(4)]
@@ -70,8 +71,9 @@ def camera() -> Iterator[MjpegCamera]:
         thread.join()
 
 
-def watch(*arguments: str | Path) -> subprocess.Popen[str]:
+def watch(*arguments: str | Path, **settings: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")} | {"POSEWIRE_MIN_DETECTION_SCORE": "0.5"}
+    environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
     command = [sys.executable, "-m", "posewire", "watch", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -121,8 +123,9 @@ def test_a_file_plays_at_its_own_pace_and_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["http://user:secret@127.0.0.1:9/video", "rtsp://user:secret@127.0.0.1:9/x", "missing.mp4"])
-def test_a_camera_that_never_answered_is_an_error(source: str) -> None:
-    process = watch(source)
+def test_a_camera_that_never_answered_is_an_error_before_models_are_loaded(source: str, tmp_path: Path) -> None:
+    store, _ = silent_store(tmp_path / "store")  # loading its models would take for ever
+    process = watch(source, model_store=str(store))
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""

@@ -169,7 +169,9 @@ class Settings(BaseSettings):
         description="On a GPU, the time that a batch waits for more items after its first; empty: measured at start; 0: no wait.",
     )
     gpu_memory_mb: Annotated[int, Field(ge=256)] = Field(2048, description="Limit of GPU memory of one model, MiB.")
-    cache_dir: Path = Field(default_factory=_cache_dir, description="Folder for pulled models and TensorRT's engines.")
+    cache_dir: Path = Field(
+        default_factory=_cache_dir, description="Folder for pulled models, TensorRT's engines and the measured costs of model runs."
+    )
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Limit of bytes of one request's body.")
     max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
         32, description="Limit of open WebSocket streams; above it, 503 or close code 1013."

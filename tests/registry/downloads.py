@@ -1,6 +1,7 @@
 """Manifests with made-up downloads, beside the models that really ship."""
 
 import hashlib
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,19 @@ def whole(content: bytes) -> str:
 def prefix(content: bytes) -> str:
     """The proof of a file with the least that will do."""
     return f'sha256_prefix = "{hashlib.sha256(content).hexdigest()[:8]}"'
+
+
+def silent_store(root: Path) -> tuple[Path, Path]:
+    """A store of the models that ship, and of its default pose model, which is a pipe: who opens it waits until somebody writes."""
+    for source in default_root().rglob("*"):
+        if source.is_file():
+            target = root / source.relative_to(default_root())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+    weights = root / ModelStore().manifest.default("pose").file
+    weights.unlink()
+    os.mkfifo(weights)
+    return root, weights
 
 
 def make_store(root: Path, *entries: str) -> Path:
