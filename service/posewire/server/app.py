@@ -65,7 +65,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.loading = asyncio.create_task(_load(services, load or partial(load_engine, settings)), name="load-models")
-        watch = asyncio.create_task(watch_event_loop(metrics), name="event-loop-lag")
+        watch = asyncio.create_task(_watch_event_loop(services.loading, metrics), name="event-loop-lag")
         try:
             if load is None:
                 await services.loading
@@ -104,6 +104,12 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     demo.install(app)
     _add_docs(app)
     return app
+
+
+async def _watch_event_loop(loading: asyncio.Task[None], metrics: Metrics) -> None:
+    """Observe the lag once the models are loaded: the thread that loads them holds up the loop."""
+    await asyncio.wait([loading])
+    await watch_event_loop(metrics)
 
 
 async def _load(services: Services, load: Callable[[Metrics], Engine]) -> None:
