@@ -54,5 +54,5 @@ if os.environ.get("HIDE_FROM_POSEWIRE"):
     def no_handler(*_: object) -> None:
         raise NotImplementedError
 
-    asyncio.SelectorEventLoop.add_signal_handler = no_handler  # type: ignore[method-assign]
-    asyncio.SelectorEventLoop.remove_signal_handler = no_handler  # type: ignore[method-assign, assignment]
+    for method in ("add_signal_handler", "remove_signal_handler"):
+        setattr(asyncio.SelectorEventLoop, method, no_handler)

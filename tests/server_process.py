@@ -38,17 +38,17 @@ class Server:
 
 
 @contextmanager
-def serve(*, loaded: bool = True, **settings: str) -> Iterator[Server]:
+def serve(**settings: str) -> Iterator[Server]:
     """Start a server on a free port, wait until it listens and has loaded its models, and end it afterwards."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
-    with listening_server(environment, loaded=loaded) as server:
+    with listening_server(environment) as server:
         yield server
 
 
 @contextmanager
 def listening_server(environment: Mapping[str, str], *, loaded: bool = True) -> Iterator[Server]:
-    """As `serve`, with the whole environment of the process."""
+    """As `serve`, with the whole environment of the process; unless `loaded`, the models need not be loaded."""
     command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         server = Server(process, environment.get("POSEWIRE_OPS_PORT"))

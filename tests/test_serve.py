@@ -13,7 +13,7 @@ import pytest
 from posewire.server.auth import parse_keys
 from tests.pictures import ASTRONAUT
 from tests.registry.downloads import silent_store
-from tests.server_process import Server, serve
+from tests.server_process import Server, listening_server, serve
 
 
 def posewire(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +79,8 @@ def test_an_ops_port_that_is_taken_is_said_and_ends_it() -> None:
 
 def test_a_signal_while_the_models_are_loaded_ends_it_at_once(tmp_path: Path) -> None:
     store, _ = silent_store(tmp_path / "store")
-    with serve(loaded=False, model_store=str(store), drain_s="600") as server:
+    environment = {"POSEWIRE_MODEL_STORE": str(store), "POSEWIRE_DRAIN_S": "600"}
+    with listening_server(os.environ | environment, loaded=False) as server:
         assert httpx.get(f"{server.url}/livez").status_code == 200
         assert "being loaded" in httpx.get(f"{server.url}/readyz").json()["detail"]
         assert httpx.get(server.url).status_code == 200

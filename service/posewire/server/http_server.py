@@ -29,6 +29,9 @@ _LAST_REQUESTS_S = 0.2
 _OTHER_FILES = 256
 
 _BACKLOG = 2048
+
+# A port can be opened again at once after a stop. On Windows it always can, and SO_REUSEADDR would let another program take it.
+_REUSE: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 _POLL_S = 0.01
 
 
@@ -48,7 +51,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             # asyncio sets TCP_NODELAY only where the protocol is named; without it answers wait 40 ms for an acknowledgement.
             bound = socket.socket(family, kind, protocol)
             sockets.append(bound)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, _REUSE, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
             bound.bind((address[0], port or sockets[0].getsockname()[1], *address[2:]))
