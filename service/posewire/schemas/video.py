@@ -4,7 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from posewire.schemas.pose import ModelNames, TimingsOut, image_fields
+from posewire.formats.posewire import image_fields
+from posewire.schemas.pose import ModelNames, TimingsOut
 from posewire.schemas.stream import StreamProblem, TrackedPerson
 from posewire.types import PoseResult
 
