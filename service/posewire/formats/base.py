@@ -74,6 +74,7 @@ class Format:
     suffix: str  # of the name of a file; it replaces that of the image where there is a file per image
     encoder: Callable[[FormatOptions], Encoder]
     one_image: bool = False  # a document has one image
+    lines: bool = False  # it is a document at every image, so it can be shown while it is written
     videos: bool = False  # it can hold frames with their time or number
     units: Literal["pixels", "0..1", "percent"] = "pixels"  # of the coordinates
     fixed_units: bool = False  # its readers take no other units
@@ -132,9 +133,9 @@ class Alone:
         return b""
 
 
-def scale_of(result: PoseResult, options: FormatOptions) -> FloatArray | None:
+def scale_of(result: PoseResult, *, normalized: bool) -> FloatArray | None:
     """Return the divisor (2,) float32 of x and y; None: coordinates stay pixels."""
-    return np.asarray([result.width, result.height], np.float32) if options.normalized else None
+    return np.asarray([result.width, result.height], np.float32) if normalized else None
 
 
 def xy_rows(pose: Pose, scale: FloatArray | None) -> list[list[float]]:

@@ -40,8 +40,9 @@ class CocoEncoder(JsonList):
 
     def image(self, image: ImagePoses) -> bytes:
         """Return the rows of an image."""
-        options = self._options
-        return self.rows(coco_rows(image.result, image.id, options.min_keypoint_score, scale_of(image.result, options)))
+        result, options = image.result, self._options
+        scale = scale_of(result, normalized=options.normalized)
+        return self.rows(coco_rows(result, image.id, options.min_keypoint_score, scale))
 
 
 def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float, scale: FloatArray | None = None) -> list[dict[str, Any]]:

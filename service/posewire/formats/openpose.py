@@ -55,7 +55,7 @@ class OpenPoseEncoder(Alone):
 
     def image(self, image: ImagePoses) -> bytes:
         """Return the JSON document of an image."""
-        scale = scale_of(image.result, self._options)
+        scale = scale_of(image.result, normalized=self._options.normalized)
         people = []
         for pose in image.result.people:
             person: dict[str, Any] = {"person_id": [-1 if pose.track_id is None else pose.track_id]}

@@ -17,7 +17,7 @@ class PosewireEncoder(Alone):
     def image(self, image: ImagePoses) -> bytes:
         """Return the JSON object of an image."""
         options = self._options
-        scale = scale_of(image.result, options)
+        scale = scale_of(image.result, normalized=options.normalized)
         return to_json(image_fields(image.result, options.keypoints.names, options.min_keypoint_score, scale))
 
 

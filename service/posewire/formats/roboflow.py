@@ -28,7 +28,7 @@ class RoboflowEncoder(Alone):
 
 def inference_result(image: ImagePoses, options: FormatOptions) -> dict[str, Any]:
     """Return an image as a response of the server; `class_id` of a keypoint is its index in the keypoint set."""
-    result, scale = image.result, scale_of(image.result, options)
+    result, scale = image.result, scale_of(image.result, normalized=options.normalized)
     return {
         "time": round(result.timings.total, 6),
         "image": {"width": result.width, "height": result.height},

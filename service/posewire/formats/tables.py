@@ -39,7 +39,7 @@ _GROUP_ROWS: Final = 65_536
 
 def rows_of(image: ImagePoses, options: FormatOptions) -> Iterator[Row]:
     """Yield a row for each keypoint that is not missing, with the values of `COLUMNS`."""
-    result, scale = image.result, scale_of(image.result, options)
+    result, scale = image.result, scale_of(image.result, normalized=options.normalized)
     time_ms = None if image.time_ms is None else round(image.time_ms, 3)
     of_image = (str(image.id), result.width, result.height, image.frame, time_ms)
     for person, pose in enumerate(result.people):
@@ -169,5 +169,5 @@ class _Sink(io.RawIOBase):
         return data
 
 
-CSV_FORMAT = Format("csv", "text/csv", ".csv", CsvEncoder, videos=True)
+CSV_FORMAT = Format("csv", "text/csv", ".csv", CsvEncoder, lines=True, videos=True)
 PARQUET_FORMAT = Format("parquet", "application/vnd.apache.parquet", ".parquet", ParquetEncoder, videos=True, require=import_parquet)

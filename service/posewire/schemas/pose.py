@@ -16,7 +16,7 @@ from posewire.formats.posewire import image_fields
 from posewire.formats.result import NamedPoseResult, convert, frame_of
 from posewire.formats.roboflow import Supervision
 from posewire.registry.keypoint_sets import KeypointSet, keypoint_set_of
-from posewire.types import Keypoints, Pose, PoseResult, Timings
+from posewire.types import FloatArray, Keypoints, Pose, PoseResult, Timings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,9 +130,9 @@ class ImageOut(BaseModel):
     timings_ms: TimingsOut
 
     @classmethod
-    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """Return the result of one image as it is sent."""
-        return cls.model_validate(image_fields(result, names, min_keypoint_score))
+    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, scale: FloatArray | None = None) -> Self:
+        """Return the result of one image as it is sent; `scale` (2,) divides x and y."""
+        return cls.model_validate(image_fields(result, names, min_keypoint_score, scale))
 
     def to_result(self, keypoint_set: KeypointSet, model: str) -> NamedPoseResult:
         """Return the image as a result of a pipeline; keypoints that were left out have the score NaN.
@@ -194,7 +194,7 @@ class PoseResponse(BaseModel):
         if form != "posewire":
             return convert(results, form, options)
         names = options.keypoints.names
-        images = [image_fields(result, names, min_keypoint_score, scale_of(result, options)) for result in results]
+        images = [image_fields(result, names, min_keypoint_score, scale_of(result, normalized=options.normalized)) for result in results]
         return to_json({"request_id": self.request_id, "model": self.model, "images": images})
 
     def to_coco(self) -> list[dict[str, Any]]:

@@ -192,8 +192,10 @@ def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
     """
     if accept == "*/*":
         return FORMATS[params.format]
-    formats = (FORMATS[params.format],) if "format" in params.model_fields_set else _ACCEPTED_FORMATS
-    answers: dict[str, Format | PictureType] = {form.media_type: form for form in formats} | {drawn: drawn for drawn in _DRAWN_TYPES}
+    first, *others = (FORMATS[params.format],) if "format" in params.model_fields_set else _ACCEPTED_FORMATS
+    answers: dict[str, Format | PictureType] = {first.media_type: first}
+    answers |= {drawn: drawn for drawn in _DRAWN_TYPES}
+    answers |= {form.media_type: form for form in others}
     wanted: dict[str, float] = {}
     for entry in accept.lower().split(","):
         media_range, *parameters = (part.strip() for part in entry.split(";"))
@@ -206,8 +208,7 @@ def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
 
     best = max(answers, key=quality_of)
     if not quality_of(best):
-        *others, last = answers
-        raise NotAcceptable(f"accept {', '.join(others)} or {last}")
+        raise NotAcceptable(f"accept {' or '.join(answers)}")
     return answers[best]
 
 
@@ -252,7 +253,7 @@ def _json(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> 
         response = {  # the fields of a `PoseResponse`, without a second validation
             "request_id": request_id_var.get() or "",
             "model": {"detector": engine.detector.spec.name, "pose": options.model},
-            "images": [image_fields(result, names, threshold, scale_of(result, options)) for result in results],
+            "images": [image_fields(result, names, threshold, scale_of(result, normalized=options.normalized)) for result in results],
         }
         return to_json(response)
 
