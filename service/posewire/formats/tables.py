@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = tuple[Any, ...]
 
-# Name and type of each column. Types are those of pandas; with a capital letter they may be empty.
+# Name and type of each column. Types are those of pandas; whole numbers may be missing if theirs has a capital letter.
 COLUMNS: Final = {
     "image": "str",
     "width": "int64",
     "height": "int64",
     "frame": "Int64",
-    "time_ms": "Float64",
+    "time_ms": "float64",
     "person": "int64",
     "track_id": "Int64",
     "person_score": "float64",
