@@ -128,14 +128,17 @@ async def test_a_video_becomes_a_table_with_times_and_identities(api: Api, tmp_p
 async def test_a_table_of_a_damaged_video_is_cut_short(listen: Listen, tmp_path: Path) -> None:
     film = write_video(tmp_path / "walk.mp4", walk(12)).read_bytes()
     server = await listen()
-    received = b""
+    received = bytearray()
+
+    async def receive(client: httpx.AsyncClient) -> None:
+        headers, query = {"Content-Type": "video/mp4"}, {"format": "csv"}
+        async with client.stream("POST", "/v1/video", content=film[: len(film) * 2 // 3], headers=headers, params=query) as answer:
+            async for part in answer.aiter_bytes():
+                received.extend(part)
+
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
-            async with client.stream(
-                "POST", "/v1/video", content=film[: len(film) * 2 // 3], headers={"Content-Type": "video/mp4"}, params={"format": "csv"}
-            ) as answer:
-                async for part in answer.aiter_bytes():
-                    received += part
+            await receive(client)
     rows = received.decode().splitlines()
     assert rows[0].startswith("image,width")
     assert 17 <= len(rows) - 1 < 12 * 17

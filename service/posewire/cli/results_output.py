@@ -48,15 +48,21 @@ def check_output(form: Format, paths: Sequence[Path], options: PredictOptions) -
     if not form.videos and any(is_video(path) for path in paths):
         raise PosewireError(f"--format {form.name} is for pictures: it knows neither times nor identities; leave it out for videos")
     if target is not None:
-        if any(path.exists() and target.exists() and path.samefile(target) for path in paths):
-            raise PosewireError(f"{target} would be replaced by its own results; give another name to --out")
+        _check_sources([target], paths)
     elif form.one_image and not options.own_lines:
         if options.out is not None:
             _check_names(form, paths)
+            _check_sources([options.out / f"{path.stem}{form.suffix}" for path in paths], paths)
         elif len(paths) > 1 or any(is_video(path) for path in paths):
             raise PosewireError(f"--format {form.name} is one file per image; name a folder for them with --out")
     elif form.name == "parquet" and sys.stdout.isatty():
         raise PosewireError("parquet is not for a terminal; name a file with --out, such as --out people.parquet")
+
+
+def _check_sources(targets: Sequence[Path], paths: Sequence[Path]) -> None:
+    for target in filter(Path.exists, targets):
+        if any(path.exists() and target.samefile(path) for path in paths):
+            raise PosewireError(f"{target} would be replaced by its own results; give another name to --out")
 
 
 def _check_names(form: Format, paths: Sequence[Path]) -> None:
