@@ -33,7 +33,7 @@ def test_images_and_a_video_become_one_table(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(encode(landscape(), ".png"))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     write_video(tmp_path / "walk.mp4", walk(3))
-    run = posewire("predict", tmp_path, "--format", "csv", "--min-keypoint-score", "0.1", min_detection_score="0.5")
+    run = posewire("predict", tmp_path, "--format", "csv", "--min-keypoint-score", "0.1", min_detection_score="0.5", workers="0")
     assert run.returncode == 1  # of the broken one
     assert "broken.jpg" in run.stderr
     frame = pd.read_csv(io.StringIO(run.stdout))
@@ -47,7 +47,7 @@ def test_images_and_a_video_become_one_table(tmp_path: Path) -> None:
 
 def test_a_file_of_the_format_is_written_whole_and_lines_to_read_are_printed(tmp_path: Path) -> None:
     out = tmp_path / "new" / "people.parquet"
-    run = posewire("predict", ASTRONAUT, "--format", "parquet", "--out", out, "--normalized", max_people="1")
+    run = posewire("predict", ASTRONAUT, "--format", "parquet", "--out", out, "--normalized", max_people="1", workers="0")
     assert run.returncode == 0, run.stderr
     assert "astronaut.jpg: 512x512, 1 person" in run.stdout
     assert names(out.parent) == {"people.parquet"}
@@ -60,7 +60,7 @@ def test_yolo_has_a_text_per_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(ASTRONAUT.read_bytes())
     (tmp_path / "b.png").write_bytes(encode(landscape(), ".png"))
     labels = tmp_path / "labels"
-    assert posewire("predict", tmp_path, "--format", "yolo", "--out", labels, min_detection_score="0.5").returncode == 0
+    assert posewire("predict", tmp_path, "--format", "yolo", "--out", labels, min_detection_score="0.5", workers="0").returncode == 0
     assert names(labels) == {"a.txt", "b.txt"}
     assert len((labels / "a.txt").read_text().split()) == 5 + 3 * 17
     assert (labels / "b.txt").read_text() == ""
@@ -68,7 +68,7 @@ def test_yolo_has_a_text_per_image(tmp_path: Path) -> None:
 
 def test_a_video_for_openpose_has_a_file_per_frame(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = posewire("predict", write_video(tmp_path / "walk.mp4", walk(3)), "--format", "openpose", "--out", out, min_detection_score="0.5")
+    run = posewire("predict", write_video(tmp_path / "walk.mp4", walk(3)), "--format", "openpose", "--out", out, min_detection_score="0.5", workers="0")
     assert run.returncode == 0, run.stderr
     assert names(out) == {f"walk_{i:012}_keypoints.json" for i in range(3)}
     [person] = json.loads((out / "walk_000000000002_keypoints.json").read_text())["people"]
