@@ -68,7 +68,9 @@ def test_yolo_has_a_text_per_image(tmp_path: Path) -> None:
 
 def test_a_video_for_openpose_has_a_file_per_frame(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = posewire("predict", write_video(tmp_path / "walk.mp4", walk(3)), "--format", "openpose", "--out", out, min_detection_score="0.5", workers="0")
+    run = posewire(
+        "predict", write_video(tmp_path / "walk.mp4", walk(3)), "--format", "openpose", "--out", out, min_detection_score="0.5", workers="0"
+    )
     assert run.returncode == 0, run.stderr
     assert names(out) == {f"walk_{i:012}_keypoints.json" for i in range(3)}
     [person] = json.loads((out / "walk_000000000002_keypoints.json").read_text())["people"]

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -168,12 +169,12 @@ def test_roboflow_is_loaded_by_supervision() -> None:
     document = parsed("roboflow", person(), person(90.0, score=0.6, track_id=5))
     points, boxes = sv.KeyPoints.from_inference(document), sv.Detections.from_inference(document)
     assert points.xy.shape == (2, 17, 2)
-    np.testing.assert_allclose(points.xy[1, :, 0], 90 + np.arange(17))
-    np.testing.assert_allclose(points.keypoint_confidence[0], 0.5 + np.arange(17) / 100, atol=1e-6)
-    np.testing.assert_allclose(boxes.xyxy, [[45, 5, 85, 65], [85, 5, 125, 65]])
-    np.testing.assert_allclose(boxes.confidence, [0.8, 0.6])
-    assert boxes.class_id.tolist() == points.class_id.tolist() == [0, 0]
-    assert boxes.data["class_name"].tolist() == ["person", "person"]
+    assert points.xy[1, :, 0].tolist() == [90 + i for i in range(17)]
+    assert np.asarray(points.keypoint_confidence)[0].tolist() == pytest.approx([0.5 + i / 100 for i in range(17)])
+    assert boxes.xyxy.tolist() == [[45, 5, 85, 65], [85, 5, 125, 65]]
+    assert np.asarray(boxes.confidence).tolist() == [0.8, 0.6]
+    assert np.asarray(boxes.class_id).tolist() == np.asarray(points.class_id).tolist() == [0, 0]
+    assert list(boxes.data["class_name"]) == ["person", "person"]
     assert sv.Detections.from_inference(parsed("roboflow")).is_empty()
 
 
@@ -182,13 +183,13 @@ def test_missing_keypoints_keep_their_places_in_supervision() -> None:
     assert len(boxes) == 1
     assert points.xy[0, 5].tolist() == [0, 0]
     assert points.xy[0, 6].tolist() == [56, 22]
-    assert points.keypoint_confidence[0, 5] == 0
+    assert np.asarray(points.keypoint_confidence)[0, 5] == 0
     empty = named().to_supervision()
     assert len(empty.key_points) == len(empty.detections) == 0
 
 
 def test_a_tracked_person_has_its_number_in_supervision() -> None:
-    assert named(person(track_id=12)).to_supervision().detections.tracker_id.tolist() == [12]
+    assert np.asarray(named(person(track_id=12)).to_supervision().detections.tracker_id).tolist() == [12]
 
 
 def test_label_studio_tasks_fit_the_labelling_configuration() -> None:
@@ -249,7 +250,7 @@ def test_the_label_for_cvat_is_that_of_the_file() -> None:
 @pytest.mark.parametrize("form", ["posewire", "coco", "openpose", "openpose-model", "csv", "parquet", "roboflow"])
 def test_normalized_coordinates_are_divided_by_width_and_height(form: FormatName) -> None:
     poses = named(person())
-    read = {
+    readers: dict[str, Callable[[bytes], Any]] = {
         "posewire": lambda data: (json.loads(data)["people"][0]["keypoints"][3], json.loads(data)["people"][0]["box"]),
         "coco": lambda data: (json.loads(data)[0]["keypoints"][9:11], json.loads(data)[0]["bbox"]),
         "openpose": lambda data: (json.loads(data)["people"][0]["pose_keypoints_2d"][51:53], None),
@@ -257,8 +258,8 @@ def test_normalized_coordinates_are_divided_by_width_and_height(form: FormatName
         "csv": lambda data: (pd.read_csv(io.BytesIO(data)).iloc[3], None),
         "parquet": lambda data: (pd.read_parquet(io.BytesIO(data)).iloc[3], None),
         "roboflow": lambda data: (json.loads(data)["predictions"][0]["keypoints"][3], None),
-    }[form]
-    point, box = read(poses.to(form, normalized=True))
+    }
+    point, box = readers[form](poses.to(form, normalized=True))
     x, y = (point["x"], point["y"]) if not isinstance(point, list) else point
     assert (x, y) == pytest.approx((53 / WIDTH, 16 / HEIGHT))
     assert box in (None, [0.225, 0.05, 0.2, 0.6])
