@@ -22,6 +22,7 @@ from loadtests.wire import Target
 _PATIENCE_S = 60.0
 # Answers that are no result of a model: the page, its files, the metrics.
 _PAGES = ("text/html", "text/plain", "text/css", "text/javascript", "application/openmetrics-text", "application/x-ndjson")
+_FORMATS = ("text/csv", "application/vnd.apache.parquet", "application/xml", "application/zip")
 _DAMAGED = 200
 EXCLUDED = ["/v1/video"]  # a random body is no video; damaged videos are sent apart
 
@@ -62,7 +63,7 @@ def call(target: Target, calls: int, *, broken: bool, seed: int = 0) -> tuple[Co
             return
         statuses[response.status_code] += 1
         kind = next(iter(response.headers.get("content-type", [""])))
-        if case.method != "HEAD" and (fault := fault_of(response.status_code, kind, response.content, _PAGES)):
+        if case.method != "HEAD" and (fault := fault_of(response.status_code, kind, response.content, _PAGES + _FORMATS)):
             faults.append(f"{case.as_curl_command()[:500]}: {fault}")
             return
         if response.status_code == 200:

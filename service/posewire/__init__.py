@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from posewire.errors import PosewireError as PosewireError
     from posewire.errors import ServiceError as ServiceError
     from posewire.errors import TooLarge as TooLarge
+    from posewire.formats.result import NamedPoseResult as NamedPoseResult
     from posewire.pipeline.pose_pipeline import PosePipeline as PosePipeline
     from posewire.pipeline.pose_tracker import PoseTracker as PoseTracker
     from posewire.types import Keypoints as Keypoints
@@ -43,6 +44,7 @@ _MODULES = {
         *("BadParameter", "BadPicture", "ConfigError", "DeviceError", "InferenceFailed", "ModelError", "PosewireError"),
         *("ServiceError", "TooLarge"),
     ),
+    "posewire.formats.result": ("NamedPoseResult",),
     "posewire.pipeline.pose_pipeline": ("PosePipeline",),
     "posewire.pipeline.pose_tracker": ("PoseTracker",),
     "posewire.types": ("Keypoints", "Pose", "PoseResult", "Timings"),

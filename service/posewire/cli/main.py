@@ -11,6 +11,7 @@ from posewire.cli.output import OutputError, drop_output, one_line, prepare_outp
 from posewire.cli.stopping import exit_at_signals
 from posewire.config import Decoding, Device, load_settings
 from posewire.errors import PosewireError
+from posewire.formats.base import FormatName
 
 app = typer.Typer(
     name="posewire",
@@ -64,9 +65,14 @@ def serve(
 def predict(
     pictures: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     as_json: JsonOption = False,
-    form: Annotated[Literal["posewire", "coco"], typer.Option("--format", help="Shape of the JSON.")] = "posewire",
+    form: Annotated[FormatName | None, typer.Option("--format", help="Print the results in this format: docs/formats.md.")] = None,
+    normalized: Annotated[bool, typer.Option(help="Divide coordinates by the width and the height of the image.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for images and videos with skeletons, and for JSON Lines.", file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Folder for images and videos with skeletons, and for JSON Lines; with --format, also a file such as people.csv, or a "
+            "folder for a file per image."
+        ),
     ] = None,
     min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
     min_keypoint_score: Annotated[float | None, typer.Option(min=0, max=1, help="Keypoints below are left out.")] = None,
@@ -78,14 +84,15 @@ def predict(
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Estimate the poses in images and videos. Prints a line per file, or JSON (a line per image or frame; format coco: one list).
+    """Estimate the poses in images and videos. Prints a line per file, JSON (a line per image or frame), or another format.
 
     With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. After Ctrl-C both end at that frame, as NAME.partial.pose.*.
     """
     from posewire.cli.predict import predict as run
-    from posewire.cli.predict_options import PredictOptions, Tracking
+    from posewire.cli.predict_options import PredictOptions, Tracking, chosen_format
 
-    options = PredictOptions(as_json, form, out, min_keypoint_score, Tracking(track, smooth, detect_every))
+    tracking = Tracking(track, smooth, detect_every)
+    options = PredictOptions(chosen_format(form, as_json=as_json), normalized, out, min_keypoint_score, tracking)
     settings = load_settings(
         models=models,
         device=device,

@@ -15,13 +15,15 @@ from posewire.cli.output import one_line
 from posewire.cli.predict_options import PredictOptions
 from posewire.cli.predict_video import is_video, predict_video
 from posewire.cli.progress import progress
+from posewire.cli.results_output import ResultsOutput, check_output, image_names, open_output
 from posewire.cli.stopping import Stopped, cancelled_at_signals
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import UnreadableFile, make_folder, open_plain, read_plain, write_atomically
+from posewire.formats.base import FormatOptions, ImagePoses, scale_of
 from posewire.imaging.draw import PictureType
-from posewire.schemas.pose import ImageOut, coco_rows
+from posewire.schemas.pose import ImageOut
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import PoseResult
@@ -42,12 +44,12 @@ def predict(arguments: list[str], options: PredictOptions, settings: Settings) -
     paths = find_images(arguments)
     if any(is_video(path) for path in paths):
         import_av()
-        if options.form == "coco":
-            raise PosewireError("--format coco is for pictures: COCO's list knows neither times nor identities; leave it out for videos")
+    if options.form is not None:
+        check_output(options.form, paths, options)
     targets: Mapping[Path, Path] = {}
-    if options.out is not None:
-        make_folder(options.out)
-        targets = drawn_names(options.out, paths)
+    if options.drawings is not None:
+        make_folder(options.drawings)
+        targets = drawn_names(options.drawings, paths)
     try:
         return asyncio.run(_predict(paths, targets, options, settings))
     except KeyboardInterrupt:
@@ -105,24 +107,45 @@ async def _predict(paths: list[Path], targets: Mapping[Path, Path], options: Pre
 
 
 async def _predict_all(engine: Engine, paths: list[Path], targets: Mapping[Path, Path], options: PredictOptions) -> int:
+    form = options.form
+    if form is None or options.own_lines:
+        return await _predict_each(engine, paths, targets, options, None)
+    threshold = options.min_keypoint_score or 0.0
+    spec = engine.pose.spec
+    output = open_output(form, options, FormatOptions(spec.keypoints, spec.name, threshold, options.normalized))
+    try:
+        status = await _predict_each(engine, paths, targets, options, output)
+    except asyncio.CancelledError:
+        output.finish(partial=True)
+        raise
+    except BaseException:
+        output.discard()
+        raise
+    output.finish(partial=False)
+    return status
+
+
+async def _predict_each(
+    engine: Engine, paths: list[Path], targets: Mapping[Path, Path], options: PredictOptions, output: ResultsOutput | None
+) -> int:
     failed = 0
-    coco: list[dict[str, object]] = []
     images, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
-    ids = coco_ids(images)
+    names = image_names(paths)
+    ids = coco_ids(images) if options.form is not None and options.form.name == "coco" else names
     with progress(len(images), "pictures") as advance:
         async for path, data, answer in _estimates(engine, images):
             if isinstance(answer, ServiceError):
                 failed += 1
                 _report_failure(path, answer, options)
             else:
-                coco += _report(path, answer, ids[path], engine, options)
+                if output is not None:
+                    output.add(path, ImagePoses(ids[path], answer))
+                _report(path, answer, engine, options)
                 if path in targets:
                     await engine.offload(_draw, engine, data, answer, targets[path], options.min_keypoint_score)
             advance()
     for path in videos:
-        failed += not await _predict_video(engine, path, targets.get(path), options)
-    if options.as_json and options.form == "coco":
-        print(json.dumps(coco))
+        failed += not await _predict_video(engine, path, names[path], targets.get(path), options, output)
     return int(failed > 0)
 
 
@@ -142,13 +165,20 @@ def _short_id(path: Path) -> int | str:
     return int(stem) if stem.isascii() and stem.isdecimal() and len(stem) <= _MAX_DIGITS else path.name
 
 
-async def _predict_video(engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> bool:
+async def _predict_video(
+    engine: Engine, path: Path, name: str, target: Path | None, options: PredictOptions, output: ResultsOutput | None
+) -> bool:
     try:
         open_plain(path).close()  # FFmpeg would wait for a pipe, or read a device without end
     except UnreadableFile as error:
         _report_failure(path, ServiceError(error.reason), options)
         return False
-    return await predict_video(engine, path, target, options)
+
+    def add(result: PoseResult, frame: int, t_seconds: float) -> None:
+        if output is not None:
+            output.add(path, ImagePoses(name, result, frame, t_seconds * 1000))
+
+    return await predict_video(engine, path, target, options, add)
 
 
 async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, bytes, PoseResult | ServiceError]]:
@@ -175,26 +205,23 @@ async def _estimates(engine: Engine, paths: Iterable[Path]) -> AsyncIterator[tup
         yield await ahead.popleft()
 
 
-def _report(path: Path, result: PoseResult, image_id: int | str, engine: Engine, options: PredictOptions) -> list[dict[str, object]]:
-    """Print one result; return its COCO rows, which are printed together at the end."""
-    threshold = options.min_keypoint_score or 0.0
-    if not options.as_json:
+def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOptions) -> None:
+    """Print one result, unless it belongs to a document on standard output."""
+    if options.own_lines:
+        scale = scale_of(result, normalized=options.normalized)
+        out = ImageOut.from_result(result, engine.pose.spec.keypoints.names, options.min_keypoint_score or 0.0, scale)
+        print(json.dumps({"file": str(path), **out.model_dump()}))
+    elif options.readable:
         scores = ", ".join(f"{p.score:.2f}" for p in result.people)
         milliseconds = f"{result.timings.total * 1000:.0f} ms"
         people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
         size = f"{result.width}x{result.height}"
         print(f"{one_line(path)}: {size}, {people}{f' ({scores})' if scores else ''}, {milliseconds}")
-    elif options.form == "coco":
-        return [row.model_dump() for row in coco_rows(result, image_id, threshold)]
-    else:
-        out = ImageOut.from_result(result, engine.pose.spec.keypoints.names, threshold)
-        print(json.dumps({"file": str(path), **out.model_dump()}))
-    return []
 
 
 def _report_failure(path: Path, error: ServiceError, options: PredictOptions) -> None:
     print(f"posewire: {one_line(path)}: {error.detail}", file=sys.stderr)
-    if options.as_json and options.form == "posewire":
+    if options.own_lines:
         print(json.dumps({"file": str(path), "error": error.detail}))
 
 

@@ -12,6 +12,7 @@ from posewire.cli.progress import video_progress
 from posewire.cli.video_output import VideoOutput
 from posewire.engine.video_session import PoseSession
 from posewire.errors import ServiceError
+from posewire.formats.base import scale_of
 from posewire.schemas.video import FrameLine
 from posewire.types import Priority
 from posewire.video.frames import frames
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from posewire.cli.predict_options import PredictOptions
     from posewire.engine.engine import Engine
+    from posewire.types import PoseResult
 
 
 def is_video(path: Path) -> bool:
@@ -30,7 +32,9 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-async def predict_video(engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> bool:
+async def predict_video(
+    engine: Engine, path: Path, target: Path | None, options: PredictOptions, add: Callable[[PoseResult, int, float], None]
+) -> bool:
     """Process every frame of a video; return False if the video could not be read to its end.
 
     After a read error or Ctrl-C, the frames so far stay as complete files under another name.
@@ -40,11 +44,12 @@ async def predict_video(engine: Engine, path: Path, target: Path | None, options
         path: of the video.
         target: of the drawn video; None: nothing is written.
         options: the caller's choices.
+        add: called with the result, the number and the time in seconds of each frame.
 
     Raises:
         PosewireError: a file cannot be written; the files of this video are deleted.
     """
-    run = _Run(engine, path, target, options)
+    run = _Run(engine, path, target, options, add)
     try:
         await run.process()
     except ServiceError as error:
@@ -64,11 +69,14 @@ async def predict_video(engine: Engine, path: Path, target: Path | None, options
 class _Run:
     """The processing of one video."""
 
-    def __init__(self, engine: Engine, path: Path, target: Path | None, options: PredictOptions) -> None:
+    def __init__(
+        self, engine: Engine, path: Path, target: Path | None, options: PredictOptions, add: Callable[[PoseResult, int, float], None]
+    ) -> None:
         self._engine = engine
         self._path = path
         self._target = target
         self._options = options
+        self._add = add
         self._output: VideoOutput | None = None
         self._frames = 0
         self._identities: set[int] = set()
@@ -89,12 +97,14 @@ class _Run:
         async with contextlib.aclosing(frames(reader, None)) as stream:
             async for source in stream:
                 result = await session.step(source.frame, source.t_seconds)
-                line = FrameLine.from_result(result, names, threshold, frame=source.index, pts_s=source.t_seconds)
+                scale = scale_of(result, normalized=self._options.normalized)
+                line = FrameLine.from_result(result, names, threshold, scale, frame=source.index, pts_s=source.t_seconds)
                 if writing is not None:  # the previous frame was drawn and encoded while the engine ran on this one
                     await writing
                 if self._output is not None:
                     writing = asyncio.create_task(self._engine.offload(self._output.write, source, result, line))
-                if self._options.as_json:
+                self._add(result, source.index, source.t_seconds)
+                if self._options.own_lines:
                     print(line.model_dump_json())
                 self._frames += 1
                 self._identities |= {p.track_id for p in result.people if p.track_id is not None}
@@ -107,7 +117,7 @@ class _Run:
         files = self._output.finish(partial=partial) if self._output is not None else ()
         if not self._frames:
             return
-        if self._options.as_json and not partial:
+        if not (self._options.readable or partial):
             return
         seconds = time.perf_counter() - self._started
         parts = [f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} frames/s)"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from posewire.backends.device import DevicePlan, Runtime
 from posewire.config import Settings, load_settings
 from posewire.errors import BadParameter, DeadlineExceeded, InferenceFailed, ServiceError
+from posewire.formats.result import NamedPoseResult
 from posewire.imaging.decode import decode
 from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.pipeline.detector import Detector, Letterboxed
@@ -164,7 +165,7 @@ class PosePipeline:
         boxes: npt.ArrayLike | None = None,
         max_people: int | None = None,
         min_detection_score: float | None = None,
-    ) -> PoseResult:
+    ) -> NamedPoseResult:
         """Find everyone in an image.
 
         Args:
@@ -176,7 +177,8 @@ class PosePipeline:
             min_detection_score: 0..1, of the people that the detector finds; None: as the settings say.
 
         Returns:
-            Everyone, best first; with `boxes`, one person a box in their order. Coordinates are in pixels of the upright image.
+            Everyone, best first; with `boxes`, one person a box in their order. Coordinates are in pixels of the upright image. Methods
+            of the result convert it to other formats and to data frames.
 
         Raises:
             TypeError, ValueError: the image, the boxes or the colour are not as described above.
@@ -190,7 +192,7 @@ class PosePipeline:
             boxes_xywh = to_boxes(boxes)
             options = PoseOptions(0.0, len(boxes_xywh) if max_people is None else max_people, boxes_xywh)
         [result] = self.estimate([ImageJob(to_source(image, colour), options)])
-        return result
+        return self.named(result)
 
     def batch(
         self,
@@ -199,7 +201,7 @@ class PosePipeline:
         colour: Colour = "RGB",
         max_people: int | None = None,
         min_detection_score: float | None = None,
-    ) -> list[PoseResult]:
+    ) -> list[NamedPoseResult]:
         """Find everyone in many images, in their order; both models see many images at once.
 
         Args:
@@ -219,7 +221,7 @@ class PosePipeline:
             if len(jobs) == _MAX_BATCH:
                 results += self.estimate(jobs)
                 jobs = []
-        return results + self.estimate(jobs)
+        return [self.named(result) for result in results + self.estimate(jobs)]
 
     def tracker(
         self,
@@ -242,6 +244,10 @@ class PosePipeline:
         options = self._options(max_people, min_detection_score)
         oks_sigmas = self.pose.spec.keypoints.oks_sigmas
         return PoseTracker(self, oks_sigmas, options, fps=fps, smooth=smooth, detect_every=detect_every)
+
+    def named(self, result: PoseResult) -> NamedPoseResult:
+        """Return a result with the keypoint set and the name of the pose model."""
+        return NamedPoseResult.of(result, self.pose.spec.keypoints, self.pose.spec.name)
 
     def frame(self, image: ImageSource, colour: Colour = "RGB") -> Frame:
         """Return an image as upright RGB pixels.

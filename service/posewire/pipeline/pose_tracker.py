@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from posewire.formats.result import NamedPoseResult
 from posewire.pipeline.images import Colour, ImageSource
 from posewire.pipeline.tracking.video import DETECT_EVERY, VideoTracker
 from posewire.types import Detections, Frame, PoseOptions, PoseResult, Timings
@@ -19,6 +20,9 @@ class FramePipeline(Protocol):
 
     def estimate_frame(self, frame: Frame, options: PoseOptions) -> PoseResult:
         """Return the people of a frame with their keypoints."""
+
+    def named(self, result: PoseResult) -> NamedPoseResult:
+        """Return a result with the keypoint set of the pose model."""
 
 
 class PoseTracker:
@@ -48,7 +52,7 @@ class PoseTracker:
         self._frame_s = 1 / fps
         self._next_s = 0.0
 
-    def __call__(self, image: ImageSource, t_seconds: float | None = None, *, colour: Colour = "RGB") -> PoseResult:
+    def __call__(self, image: ImageSource, t_seconds: float | None = None, *, colour: Colour = "RGB") -> NamedPoseResult:
         """Return everyone in the next frame, best first; a person has the same `track_id` in every frame.
 
         A frame that raises has not happened: the next one may follow.
@@ -70,4 +74,4 @@ class PoseTracker:
         chosen = self._video.choose(begun, found)
         result = self._video.finish(chosen, self._pipeline.estimate_frame(frame, chosen.options), detecting)
         self._next_s = t_seconds + self._frame_s
-        return result
+        return self._pipeline.named(result)

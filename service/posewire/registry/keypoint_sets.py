@@ -1,6 +1,6 @@
 """The keypoint sets of pose models, by their names in the manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -86,3 +86,10 @@ KEYPOINT_SETS: Final[Mapping[str, KeypointSet]] = MappingProxyType(
         ),
     }
 )
+
+
+def keypoint_set_of(names: Iterable[str]) -> KeypointSet:
+    """Return the first keypoint set that has all names; if there is none, a set of these names without limbs."""
+    given = tuple(dict.fromkeys(names))
+    known = next((known for known in KEYPOINT_SETS.values() if set(given) <= set(known.names)), None)
+    return known or KeypointSet(names=given, flip_pairs=(), oks_sigmas=(), skeleton=())

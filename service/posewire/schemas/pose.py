@@ -3,20 +3,23 @@
 Coordinates are pixels of the upright image, after EXIF orientation.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from posewire.errors import BadParameter
-from posewire.types import FloatArray, Pose, PoseResult, Timings
+from posewire.formats.base import FormatName, FormatOptions, scale_of
+from posewire.formats.posewire import image_fields
+from posewire.formats.result import NamedPoseResult, convert, frame_of
+from posewire.formats.roboflow import Supervision
+from posewire.registry.keypoint_sets import KeypointSet, keypoint_set_of
+from posewire.types import FloatArray, Keypoints, Pose, PoseResult, Timings
 
-if TYPE_CHECKING:  # the command line does without FastAPI, which takes a third of a second to import
-    from fastapi.exceptions import RequestValidationError
-
-# A thousandth of a pixel: finer digits are noise, and they make the answer longer.
-DECIMALS = 3
-SCORE_DECIMALS = 4
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastapi.exceptions import RequestValidationError  # the command line does without FastAPI, which takes a third of a second
 
 # Far larger than any image, and far smaller than the numbers at which float32 overflows in the crop's affine.
 Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -81,11 +84,14 @@ class PoseParams(BaseModel):
 
     min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below this score are left out.")
     min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Keypoints below this score are left out (format=posewire), 0 0 0 (format=coco) or not drawn."
+        0.0, description="Keypoints below this score are left out, 0 0 0 (formats with a fixed number of them) or not drawn."
     )
     max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per image; the best are returned.")
     boxes: str | None = Field(None, description="JSON [[x, y, width, height], …] in pixels of the upright image: the detector is skipped.")
-    format: Literal["posewire", "coco"] = Field("posewire", description="posewire, or COCO's results list.")
+    format: FormatName = Field("posewire", description="Format of the answer; docs/formats.md describes them.")
+    normalized: bool = Field(
+        False, description="Coordinates are divided by the width and the height of the image, where the format has pixels."
+    )
 
 
 class KeypointOut(BaseModel):
@@ -124,43 +130,27 @@ class ImageOut(BaseModel):
     timings_ms: TimingsOut
 
     @classmethod
-    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> Self:
-        """Return the result of one image as it is sent."""
-        return cls.model_validate(image_fields(result, names, min_keypoint_score))
+    def from_result(cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, scale: FloatArray | None = None) -> Self:
+        """Return the result of one image as it is sent; `scale` (2,) divides x and y."""
+        return cls.model_validate(image_fields(result, names, min_keypoint_score, scale))
 
+    def to_result(self, keypoint_set: KeypointSet, model: str) -> NamedPoseResult:
+        """Return the image as a result of a pipeline; keypoints that were left out have the score NaN.
 
-def image_fields(result: PoseResult, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """Return the fields that every answer has for an image or frame: `width`, `height`, `people` and `timings_ms`."""
-    return {
-        "width": result.width,
-        "height": result.height,
-        "people": [_person_fields(pose, names, min_keypoint_score) for pose in result.people],
-        "timings_ms": {stage: round(ms, 2) for stage, ms in stages_ms(result.timings).items()},
-    }
-
-
-def _person_fields(pose: Pose, names: tuple[str, ...], min_keypoint_score: float) -> dict[str, Any]:
-    """Return a person as it is sent: without keypoints below `min_keypoint_score`, and with `track_id` if there is one."""
-    scores = pose.keypoints.scores
-    rows = zip(names, _rounded(pose.keypoints.xy, DECIMALS), _rounded(scores, SCORE_DECIMALS), scores.tolist(), strict=True)
-    person = {
-        "box": _rounded(pose.box_xywh, DECIMALS),
-        "score": round(pose.score, SCORE_DECIMALS),
-        "keypoints": [{"name": name, "x": x, "y": y, "score": score} for name, (x, y), score, exact in rows if exact >= min_keypoint_score],
-    }
-    return person if pose.track_id is None else person | {"track_id": pose.track_id}
-
-
-def _rounded(values: FloatArray, decimals: int) -> list[Any]:
-    """Return rounded doubles (a float32 has no short decimal form); rounding the array is faster than `round` for each value."""
-    rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
-    return rounded
-
-
-def stages_ms(t: Timings) -> dict[str, float]:
-    """Return the milliseconds of each stage that an answer reports, not rounded; cropping is part of `pose`."""
-    stages = {"decode": t.decode, "queue": t.queue, "detect": t.detect, "pose": t.crop + t.pose, "total": t.total}
-    return {k: v * 1000 for k, v in stages.items()}
+        Args:
+            keypoint_set: of the pose model.
+            model: name of the pose model.
+        """
+        at = {name: i for i, name in enumerate(keypoint_set.names)}
+        people = []
+        for person in self.people:
+            xy, scores = np.zeros((len(at), 2), np.float32), np.full(len(at), np.nan, np.float32)
+            for keypoint in person.keypoints:
+                xy[at[keypoint.name]], scores[at[keypoint.name]] = (keypoint.x, keypoint.y), keypoint.score
+            people.append(Pose(np.asarray(person.box, np.float32), person.score, Keypoints(xy, scores)))
+        stages = self.timings_ms.model_dump().items()
+        timings = Timings(**{stage: ms / 1000 for stage, ms in stages})
+        return NamedPoseResult(self.width, self.height, tuple(people), timings, keypoint_set=keypoint_set, model=model)
 
 
 class ModelNames(BaseModel):
@@ -177,6 +167,59 @@ class PoseResponse(BaseModel):
     model: ModelNames
     images: list[ImageOut]
 
+    @property
+    def keypoint_set(self) -> KeypointSet:
+        """Return the first keypoint set that has the names of all keypoints in the answer."""
+        return keypoint_set_of(keypoint.name for image in self.images for person in image.people for keypoint in person.keypoints)
+
+    @property
+    def results(self) -> list[NamedPoseResult]:
+        """Return the images as results of a pipeline, which have the conversions of one image."""
+        keypoint_set = self.keypoint_set
+        return [image.to_result(keypoint_set, self.model.pose) for image in self.images]
+
+    def to(self, form: str, *, min_keypoint_score: float = 0.0, normalized: bool = False) -> bytes:
+        """Return all images in one document, as the service answers with this `format`.
+
+        Args:
+            form: name of the format, such as "csv" or "openpose"; docs/formats.md describes them.
+            min_keypoint_score: 0..1; keypoints below it are missing.
+            normalized: divide coordinates by the width and the height of the image.
+
+        Raises:
+            BadParameter: no format has this name, or the options do not fit it.
+            NotInstalled: the format needs an extra; the message says which.
+        """
+        results, options = self.results, self._options(min_keypoint_score, normalized)
+        if form != "posewire":
+            return convert(results, form, options)
+        names = options.keypoints.names
+        images = [image_fields(result, names, min_keypoint_score, scale_of(result, normalized=options.normalized)) for result in results]
+        return to_json({"request_id": self.request_id, "model": self.model, "images": images})
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """Return the people of all images as rows of COCO's results list; `image_id` is the image's index."""
+        return [row for index, result in enumerate(self.results) for row in result.to_coco(index)]
+
+    def to_dataframe(self, *, normalized: bool = False) -> "pd.DataFrame":
+        """Return a data frame of pandas with a row per keypoint; `image` is the image's index.
+
+        Raises:
+            NotInstalled: pandas is not installed.
+        """
+        return frame_of(self.results, self._options(0.0, normalized))
+
+    def to_supervision(self) -> list[Supervision]:
+        """Return the people of each image as `supervision.KeyPoints` and `supervision.Detections`.
+
+        Raises:
+            NotInstalled: supervision is not installed.
+        """
+        return [result.to_supervision() for result in self.results]
+
+    def _options(self, min_keypoint_score: float, normalized: bool) -> FormatOptions:
+        return FormatOptions(self.keypoint_set, self.model.pose, min_keypoint_score, normalized)
+
 
 class CocoPerson(BaseModel):
     """One row of COCO's results list; `image_id` is the image's index in the request."""
@@ -186,28 +229,6 @@ class CocoPerson(BaseModel):
     keypoints: list[float] = Field(description="x, y, score for each of the 17 keypoints.")
     score: float
     bbox: tuple[float, float, float, float]
-
-
-def coco_rows(result: PoseResult, image_id: int | str, min_keypoint_score: float) -> list[CocoPerson]:
-    """Return people as rows of COCO's results list; a keypoint below `min_keypoint_score` is 0 0 0, COCO's value for a missing one."""
-    rows = []
-    for pose in result.people:
-        flat: list[float] = []
-        scores = pose.keypoints.scores
-        rounded = zip(_rounded(pose.keypoints.xy, DECIMALS), _rounded(scores, SCORE_DECIMALS), scores.tolist(), strict=True)
-        for (x, y), score, exact in rounded:
-            flat += [x, y, score] if exact >= min_keypoint_score else [0.0, 0.0, 0.0]
-        rows.append(
-            CocoPerson.model_construct(
-                image_id=image_id, category_id=1, keypoints=flat, score=round(pose.score, SCORE_DECIMALS), bbox=_box(pose)
-            )
-        )
-    return rows
-
-
-def _box(pose: Pose) -> tuple[float, float, float, float]:
-    x, y, w, h = _rounded(pose.box_xywh, DECIMALS)
-    return x, y, w, h
 
 
 class ModelOut(BaseModel):

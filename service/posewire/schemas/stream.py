@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadMessage, BadParameter, ServiceError
-from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe, image_fields
+from posewire.formats.posewire import image_fields
+from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe
 from posewire.types import PoseResult
 
 M = TypeVar("M", bound=BaseModel)

@@ -4,9 +4,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from posewire.schemas.pose import ModelNames, TimingsOut, image_fields
+from posewire.formats.posewire import image_fields
+from posewire.schemas.pose import ModelNames, TimingsOut
 from posewire.schemas.stream import StreamProblem, TrackedPerson
-from posewire.types import PoseResult
+from posewire.types import FloatArray, PoseResult
 
 
 class FrameLine(BaseModel):
@@ -22,10 +23,18 @@ class FrameLine(BaseModel):
 
     @classmethod
     def from_result(
-        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, frame: int, pts_s: float, **more: Any
+        cls,
+        result: PoseResult,
+        names: tuple[str, ...],
+        min_keypoint_score: float,
+        scale: FloatArray | None = None,
+        *,
+        frame: int,
+        pts_s: float,
+        **more: Any,
     ) -> Self:
-        """Return a frame as it is sent; `more` has the fields of a subclass."""
-        fields = image_fields(result, names, min_keypoint_score)
+        """Return a frame as it is sent; `scale` (2,) divides x and y; `more` has the fields of a subclass."""
+        fields = image_fields(result, names, min_keypoint_score, scale)
         return cls.model_validate({"frame": frame, "pts_s": round(pts_s, 6), **fields, **more})
 
 

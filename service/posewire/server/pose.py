@@ -4,24 +4,25 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
+from posewire.formats.base import Format, FormatOptions, ImagePoses, scale_of
+from posewire.formats.posewire import image_fields
+from posewire.formats.registry import FORMATS
 from posewire.imaging.draw import PictureType
 from posewire.schemas.pose import (
     CocoPerson,
     PoseParams,
     PoseRequest,
     PoseResponse,
-    coco_rows,
     describe,
-    image_fields,
     parse_boxes,
 )
 from posewire.server.access_log import ROUTE, SHED
@@ -34,16 +35,17 @@ from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseOptions, PoseResult
 
-ResponseType: TypeAlias = Literal["application/json"] | PictureType
-
 PATH = "/v1/pose"
 
-# The first is given where the caller does not choose.
-_RESPONSE_TYPES: tuple[ResponseType, ...] = ("application/json", "image/jpeg", "image/png")
+_DRAWN_TYPES: tuple[PictureType, ...] = ("image/jpeg", "image/png")
 
-_COCO_ROWS = TypeAdapter(list[CocoPerson])
+# The formats that `Accept` chooses if the query does not; the first is the default. Other media types belong to several formats.
+_ACCEPTED_FORMATS = tuple(FORMATS[name] for name in ("posewire", "csv", "parquet"))
 
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_TEXT = {"schema": {"type": "string"}}
+_BINARY_TYPES = ("application/vnd.apache.parquet", "application/zip")
+_TEXT_TYPES = ("text/csv", "text/plain", "application/xml")
 _BODY = {
     "required": True,
     "content": {
@@ -115,7 +117,11 @@ class PoseEndpoint:
     summary="Find everyone in pictures and place their keypoints",
     response_model=None,
     responses={
-        200: {"model": PoseResponse | list[CocoPerson], "content": dict.fromkeys(("image/jpeg", "image/png"), _IMAGE)},
+        200: {
+            # The last two are the formats of other programs.
+            "model": PoseResponse | list[CocoPerson] | dict[str, Any] | list[dict[str, Any]],
+            "content": dict.fromkeys((*_DRAWN_TYPES, *_BINARY_TYPES), _IMAGE) | dict.fromkeys(_TEXT_TYPES, _TEXT),
+        },
         "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
     },
     openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
@@ -129,7 +135,9 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     engine = services.engine
     if engine is None:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
-    response_type = _response_type(",".join(request.headers.getlist("accept")) or "*/*")
+    chosen = _chosen(",".join(request.headers.getlist("accept")) or "*/*", params)
+    if isinstance(chosen, Format):
+        chosen.check(normalized=params.normalized)
     timeout_s = _timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
     deadline = asyncio.get_running_loop().time() + timeout_s
     services.rate_limit.charge(request, 1)
@@ -138,13 +146,16 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
             images = await read_images(request, engine, parse_boxes(params.boxes), held)
         services.rate_limit.charge(request, len(images) - 1)
         with services.admission.enter(len(images)):
-            if response_type != "application/json" and len(images) > 1:
+            if isinstance(chosen, str) and len(images) > 1:
                 raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
             async with cancel_on_disconnect(request.receive):
-                if response_type != "application/json":
-                    return Response(await _draw(engine, images[0], params, response_type, deadline), media_type=response_type)
+                if isinstance(chosen, str):
+                    return Response(await _draw(engine, images[0], params, chosen, deadline), media_type=chosen)
                 results = await _estimate_all(engine, images, params, deadline)
-            return Response(_json(engine, results, params), media_type="application/json")
+            if chosen.name == "posewire":
+                return Response(_json(engine, results, params), media_type="application/json")
+            body, media_type = await _converted(engine, results, chosen, params, deadline)
+            return Response(body, media_type=media_type)
 
 
 def _params_of(request: Request) -> PoseParams:
@@ -178,28 +189,34 @@ def _timeout_s(given: str | None, max_ms: int) -> float:
     return min(int(given), max_ms) / 1000
 
 
-def _response_type(accept: str) -> ResponseType:
-    """Return the media type that the caller prefers; the most specific range decides (RFC 9110, 12.5.1).
+def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
+    """Return the format, or the media type of the drawn image, that the caller prefers.
+
+    The query chooses the format; without it, `Accept` does. The most specific range of `Accept` decides (RFC 9110, 12.5.1).
 
     Raises:
         NotAcceptable: the caller accepts none of ours.
     """
     if accept == "*/*":
-        return _RESPONSE_TYPES[0]
+        return FORMATS[params.format]
+    first, *others = (FORMATS[params.format],) if "format" in params.model_fields_set else _ACCEPTED_FORMATS
+    answers: dict[str, Format | PictureType] = {first.media_type: first}
+    answers |= {drawn: drawn for drawn in _DRAWN_TYPES}
+    answers |= {form.media_type: form for form in others}
     wanted: dict[str, float] = {}
     for entry in accept.lower().split(","):
         media_range, *parameters = (part.strip() for part in entry.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         wanted[media_range] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
 
-    def quality_of(response_type: ResponseType) -> float:
-        ranges = (response_type, f"{response_type.split('/')[0]}/*", "*/*")
+    def quality_of(media_type: str) -> float:
+        ranges = (media_type, f"{media_type.split('/', maxsplit=1)[0]}/*", "*/*")
         return next((wanted[r] for r in ranges if r in wanted), 0.0)
 
-    best = max(_RESPONSE_TYPES, key=quality_of)
+    best = max(answers, key=quality_of)
     if not quality_of(best):
-        raise NotAcceptable("accept application/json, image/jpeg or image/png")
-    return best
+        raise NotAcceptable(f"accept {' or '.join(answers)}")
+    return answers[best]
 
 
 async def _estimate_all(engine: Engine, images: Sequence[EncodedImage], params: PoseParams, deadline: float) -> list[PoseResult]:
@@ -236,18 +253,31 @@ def _options(engine: Engine, image: EncodedImage, params: PoseParams) -> PoseOpt
 
 
 def _json(engine: Engine, results: Sequence[PoseResult], params: PoseParams) -> bytes:
-    """Return the results as JSON, in the format that the caller chose."""
-    threshold = params.min_keypoint_score
+    """Return the results as Posewire's own JSON."""
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
-        if params.format == "coco":
-            return _COCO_ROWS.dump_json([row for i, result in enumerate(results) for row in coco_rows(result, i, threshold)])
-        names = engine.pose.spec.keypoints.names
+        options = _format_options(engine, params)
+        names, threshold = options.keypoints.names, options.min_keypoint_score
         response = {  # the fields of a `PoseResponse`, without a second validation
             "request_id": request_id_var.get() or "",
-            "model": {"detector": engine.detector.spec.name, "pose": engine.pose.spec.name},
-            "images": [image_fields(result, names, threshold) for result in results],
+            "model": {"detector": engine.detector.spec.name, "pose": options.model},
+            "images": [image_fields(result, names, threshold, scale_of(result, normalized=options.normalized)) for result in results],
         }
         return to_json(response)
+
+
+async def _converted(engine: Engine, results: Sequence[PoseResult], form: Format, params: PoseParams, deadline: float) -> tuple[bytes, str]:
+    """Return the results in another format, and the media type."""
+    images, options = [ImagePoses(index, result) for index, result in enumerate(results)], _format_options(engine, params)
+    with engine.metrics.time_stage("encode"), tracing.stage("encode"):
+        if form.name == "coco":  # it is as fast as Posewire's own JSON; a thread would take longer
+            return form.document(images, options)
+        async with _until(deadline, "before the answer was written"):
+            return await engine.offload(form.document, images, options)
+
+
+def _format_options(engine: Engine, params: PoseParams) -> FormatOptions:
+    spec = engine.pose.spec
+    return FormatOptions(spec.keypoints, spec.name, params.min_keypoint_score, params.normalized)
 
 
 @asynccontextmanager

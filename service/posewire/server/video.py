@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
@@ -16,7 +16,6 @@ from starlette.types import Message, Receive, Scope, Send
 from posewire.engine.engine import Engine
 from posewire.engine.video_session import PoseSession
 from posewire.errors import (
-    ClientGone,
     DeadlineExceeded,
     DecoderFailed,
     Draining,
@@ -28,6 +27,8 @@ from posewire.errors import (
     TimedOut,
     UnsupportedMediaType,
 )
+from posewire.formats.base import Format, FormatOptions, ImagePoses
+from posewire.formats.registry import FORMATS
 from posewire.pipeline.tracking.video import DETECT_EVERY
 from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StreamProblem
@@ -37,7 +38,7 @@ from posewire.server.limits import client_of
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.services import Services, services_of
 from posewire.telemetry.logs import request_id_var
-from posewire.types import Priority
+from posewire.types import PoseResult, Priority
 from posewire.video.frames import frames
 from posewire.video.process import DecodingProcess
 from posewire.video.reading import VideoFrame, VideoInfo, check_length, import_av
@@ -69,6 +70,7 @@ UNREAD_S = 2.0
 DRAIN_WAIT_S = 1.0
 _POLL_S = 0.1  # between checks if the service drains
 
+_NDJSON = "application/x-ndjson"
 _VIDEO = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter()
@@ -87,6 +89,9 @@ class VideoParams(BaseModel):
     min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
     min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below are left out.")
     max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each frame.")
+    format: Literal["posewire", "csv", "parquet"] = Field(
+        "posewire", description="JSON lines, or a table with a row per keypoint; a table that an error ends is cut short."
+    )
 
 
 @router.post(
@@ -96,7 +101,7 @@ class VideoParams(BaseModel):
     responses={
         200: {
             "description": "NDJSON: a line about the video, one a frame, and a last one: end, or error.",
-            "content": {"application/x-ndjson": {}},
+            "content": {_NDJSON: {}, **{FORMATS[name].media_type: {} for name in ("csv", "parquet")}},
         },
         "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
     },
@@ -110,6 +115,8 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
     if services.draining:
         raise Draining("the service is stopping; try again at another instance")
     import_av()
+    form = FORMATS[params.format]
+    form.check(normalized=False)
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if not media_type.startswith("video/") and media_type not in _OTHER_TYPES:
         raise UnsupportedMediaType(
@@ -134,28 +141,31 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
                     info = await asyncio.to_thread(reader.start)
             except TimeoutError:
                 raise _stuck(services) from None
-            return _Answer(services, _Run(services, engine, params, reader, info).lines(), stack.pop_all())
+            run = _Run(services, engine, params, reader, info)
+            if form.name == "posewire":
+                return _Answer(services, run.lines(), _NDJSON, stack.pop_all())
+            return _Answer(services, run.table(form), form.media_type, stack.pop_all())
 
 
 class _Answer(StreamingResponse):
-    """A response of lines as they come. It releases the video however it ends: also if the client goes, or does not read."""
+    """A response of parts as they come. It releases the video however it ends: also if the client goes, or does not read."""
 
-    def __init__(self, services: Services, lines: AsyncGenerator[str, None], held: ExitStack) -> None:
-        super().__init__(lines, media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+    def __init__(self, services: Services, parts: AsyncGenerator[bytes, None], media_type: str, held: ExitStack) -> None:
+        super().__init__(parts, media_type=media_type, headers={"X-Accel-Buffering": "no"})
         self._services = services
-        self._lines = lines
+        self._parts = parts
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """ASGI."""
         with self._held:
             try:
-                async with cancel_on_disconnect(receive), aclosing(self._lines) as lines:
+                async with cancel_on_disconnect(receive), aclosing(self._parts) as parts:
                     await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                    async for line in lines:
-                        await self._send(send, {"type": "http.response.body", "body": line.encode(), "more_body": True})
+                    async for part in parts:
+                        await self._send(send, {"type": "http.response.body", "body": part, "more_body": True})
                     await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
-            except (ClientGone, TimedOut) as error:
+            except ServiceError as error:
                 # The answer has begun: the server closes the connection, which shows the client that it is incomplete.
                 self._services.metrics.count_rejection(error)
 
@@ -312,9 +322,10 @@ class _Run:
             engine, options, track=params.track, smooth=params.smooth, detect_every=params.detect_every, priority=Priority.BULK
         )
 
-    async def lines(self) -> AsyncGenerator[str, None]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """Yield the lines of the answer: the video, its frames, and the end or the error that ended it."""
-        engine, info, settings, done = self._engine, self._info, self._services.settings, 0
+        engine, info, done = self._engine, self._info, 0
+        names = engine.pose.spec.keypoints.names
         yield _line(
             VideoLine(
                 request_id=request_id_var.get() or "",
@@ -327,12 +338,9 @@ class _Run:
             )
         )
         try:
-            async with aclosing(frames(self._reader, None)) as stream:
-                while (source := await self._next(stream)) is not None:
-                    check_length(
-                        source.index + 1, source.t_seconds, max_frames=settings.video_max_frames, max_seconds=settings.video_max_seconds
-                    )
-                    yield _line(await self._step(source))
+            async with aclosing(self._results()) as results:
+                async for source, result in results:
+                    yield _line(FrameLine.from_result(result, names, self._threshold, frame=source.index, pts_s=source.t_seconds))
                     done += 1
         except ServiceError as error:
             engine.metrics.count_rejection(error)
@@ -346,6 +354,35 @@ class _Run:
         else:
             yield _line(EndLine(frames=done, people=len(self._identities)))
 
+    async def table(self, form: Format) -> AsyncGenerator[bytes, None]:
+        """Yield the parts of a table of all frames.
+
+        Raises:
+            ServiceError: the video cannot be processed to its end; a table has no place for an error, so it is cut short.
+        """
+        spec = self._engine.pose.spec
+        encoder = form.encoder(FormatOptions(spec.keypoints, spec.name, self._threshold))
+        yield encoder.head()
+        async with aclosing(self._results()) as results:
+            async for source, result in results:
+                if part := encoder.image(ImagePoses(0, result, source.index, source.t_seconds * 1000)):
+                    yield part
+        yield encoder.tail()
+
+    async def _results(self) -> AsyncGenerator[tuple[VideoFrame, PoseResult], None]:
+        """Yield the frames with their people.
+
+        Raises:
+            ServiceError: the video cannot be processed to its end.
+        """
+        settings = self._services.settings
+        async with aclosing(frames(self._reader, None)) as stream:
+            while (source := await self._next(stream)) is not None:
+                check_length(
+                    source.index + 1, source.t_seconds, max_frames=settings.video_max_frames, max_seconds=settings.video_max_seconds
+                )
+                yield source, await self._step(source)
+
     async def _next(self, stream: AsyncGenerator[VideoFrame, None]) -> VideoFrame | None:
         try:
             async with _waiting(self._services, DECODE_S):
@@ -353,7 +390,7 @@ class _Run:
         except TimeoutError:
             raise _stuck(self._services) from None
 
-    async def _step(self, source: VideoFrame) -> FrameLine:
+    async def _step(self, source: VideoFrame) -> PoseResult:
         """Estimate one frame, admitted like an image: a video is never more than one image in flight."""
         loop, timeout_s = asyncio.get_running_loop(), self._services.settings.request_timeout_ms / 1000
         started = loop.time()
@@ -370,9 +407,8 @@ class _Run:
             else:
                 break
         self._identities |= {person.track_id for person in result.people if person.track_id is not None}
-        names = self._engine.pose.spec.keypoints.names
-        return FrameLine.from_result(result, names, self._threshold, frame=source.index, pts_s=source.t_seconds)
+        return result
 
 
-def _line(line: BaseModel) -> str:
-    return line.model_dump_json() + "\n"
+def _line(line: BaseModel) -> bytes:
+    return line.model_dump_json().encode() + b"\n"

@@ -14,9 +14,9 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import read_plain
+from posewire.formats.coco import coco_rows
 from posewire.imaging.decode import sniff
 from posewire.imaging.geometry import xyxy_to_xywh
-from posewire.schemas.pose import coco_rows
 from posewire.telemetry.metrics import Metrics
 from posewire.tools.calibration import Limits, read
 from posewire.tools.evaluate.annotations import AnnotatedImage, Row
@@ -107,7 +107,7 @@ async def _poses(engine: Engine, frame: Frame, options: PoseOptions, boxes_xywh:
     if not len(boxes_xywh):
         return []
     result = await engine.estimate_frame(frame, replace(options, boxes_xywh=boxes_xywh, max_people=len(boxes_xywh)))
-    rows = [row.model_dump() for row in coco_rows(result, 0, 0.0)]
+    rows = coco_rows(result, 0, 0.0)
     return [row | {"score": row["score"] * s, "box_score": s} for row, s in zip(rows, map(float, scores), strict=True)]
 
 

@@ -14,11 +14,11 @@ from posewire.backends.preprocess import Preprocessor
 from posewire.config import Settings
 from posewire.engine.engine import load_engine
 from posewire.errors import ModelError, PosewireError
+from posewire.formats.coco import coco_rows
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.registry.infer_spec import infer_spec, require_pose
 from posewire.registry.specs import PoseSpec
 from posewire.registry.store import open_store
-from posewire.schemas.pose import coco_rows
 from posewire.telemetry.metrics import Metrics
 from posewire.tools.bench.comparison import ModelFile, Row, item_shape, measure
 from posewire.tools.calibration import CalibrationSet, Limits, annotated, choose, detected, read
@@ -183,7 +183,7 @@ class Quantization:
                     outputs = pose.infer([crop.pixels for crop in crops])
                     people = (pose.postprocess(box, 1.0, crop, k) for box, crop, k in zip(image.boxes_xywh, crops, outputs, strict=True))
                     result = PoseResult(frame.width, frame.height, tuple(people))
-                    rows += [row.model_dump() for row in coco_rows(result, image.image_id, 0.0)]
+                    rows += coco_rows(result, image.image_id, 0.0)
                 advance()
         return data.keypoint_ap(rows)["AP"]
 
