@@ -38,6 +38,12 @@ def new_request_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+def request_id_of(headers: Headers) -> str:
+    """Return the caller's `X-Request-Id` where it is valid, else a random one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
 class RequestContext:
     """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
 
@@ -58,8 +64,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        request_id = request_id_of(headers)
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
         try:
