@@ -54,8 +54,9 @@ StartRpc = Callable[..., Any]
 
 @asynccontextmanager
 async def channel_to(server: Listening) -> AsyncIterator[Rpc]:
-    unlimited = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.server.grpc_port}", options=unlimited) as channel:
+    # Channels would share a connection, and the calls that a connection may have.
+    options = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.server.grpc_port}", options=options) as channel:
         yield Rpc(server, channel)
 
 
@@ -235,7 +236,7 @@ async def test_hostile_messages_are_refused(rpc: Rpc, landscape: bytes) -> None:
         (changed(request(raw=False), lambda r: r.inputs[0].contents.bytes_contents.append(b"x")), bad, "2 elements"),
         (changed(request(), lambda r: r.outputs.add(name="heatmaps")), bad, "'heatmaps'"),
         (changed(request(), lambda r: r.parameters["speed"].CopyFrom(messages.InferParameter(int64_param=1))), bad, "speed"),
-        (changed(request(), lambda r: r.parameters["max_people"].CopyFrom(messages.InferParameter())), bad, "max_people"),
+        (changed(request(), lambda r: r.parameters["timeout"].CopyFrom(messages.InferParameter())), bad, "timeout"),
         (changed(request(), lambda r: setattr(r, "model_version", "7")), grpc.StatusCode.NOT_FOUND, "'7'"),
         (bytes(32_000_001), large, "larger than max"),
     ]

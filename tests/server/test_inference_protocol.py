@@ -291,6 +291,7 @@ async def test_keys_are_asked_for_and_name_the_client(
     assert answer.status_code == 200
     entries = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert (entries[-1]["client"], entries[-1]["route"], entries[-1]["status"]) == ("key camera-1", "/v2/models/{name}/infer", 200)
+    api.client.headers["Authorization"] = f"Bearer {key}"
     assert await api.metric("posewire_rejections_total", reason="unauthorized") == 2
 
 

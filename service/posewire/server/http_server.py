@@ -158,7 +158,7 @@ class GracefulServer:
         Args:
             signals: drain at SIGTERM and SIGHUP; stop at Ctrl-C and at a second signal.
         """
-        _allow_files(self._settings.max_connections + _OTHER_FILES)
+        _allow_files(self._settings.max_connections * (2 if self._grpc else 1) + _OTHER_FILES)  # gRPC has the same limit for itself
         serving = asyncio.create_task(self._server.serve(self._sockets), name="http-server")
         await asyncio.sleep(0)  # uvicorn has set its handlers of signals; these replace them
         if signals:
