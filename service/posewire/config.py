@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     )
     grpc_max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
         32,
-        description="Limit of gRPC calls at a time; above it, UNAVAILABLE. Messages that arrive need up to this times the limit of bytes.",
+        description="Limit of gRPC calls at a time; above it, UNAVAILABLE. Their messages may need this times POSEWIRE_GRPC_MAX_BYTES.",
     )
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto uses CUDA if it loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")

@@ -40,13 +40,13 @@ from posewire.server.access_log import ROUTE, record
 from posewire.server.auth import bearer_key, identify
 from posewire.server.estimation import admitted, loaded_engine, shed_load, until
 from posewire.server.limits import KEY_HOLDER, HeldBytes
-from posewire.server.middleware import request_id_of
+from posewire.server.middleware import request_id_of, trace_id_of
 from posewire.server.problems import internal_error
 from posewire.server.proto import open_inference_pb2 as messages
 from posewire.server.services import Services
 from posewire.server.tensors import InferCall, OutputTensor, Tensor, check_model, output_specs, read_call, run_call
 from posewire.telemetry import tracing
-from posewire.telemetry.logs import request_id_var
+from posewire.telemetry.logs import request_id_var, trace_id_var
 
 SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH: Final = "grpc.health.v1.Health"
@@ -178,6 +178,7 @@ class GrpcServer:
         context.set_trailing_metadata((("x-request-id", request_id),))
         error: ServiceError | None = None
         with tracing.request_span(scope["method"], headers) as span:
+            trace_id_var.set(tracing.sampled_trace_id(span) or trace_id_of(headers))
             try:
                 return (await self._answer(method, call)).SerializeToString()
             except ServiceError as found:

@@ -99,18 +99,18 @@ async def ready(request: Request) -> Response:
 
 @router.get(f"{_MODEL_PATHS[0]}/ready")
 @router.get(f"{_MODEL_PATHS[1]}/ready")
-async def model_ready(request: Request, name: str, version: str = "") -> Response:
+async def model_ready(request: Request) -> Response:
     """Return 200 if a request to the model would be answered, else 503; 404 for another model."""
-    check_model(name, version)
+    _check_path(request)
     is_ready = services_of(request).ready
-    return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+    return JSONResponse({"name": MODEL, "ready": is_ready}, 200 if is_ready else 503)
 
 
 @router.get(_MODEL_PATHS[0])
 @router.get(_MODEL_PATHS[1])
-async def model_metadata(request: Request, name: str, version: str = "") -> Response:
+async def model_metadata(request: Request) -> Response:
     """Return names, datatypes and shapes of the inputs and outputs."""
-    check_model(name, version)
+    _check_path(request)
     specs = output_specs(loaded_engine(services_of(request)))
     inputs, outputs = ([_metadata(spec) for spec in group] for group in (INPUTS, specs))
     return JSONResponse({"name": MODEL, "versions": [VERSION], "platform": MODEL, "inputs": inputs, "outputs": outputs})
@@ -118,11 +118,11 @@ async def model_metadata(request: Request, name: str, version: str = "") -> Resp
 
 @router.post(f"{_MODEL_PATHS[0]}/infer")
 @router.post(f"{_MODEL_PATHS[1]}/infer")
-async def infer(request: Request, name: str, version: str = "") -> Response:
+async def infer(request: Request) -> Response:
     """Find everyone in the images of the tensor `images`."""
     services = services_of(request)
     shed_load(services, request)
-    check_model(name, version)
+    _check_path(request)
     engine = loaded_engine(services)
     started = asyncio.get_running_loop().time()
     latest = started + timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
@@ -134,6 +134,15 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
         async with cancel_on_disconnect(request.receive):
             outputs = await run_call(engine, call, call.deadline(started, latest))
         return _answer(engine, call, outputs)
+
+
+def _check_path(request: Request) -> None:
+    """Check the model in the path.
+
+    Raises:
+        UnknownModel: it is another than ours.
+    """
+    check_model(request.path_params["name"], request.path_params.get("version", ""))
 
 
 def _metadata(spec: TensorSpec) -> dict[str, object]:

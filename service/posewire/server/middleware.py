@@ -44,6 +44,12 @@ def request_id_of(headers: Headers) -> str:
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
+def trace_id_of(headers: Headers) -> str | None:
+    """Return the trace id of the caller's `traceparent`; None: it sent none that is valid."""
+    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return trace[1] if trace else None
+
+
 class RequestContext:
     """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
 
@@ -65,8 +71,7 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
-        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-        tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
+        tokens = request_id_var.set(request_id), trace_id_var.set(trace_id_of(headers))
         try:
             if scope["type"] == "http":
                 await self._serve(scope, receive, send, headers)
