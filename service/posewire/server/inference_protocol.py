@@ -62,7 +62,7 @@ class ProtocolErrors:
                 headers = MutableHeaders(raw=held["headers"])
                 headers["content-type"] = "application/json"
                 headers["content-length"] = str(len(body))
-                await send(held | {"headers": headers.raw})
+                await send({**held, "headers": headers.raw})
                 await send({"type": "http.response.body", "body": body})
             else:
                 await send(message)
