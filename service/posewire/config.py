@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     ops_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         None, description="Separate port for /livez, /readyz and /metrics; empty: they are on POSEWIRE_PORT."
     )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port of the Open Inference Protocol over gRPC; needs the extra `grpc`; empty: no gRPC."
+    )
     api_keys_file: Path | None = Field(
         None,
         description="File with lines of `posewire keys new`; read again when it changes; empty: no key is needed.",
@@ -96,6 +99,13 @@ class Settings(BaseSettings):
     )
     write_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         30.0, description="Limit of seconds that a client may leave an answer unread; then its connection is cut."
+    )
+    grpc_max_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = Field(
+        32_000_000, description="Limit of bytes of one gRPC message; above it, RESOURCE_EXHAUSTED."
+    )
+    grpc_max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        32,
+        description="Limit of gRPC calls at a time; above it, UNAVAILABLE. Their messages may need this times POSEWIRE_GRPC_MAX_BYTES.",
     )
     device: Device = Field(Device.AUTO, description="auto, cpu, cuda or tensorrt. auto uses CUDA if it loads, else the CPU.")
     model_store: Path | None = Field(None, description="Folder with manifest.toml and weights; empty: the models that ship with Posewire.")

@@ -157,6 +157,12 @@ class BadParameter(ServiceError):
     close_code = 4422
 
 
+class UnknownModel(ServiceError):
+    """The Open Inference Protocol names a model or a version that is not served."""
+
+    status, slug, title = 404, "unknown-model", "The model is not served here"
+
+
 class RateLimited(ServiceError):
     """One client exceeds its rate limit."""
 

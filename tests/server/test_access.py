@@ -82,7 +82,7 @@ def paths(api: Api) -> set[str]:
 @pytest.mark.parametrize("sent", [{}, bearer("pw_wrong"), bearer(""), {"Authorization": "Basic cHc6cHc="}, bearer("\xe9")])
 async def test_every_route_but_health_and_the_page_refuses_a_missing_or_wrong_key_unread(locked: Api, sent: dict[str, str]) -> None:
     headers = [HOST, *[(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()]]
-    closed = paths(locked) - {"/livez", "/readyz", "/healthz", "/", "/web/anything"}
+    closed = paths(locked) - {"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/", "/web/anything"}
     assert {"/v1/pose", "/v1/models", "/metrics", "/docs"} <= closed
     for path in closed:
         for method in ("GET", "POST"):

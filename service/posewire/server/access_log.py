@@ -13,7 +13,11 @@ from posewire.server.services import Services
 ROUTE = "posewire.route"
 SHED = "posewire.shed"
 
-_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"}) | {
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+}
 
 log = logging.getLogger("posewire.access")
 

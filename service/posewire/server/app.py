@@ -18,7 +18,8 @@ from posewire import __version__
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.engine.pool import settle
-from posewire.server import demo, ops, pose, problems, stream, video
+from posewire.schemas.inference_protocol import JSON_LENGTH
+from posewire.server import demo, inference_protocol, ops, pose, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
@@ -28,8 +29,8 @@ from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
 _METHODS = ("GET", "POST")
-_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
-_EXPOSED = ("X-Request-Id", "Retry-After")
+_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent", JSON_LENGTH)
+_EXPOSED = ("X-Request-Id", "Retry-After", JSON_LENGTH)
 
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,9 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
             CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED
         )
     app.add_middleware(RequestContext, services=services)
+    app.add_middleware(inference_protocol.ProtocolErrors)
     problems.install(app, metrics)
-    for router in (pose.router, video.router, stream.router, ops.router):
+    for router in (pose.router, inference_protocol.router, video.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)

@@ -33,7 +33,7 @@ SUBPROTOCOL = "posewire.v1"
 _KEY_SUBPROTOCOL = "posewire.key."
 
 # These need no key: a load balancer learns nothing but yes or no, and the demo page can ask its user for a key.
-_HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
+_HEALTH = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
 _OPEN = _HEALTH | {"/"}
 _PAGE_FILES = "/web/"
 
@@ -144,6 +144,20 @@ class KeyRing:
         return time.time() - version[0] / 1e9 >= _WRITTEN_S or time.monotonic() - self._seen_at >= _WRITTEN_S
 
 
+def identify(keys: KeyRing, key: str | None) -> str:
+    """Return the name of the key's holder.
+
+    Raises:
+        Unauthorized: there is no key, or it is not valid.
+    """
+    if key is None:
+        raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
+    holder = keys.holder(key)
+    if holder is None:
+        raise Unauthorized("the API key is not valid, or no longer")
+    return holder
+
+
 class Access:
     """ASGI middleware that refuses requests without a valid key, for other hosts, and from pages of other origins.
 
@@ -183,13 +197,7 @@ class Access:
             self._check_origin(headers)
         if self._keys is None or _is_open(scope):
             return
-        key = _key_of(scope, headers)
-        if key is None:
-            raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
-        holder = self._keys.holder(key)
-        if holder is None:
-            raise Unauthorized("the API key is not valid, or no longer")
-        scope[KEY_HOLDER] = holder
+        scope[KEY_HOLDER] = identify(self._keys, _key_of(scope, headers))
 
     def _check_host(self, scope: Scope, headers: Headers) -> None:
         """Check what RFC 9112, 3.2 demands, then the list: it stops pages whose name an attacker points at this service."""
@@ -244,7 +252,7 @@ def _is_open(scope: Scope) -> bool:
     return _is_read(scope) and (scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES))
 
 
-def _bearer_key(authorization: str) -> str | None:
+def bearer_key(authorization: str) -> str | None:
     """Return the key of an `Authorization` header; None: it is not a bearer token."""
     scheme, _, credentials = authorization.partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None
@@ -252,7 +260,7 @@ def _bearer_key(authorization: str) -> str | None:
 
 def _key_of(scope: Scope, headers: Headers) -> str | None:
     """Return the key of a request, and remove a stream's key from its subprotocols."""
-    if (key := _bearer_key(headers.get("authorization", ""))) is not None:
+    if (key := bearer_key(headers.get("authorization", ""))) is not None:
         return key
     if scope["type"] == "websocket":
         offered: list[str] = scope["subprotocols"]

@@ -84,7 +84,7 @@ async def read_images(request: Request, engine: Engine, boxes: list[Box] | None,
     settings = engine.settings
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type in (*IMAGE_TYPES, UNNAMED_TYPE, _FORM) or media_type in _OTHER_NAMES:
-        data = b"".join([piece async for piece in _arriving(request, settings.max_bytes, held)])
+        data = b"".join([piece async for piece in arriving(request, settings.max_bytes, held)])
         if media_type == _FORM and sniff(data) is None:
             raise _unsupported(f"{media_type}, which some programs send by default, is")
         images = [EncodedImage(data, as_boxes(boxes))]
@@ -94,19 +94,37 @@ async def read_images(request: Request, engine: Engine, boxes: list[Box] | None,
         if boxes is not None:
             raise BadParameter("with a JSON body, boxes stand beside each picture in the body, not in the query")
         body = bytearray()
-        async for piece in _arriving(request, settings.max_request_bytes, held, copies=_JSON_COPIES):
+        async for piece in arriving(request, settings.max_request_bytes, held, copies=_JSON_COPIES):
             body += piece
         images = await engine.offload(_parse_json, body)
     else:
         raise _unsupported(f"{media_type} is")
     held.reduce(sum(len(image.data) for image in images))
+    check_count(len(images), settings)
+    check_sizes(images, settings)
+    return images
+
+
+def check_count(images: int, settings: Settings) -> None:
+    """Check the number of images of one request.
+
+    Raises:
+        TooLarge: they are too many.
+    """
     limit = min(settings.max_pictures, settings.max_in_flight)  # more than fit at a time could never be admitted
-    if len(images) > limit:
-        raise TooLarge(f"{len(images)} pictures are more than the {limit} that one request may have")
+    if images > limit:
+        raise TooLarge(f"{images} pictures are more than the {limit} that one request may have")
+
+
+def check_sizes(images: list[EncodedImage], settings: Settings) -> None:
+    """Check the bytes of each image.
+
+    Raises:
+        TooLarge: an image has too many; the error has its index.
+    """
     for i, image in enumerate(images):
         if len(image.data) > settings.max_bytes:
             raise TooLarge(f"a picture of {len(image.data)} bytes is over the limit of {settings.max_bytes}", image=i)
-    return images
 
 
 def as_boxes(boxes: list[Box] | None) -> FloatArray | None:
@@ -137,7 +155,7 @@ async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         raise _over(limit)
 
 
-async def _arriving(request: Request, limit: int, held: HeldBytes, *, copies: int = 1) -> AsyncGenerator[bytes, None]:
+async def arriving(request: Request, limit: int, held: HeldBytes, *, copies: int = 1) -> AsyncGenerator[bytes, None]:
     """Yield the body without its content coding, piece by piece.
 
     Args:
@@ -281,7 +299,7 @@ def _image_of(part: _Part) -> bytes:
 async def _read_multipart(request: Request, settings: Settings, boxes: list[Box] | None, held: HeldBytes) -> list[EncodedImage]:
     try:
         parts = _Parts(request.headers["content-type"])
-        async for piece in _arriving(request, settings.max_request_bytes, held):
+        async for piece in arriving(request, settings.max_request_bytes, held):
             parts.write(piece)
     except FormParserError:
         raise BadBody("the multipart body cannot be parsed: invalid multipart data") from None
@@ -295,8 +313,7 @@ async def _read_multipart(request: Request, settings: Settings, boxes: list[Box]
 
 def _parse_json(body: bytearray) -> list[EncodedImage]:
     """Return the images of a JSON body, and empty the body: its memory is needed for the images."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
-        raise TooLarge(f"the JSON has more than {_MAX_JSON_VALUES} values")
+    check_values(body)
     try:
         parsed = PoseRequest.model_validate_json(body)
     except ValidationError as error:
@@ -308,14 +325,24 @@ def _parse_json(body: bytearray) -> list[EncodedImage]:
     for i, image in enumerate(parsed.images):
         text, image.base64 = image.base64, ""
         try:
-            data = _decode_base64(text)
+            data = decode_base64(text)
         except ValueError:
             raise BadParameter(f"images[{i}].base64 is not base64, nor a data: URL of base64", image=i) from None
         images.append(EncodedImage(data, as_boxes(image.boxes)))
     return images
 
 
-def _decode_base64(text: str) -> bytes:
+def check_values(json: bytes | bytearray) -> None:
+    """Check the number of values of a JSON text, before it is parsed.
+
+    Raises:
+        TooLarge: they are too many.
+    """
+    if json.count(b",") + json.count(b"[") + json.count(b"{") > _MAX_JSON_VALUES:
+        raise TooLarge(f"the JSON has more than {_MAX_JSON_VALUES} values")
+
+
+def decode_base64(text: str) -> bytes:
     """Decode base64 of any of its common forms: a data: URL, with line breaks, without padding, of the URL-safe alphabet (RFC 4648, 5).
 
     Raises:

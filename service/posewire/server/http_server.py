@@ -7,6 +7,7 @@ import signal
 import socket
 from contextlib import suppress
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +17,9 @@ from posewire.errors import ConfigError
 from posewire.server.connections import Connections
 from posewire.server.services import Services
 from posewire.signals import handle_signal, stop_signals
+
+if TYPE_CHECKING:
+    from posewire.server.grpc_server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +115,9 @@ class GracefulServer:
         app: made by `create_app`.
         settings: of the service.
         sockets: bound.
+
+    Raises:
+        ConfigError: the port of gRPC is in use, or gRPC is not installed.
     """
 
     def __init__(self, app: FastAPI, settings: Settings, sockets: list[socket.socket]) -> None:
@@ -122,6 +129,12 @@ class GracefulServer:
         self._server = uvicorn.Server(self._config)
         self._stop = asyncio.Event()
         self._load_error: BaseException | None = None
+        self._grpc = None if settings.grpc_port is None else _grpc_server(self._services)
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The port of gRPC; None: gRPC is off."""
+        return self._grpc.port if self._grpc else None
 
     @property
     def started(self) -> bool:
@@ -153,7 +166,7 @@ class GracefulServer:
         Raises:
             PosewireError: the error of the application's `load`.
         """
-        _allow_files(self._settings.max_connections + _OTHER_FILES)
+        _allow_files(self._settings.max_connections * (2 if self._grpc else 1) + _OTHER_FILES)  # gRPC has the same limit for itself
         serving = asyncio.create_task(self._server.serve(self._sockets), name="http-server")
         await asyncio.sleep(0)  # uvicorn has set its handlers of signals; these replace them
         if signals:
@@ -166,6 +179,8 @@ class GracefulServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._connections.abort()
+            if self._grpc:
+                await self._grpc.stop(within_s=0)
         if self._load_error is not None:
             raise self._load_error
 
@@ -175,9 +190,11 @@ class GracefulServer:
             handle_signal(number, self.drain)
 
     async def _announce(self) -> None:
-        """Log the addresses when connections are accepted, and stop if the models cannot be loaded then."""
+        """Log the addresses when connections are accepted, and accept those of gRPC. Stop if the models cannot be loaded then."""
         while not self.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(_POLL_S)
+        if self._grpc:
+            await self._grpc.start()
         for listener in self._sockets:
             host, port = listener.getsockname()[:2]
             log.info("Posewire is running on %s", _url(host, port))
@@ -200,10 +217,20 @@ class GracefulServer:
                 listener.listen(0)  # later handshakes are not completed, and are refused once the socket is closed
             await asyncio.sleep(_LAST_REQUESTS_S)  # what the backlog holds is accepted, and its requests arrive
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(ends_at):
-                    await self._services.streams.close(within_s=settings.stream_deadline_ms / 1000 + _LAST_REQUESTS_S)
+                async with asyncio.timeout_at(ends_at), asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._services.streams.close(within_s=settings.stream_deadline_ms / 1000 + _LAST_REQUESTS_S))
+                    if self._grpc:
+                        tasks.create_task(self._grpc.stop(within_s=longest_s))
         self._config.timeout_graceful_shutdown = max(1, math.floor(ends_at - loop.time()))
         self._server.should_exit = True
+
+
+def _grpc_server(services: Services) -> "GrpcServer":
+    try:
+        from posewire.server.grpc_server import GrpcServer  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError("POSEWIRE_GRPC_PORT needs gRPC, which is not installed here: pip install 'posewire[grpc]'") from None
+    return GrpcServer(services)
 
 
 def _allow_files(files: int) -> None:

@@ -38,6 +38,18 @@ def new_request_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+def request_id_of(headers: Headers) -> str:
+    """Return the caller's `X-Request-Id` where it is valid, else a random one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def trace_id_of(headers: Headers) -> str | None:
+    """Return the trace id of the caller's `traceparent`; None: it sent none that is valid."""
+    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return trace[1] if trace else None
+
+
 class RequestContext:
     """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
 
@@ -58,10 +70,8 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
-        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-        tokens = request_id_var.set(request_id), trace_id_var.set(trace[1] if trace else None)
+        request_id = request_id_of(headers)
+        tokens = request_id_var.set(request_id), trace_id_var.set(trace_id_of(headers))
         try:
             if scope["type"] == "http":
                 await self._serve(scope, receive, send, headers)

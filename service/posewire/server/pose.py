@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +11,7 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.engine.engine import Engine
-from posewire.errors import BadParameter, DeadlineExceeded, NotAcceptable, NotReady, ServiceError
+from posewire.errors import BadParameter, NotAcceptable, ServiceError
 from posewire.formats.base import Format, FormatOptions, ImagePoses, scale_of
 from posewire.formats.posewire import image_fields
 from posewire.formats.registry import FORMATS
@@ -25,9 +24,10 @@ from posewire.schemas.pose import (
     describe,
     parse_boxes,
 )
-from posewire.server.access_log import ROUTE, SHED
+from posewire.server.access_log import ROUTE
 from posewire.server.bodies import IMAGE_TYPES, UNNAMED_TYPE, EncodedImage, read_images
-from posewire.server.limits import client_of
+from posewire.server.estimation import admitted, estimate_all, loaded_engine, shed_load, timeout_s, until
+from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.problems import reject
 from posewire.server.services import Services, services_of
@@ -103,10 +103,8 @@ class PoseEndpoint:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        if overloaded := self._services.admission.shed_load():
-            request.scope[SHED] = True
-            return reject(self._services.metrics, overloaded)
         try:
+            shed_load(self._services, request)
             return await pose(request, _params_of(request))
         except ServiceError as error:
             return reject(self._services.metrics, error)
@@ -132,30 +130,27 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
     `Accept: image/jpeg` or `image/png` draws.
     """
     services = services_of(request)
-    engine = services.engine
-    if engine is None:
-        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+    engine = loaded_engine(services)
     chosen = _chosen(",".join(request.headers.getlist("accept")) or "*/*", params)
     if isinstance(chosen, Format):
         chosen.check(normalized=params.normalized)
-    timeout_s = _timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    services.rate_limit.charge(request, 1)
-    with services.body_bytes.enter(client_of(request)) as held:
-        async with _until(deadline, "before the body had arrived"):
-            images = await read_images(request, engine, parse_boxes(params.boxes), held)
-        services.rate_limit.charge(request, len(images) - 1)
-        with services.admission.enter(len(images)):
-            if isinstance(chosen, str) and len(images) > 1:
-                raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
-            async with cancel_on_disconnect(request.receive):
-                if isinstance(chosen, str):
-                    return Response(await _draw(engine, images[0], params, chosen, deadline), media_type=chosen)
-                results = await _estimate_all(engine, images, params, deadline)
-            if chosen.name == "posewire":
-                return Response(_json(engine, results, params), media_type="application/json")
-            body, media_type = await _converted(engine, results, chosen, params, deadline)
-            return Response(body, media_type=media_type)
+    seconds = timeout_s(request.headers.get("x-request-timeout-ms"), services.settings.request_timeout_ms)
+    deadline = asyncio.get_running_loop().time() + seconds
+
+    async def read(held: HeldBytes) -> list[EncodedImage]:
+        return await read_images(request, engine, parse_boxes(params.boxes), held)
+
+    async with admitted(services, request, deadline, read) as images:
+        if isinstance(chosen, str) and len(images) > 1:
+            raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
+        async with cancel_on_disconnect(request.receive):
+            if isinstance(chosen, str):
+                return Response(await _draw(engine, images[0], params, chosen, deadline), media_type=chosen)
+            results = await estimate_all(engine, images, lambda image: _options(engine, image, params), deadline)
+        if chosen.name == "posewire":
+            return Response(_json(engine, results, params), media_type="application/json")
+        body, media_type = await _converted(engine, results, chosen, params, deadline)
+        return Response(body, media_type=media_type)
 
 
 def _params_of(request: Request) -> PoseParams:
@@ -170,23 +165,6 @@ def _params_of(request: Request) -> PoseParams:
         return PoseParams.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise BadParameter(describe(error)) from None
-
-
-def _timeout_s(given: str | None, max_ms: int) -> float:
-    """Return the seconds that a request may take.
-
-    Args:
-        given: value of `X-Request-Timeout-Ms`; None: the caller sent none.
-        max_ms: the operator's limit, milliseconds.
-
-    Raises:
-        BadParameter: the value is not a number of milliseconds.
-    """
-    if given is None:
-        return max_ms / 1000
-    if not re.fullmatch(r"[1-9]\d{0,8}", given, re.ASCII):
-        raise BadParameter(f"X-Request-Timeout-Ms: {given!r} is not a positive whole number of milliseconds")
-    return min(int(given), max_ms) / 1000
 
 
 def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
@@ -219,32 +197,11 @@ def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
     return answers[best]
 
 
-async def _estimate_all(engine: Engine, images: Sequence[EncodedImage], params: PoseParams, deadline: float) -> list[PoseResult]:
-    """Estimate all images side by side; the first that fails cancels the others."""
-
-    async def one(index: int, image: EncodedImage) -> PoseResult:
-        try:
-            return await engine.estimate(image.data, _options(engine, image, params), deadline=deadline)
-        except ServiceError as error:
-            if len(images) > 1 and error.status < 500:  # from 500 on the image is not at fault
-                error.image = index
-            raise
-
-    if len(images) == 1:
-        return [await one(0, images[0])]
-    tasks = [asyncio.create_task(one(i, image)) for i, image in enumerate(images)]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 async def _draw(engine: Engine, image: EncodedImage, params: PoseParams, media_type: PictureType, deadline: float) -> bytes:
     result = await engine.estimate(image.data, _options(engine, image, params), deadline=deadline)
     threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
-        async with _until(deadline, "before the picture was drawn"):
+        async with until(deadline, "before the picture was drawn"):
             return await engine.offload(engine.draw, image.data, result, media_type, threshold)
 
 
@@ -271,19 +228,10 @@ async def _converted(engine: Engine, results: Sequence[PoseResult], form: Format
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
         if form.name == "coco":  # it is as fast as Posewire's own JSON; a thread would take longer
             return form.document(images, options)
-        async with _until(deadline, "before the answer was written"):
+        async with until(deadline, "before the answer was written"):
             return await engine.offload(form.document, images, options)
 
 
 def _format_options(engine: Engine, params: PoseParams) -> FormatOptions:
     spec = engine.pose.spec
     return FormatOptions(spec.keypoints, spec.name, params.min_keypoint_score, params.normalized)
-
-
-@asynccontextmanager
-async def _until(deadline: float, phase: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded(f"the deadline passed {phase}") from None
