@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import attrgetter
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -13,10 +14,11 @@ from starlette.staticfiles import StaticFiles
 from posewire import __version__
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
-from posewire.server import demo, ops, pose, problems, stream, video
+from posewire.server import asyncapi, demo, ops, pose, pose_aliases, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
+from posewire.server.openapi import SERVERS, TAGS, DocumentedApp
 from posewire.server.services import Services
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
@@ -64,10 +66,15 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
             watch.cancel()
             await services.engine.close()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="Posewire",
         version=__version__,
         summary="Real-time human pose estimation",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
+        servers=SERVERS,
+        root_path_in_servers=False,
+        generate_unique_id_function=attrgetter("name"),  # an operation's id is the name of its function, unless the route has one
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -84,10 +91,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         )
     app.add_middleware(RequestContext, services=services)
     problems.install(app, metrics)
-    for router in (pose.router, video.router, stream.router, ops.router):
+    for router in (pose.router, pose_aliases.router, video.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)
+    asyncapi.install(app)
     demo.install(app)
     _add_docs(app)
     return app
