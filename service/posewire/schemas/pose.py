@@ -199,7 +199,8 @@ class PoseResponse(BaseModel):
 class CocoPerson(BaseModel):
     """One row of COCO's results list; `image_id` is the image's index in the request."""
 
-    image_id: int | str
+    # Over HTTP it is always a number; only the command line has names.
+    image_id: Annotated[int | str, WithJsonSchema({"type": "integer"})]
     category_id: int = Field(description="1: COCO's category of people.")
     keypoints: list[float] = Field(description="x, y, score for each of the 17 keypoints.")
     score: float
