@@ -115,7 +115,7 @@ def schema(document: Document, name: str) -> Document:
 
 
 async def test_the_document_is_valid(document: Document) -> None:
-    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []  # type: ignore[arg-type]
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
 async def test_operations_have_names_that_people_would_write(document: Document) -> None:
@@ -195,7 +195,8 @@ async def test_every_error_is_a_problem_of_that_status(document: Document) -> No
 async def test_every_answer_has_its_headers(document: Document) -> None:
     for operation in operations(document).values():
         for status, answer in operation["responses"].items():
-            assert answer["headers"].keys() >= {"X-Request-Id", "traceparent"}
+            assert "X-Request-Id" in answer["headers"], status
+            assert ("traceparent" in answer["headers"]) == (status == "200"), status
             assert ("Retry-After" in answer["headers"]) == (status in ("429", "503", "507")), status
 
 
@@ -246,7 +247,7 @@ async def test_a_path_with_one_media_type_answers_as_post_v1_pose_does(api: Api,
     again = await api.client.post("/v1/pose/drawing", content=astronaut, headers=accept, params={"max_people": 1})
     assert (again.status_code, again.headers["Content-Type"]) == (200, "image/jpeg")
     assert again.content == drawn.content
-    assert await api.metric("posewire_requests_total", route="/v1/pose/drawing", status="200") == 1
+    assert await api.metric("posewire_request_duration_seconds_count", route="/v1/pose/drawing", status="200") == 1
 
 
 async def test_bad_requests_to_a_path_with_one_media_type_are_problems(api: Api, astronaut: bytes) -> None:

@@ -33,13 +33,7 @@ Limb = Annotated[tuple[int, int], WithJsonSchema({"type": "array", "items": {"ty
 _BOXES = TypeAdapter(list[Box])
 
 # Boxes in a query, as JSON.
-BoxesParam = Annotated[
-    str,
-    Field(
-        examples=["[[30, 0, 400, 512]]"],
-        json_schema_extra={"contentMediaType": "application/json", "contentSchema": _BOXES.json_schema()},
-    ),
-]
+BoxesParam = Annotated[str, Field(examples=["[[30, 0, 400, 512]]"])]
 
 
 def parse_boxes(text: str | None) -> list[Box] | None:

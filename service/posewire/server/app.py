@@ -28,6 +28,9 @@ _METHODS = ("GET", "POST")
 _HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
+# Swagger UI's column of links, of which there are none, makes the page wider than a phone.
+_DOCS_STYLE = ".swagger-ui .response-col_links { display: none }"
+
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     """Return the service as an ASGI application.
@@ -116,10 +119,11 @@ def _add_docs(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url="openapi.json",
             title="Posewire API",
             swagger_js_url="docs/static/swagger-ui-bundle.js",
             swagger_css_url="docs/static/swagger-ui.css",
             swagger_favicon_url="docs/static/favicon-32x32.png",
         )
+        return HTMLResponse(bytes(page.body).decode().replace("</head>", f"<style>{_DOCS_STYLE}</style></head>"))

@@ -204,7 +204,7 @@ def _complete_operation(operation: dict[str, Any], *, key: bool, changes: bool) 
     operation["responses"] = dict(sorted(responses.items()))
     for status, response in responses.items():
         headers = response.setdefault("headers", {})
-        names = ["X-Request-Id", "traceparent"] + ["Retry-After"] * (status in _RETRYABLE)
+        names = ["X-Request-Id"] + ["traceparent"] * (status == "200") + ["Retry-After"] * (status in _RETRYABLE)
         for name in names:
             headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     for parameter in operation.get("parameters", []):

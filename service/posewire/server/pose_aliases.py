@@ -96,5 +96,5 @@ async def _pose(request: Request, params: PeopleParams, accept: str) -> Response
         request.scope[SHED] = True
         raise overloaded
     headers = [(name, value) for name, value in request.scope["headers"] if name != b"accept"]
-    scope = request.scope | {"headers": [*headers, (b"accept", accept.encode())]}
+    scope = {**request.scope, "headers": [*headers, (b"accept", accept.encode())]}
     return await pose(Request(scope, request.receive), PoseParams.model_validate(params.model_dump(exclude_none=True)))
