@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from posewire import __version__
@@ -16,7 +17,7 @@ The client sends `start`, then frames. The service processes one frame at a time
 The client acknowledges each `result` and `error`: each answer without an acknowledgement uses one of the `credits` of `started`.
 """
 
-_MODELS = {
+_MODELS: dict[str, type[BaseModel]] = {
     "start": StartMessage,
     "ack": AckMessage,
     "started": StartedMessage,
