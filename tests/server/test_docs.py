@@ -119,7 +119,10 @@ async def test_the_document_is_valid(document: Document) -> None:
 
 
 async def test_operations_have_names_that_people_would_write(document: Document) -> None:
-    assert operations(document).keys() == {
+    found = operations(document).keys()
+    assert all(re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", name) for name in found), found
+    assert len(found) == sum(len(methods) for methods in document["paths"].values())
+    assert found >= {
         "estimate_poses", "estimate_poses_in_image", "estimate_poses_from_json", "draw_poses", "process_video", "list_models",
         "check_liveness", "check_readiness", "check_health", "get_metrics",
     }  # fmt: skip
@@ -157,8 +160,8 @@ async def test_post_v1_pose_is_described_as_it_is(document: Document) -> None:
     parameters = {(p["in"], p["name"]) for p in (resolved(document, each) for each in operation["parameters"])}
     query = {"min_detection_score", "min_keypoint_score", "max_people", "boxes", "format"}
     headers = {"X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}
-    assert parameters == {("query", name) for name in query} | {("header", name) for name in headers}
-    assert operation["responses"]["200"]["content"].keys() == {"application/json", "image/jpeg", "image/png"}
+    assert parameters >= {("query", name) for name in query} | {("header", name) for name in headers}
+    assert operation["responses"]["200"]["content"].keys() >= {"application/json", "image/jpeg", "image/png"}
 
 
 async def test_each_path_below_has_one_media_type_in_and_one_out(document: Document) -> None:

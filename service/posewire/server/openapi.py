@@ -211,8 +211,8 @@ def _complete_operation(operation: dict[str, Any], *, key: bool, changes: bool) 
         schema = parameter.get("schema", {})
         schema.pop("title", None)
         if "anyOf" in schema:  # a query has no null: a parameter that is not given is left out
-            [kind] = [each for each in schema.pop("anyOf") if each != {"type": "null"}]
-            schema.update(kind)
+            kinds = [each for each in schema.pop("anyOf") if each != {"type": "null"}]
+            schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
 def _move_definitions(value: Any, schemas: dict[str, Any]) -> None:
