@@ -213,6 +213,12 @@ class NotReady(ServiceError):
     close_code = 1013
 
 
+class Dead(ServiceError):
+    """The queue of a model has died; only a restart helps."""
+
+    status, slug, title = 503, "dead", "A model's queue has died"
+
+
 class DeadlineExceeded(ServiceError):
     """The request's deadline passed before its answer was ready."""
 

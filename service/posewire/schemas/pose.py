@@ -6,7 +6,7 @@ Coordinates are pixels of the upright image, after EXIF orientation.
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic_core import to_json
 
 from posewire.errors import BadParameter
@@ -24,9 +24,21 @@ if TYPE_CHECKING:
 # Far larger than any image, and far smaller than the numbers at which float32 overflows in the crop's affine.
 Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
 
-Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+# JSON Schema can describe a tuple item by item, but generators of clients make untyped lists of that. So each schema is that of a list.
+Box = Annotated[
+    tuple[Coordinate, Coordinate, Coordinate, Coordinate],
+    WithJsonSchema({"type": "array", "items": {"type": "number", "minimum": -1e6, "maximum": 1e6}, "minItems": 4, "maxItems": 4}),
+]
+BoxOut = Annotated[
+    tuple[float, float, float, float],
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}),
+]
+Limb = Annotated[tuple[int, int], WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2})]
 
 _BOXES = TypeAdapter(list[Box])
+
+# Boxes in a query, as JSON.
+BoxesParam = Annotated[str, Field(examples=["[[30, 0, 400, 512]]"])]
 
 
 def parse_boxes(text: str | None) -> list[Box] | None:
@@ -87,7 +99,9 @@ class PoseParams(BaseModel):
         0.0, description="Keypoints below this score are left out, 0 0 0 (formats with a fixed number of them) or not drawn."
     )
     max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per image; the best are returned.")
-    boxes: str | None = Field(None, description="JSON [[x, y, width, height], …] in pixels of the upright image: the detector is skipped.")
+    boxes: BoxesParam | None = Field(
+        None, description="JSON [[x, y, width, height], …] in pixels of the upright image: the detector is skipped."
+    )
     format: FormatName = Field("posewire", description="Format of the answer; docs/formats.md describes them.")
     normalized: bool = Field(
         False, description="Coordinates are divided by the width and the height of the image, where the format has pixels."
@@ -97,36 +111,36 @@ class PoseParams(BaseModel):
 class KeypointOut(BaseModel):
     """One keypoint."""
 
-    name: str
-    x: float
-    y: float
+    name: str = Field(description="A name of the model's keypoint set, such as nose or left_elbow.")
+    x: float = Field(description="Pixels of the upright image, from its left edge.")
+    y: float = Field(description="Pixels of the upright image, from its upper edge.")
     score: float = Field(description="0..1: the heatmap's peak.")
 
 
 class PersonOut(BaseModel):
     """One person."""
 
-    box: tuple[float, float, float, float] = Field(description="x, y, width, height.")
+    box: BoxOut = Field(description="x, y, width, height, in pixels of the upright image.")
     score: float = Field(description="0..1: the box's score times the mean of the keypoint scores above 0.2.")
-    keypoints: list[KeypointOut]
+    keypoints: list[KeypointOut] = Field(description="In the order of the keypoint set, without those below `min_keypoint_score`.")
 
 
 class TimingsOut(BaseModel):
     """The time of each stage of one image, in milliseconds."""
 
-    decode: float
-    queue: float
-    detect: float
-    pose: float
-    total: float
+    decode: float = Field(description="Decoding of the image.")
+    queue: float = Field(description="Waiting for a worker or a model.")
+    detect: float = Field(description="The detector.")
+    pose: float = Field(description="The crops, and the pose model.")
+    total: float = Field(description="From the admission to the result.")
 
 
 class ImageOut(BaseModel):
     """Everyone in one image: best first, or in the order of the caller's boxes."""
 
-    width: int
-    height: int
-    people: list[PersonOut]
+    width: int = Field(description="Pixels of the upright image.")
+    height: int = Field(description="Pixels of the upright image.")
+    people: list[PersonOut] = Field(description="Empty if nobody is in the image.")
     timings_ms: TimingsOut
 
     @classmethod
@@ -163,9 +177,9 @@ class ModelNames(BaseModel):
 class PoseResponse(BaseModel):
     """The answer of POST /v1/pose, format=posewire."""
 
-    request_id: str
+    request_id: str = Field(description="The same as the header X-Request-Id.")
     model: ModelNames
-    images: list[ImageOut]
+    images: list[ImageOut] = Field(description="In the order of the request.")
 
     @property
     def keypoint_set(self) -> KeypointSet:
@@ -224,34 +238,37 @@ class PoseResponse(BaseModel):
 class CocoPerson(BaseModel):
     """One row of COCO's results list; `image_id` is the image's index in the request."""
 
-    image_id: int | str
-    category_id: int
+    # Over HTTP it is always a number; only the command line has names.
+    image_id: Annotated[int | str, WithJsonSchema({"type": "integer"})]
+    category_id: int = Field(description="1: COCO's category of people.")
     keypoints: list[float] = Field(description="x, y, score for each of the 17 keypoints.")
     score: float
-    bbox: tuple[float, float, float, float]
+    bbox: BoxOut = Field(description="x, y, width, height, in pixels of the upright image.")
 
 
 class ModelOut(BaseModel):
     """One served model."""
 
-    name: str
-    task: str
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    name: str = Field(description="Of the manifest.")
+    task: str = Field(description="detector or pose.")
     title: str
     provider: str = Field(description="What the model runs on: the name of ONNX Runtime's provider, or Posewire's kernels.")
     file: str = Field(description="The file of the model that runs here: the ONNX file, or the file for Posewire's kernels.")
     sha256: str = Field(description="The SHA-256 of that file.")
     licence: str
-    input_height: int
-    input_width: int
-    keypoints: list[str] | None = None
-    skeleton: list[tuple[int, int]] | None = None
+    input_height: int = Field(description="Pixels.")
+    input_width: int = Field(description="Pixels.")
+    keypoints: list[str] | None = Field(None, description="Names of the keypoints; null: not a pose model.")
+    skeleton: list[Limb] | None = Field(None, description="Pairs of indices into `keypoints` that a limb connects; null: not a pose model.")
 
 
 class ModelsResponse(BaseModel):
     """The answer of GET /v1/models."""
 
-    device: str
-    device_reason: str
-    workers: int
+    device: str = Field(description="cpu, cuda or tensorrt; none: the models are not loaded yet.")
+    device_reason: str = Field(description="The reason for this device.")
+    workers: int = Field(description="Number of worker processes; 0: the models run in the service's process.")
     pair: str | None = Field(description="The name of the pair of both models; null: they are not a pair of the manifest.")
     models: list[ModelOut]

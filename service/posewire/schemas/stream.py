@@ -6,10 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadMessage, BadParameter, ServiceError
 from posewire.formats.posewire import image_fields
-from posewire.schemas.pose import ModelNames, PersonOut, TimingsOut, describe
+from posewire.schemas.pose import Limb, ModelNames, PersonOut, TimingsOut, describe
 from posewire.types import PoseResult
 
 M = TypeVar("M", bound=BaseModel)
+
+# Every message of the service has all of its fields, also those with a default.
+SENT = ConfigDict(json_schema_serialization_defaults_required=True)
 
 # Far longer than a start or an acknowledgement.
 _MAX_CHARACTERS = 4096
@@ -34,7 +37,7 @@ class AckMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["ack"]
-    seq: Annotated[int, Field(ge=0)]
+    seq: Annotated[int, Field(ge=0, description="The number of the answered frame.")]
 
 
 class StreamLimits(BaseModel):
@@ -51,16 +54,20 @@ class StreamLimits(BaseModel):
 class StartedMessage(BaseModel):
     """The answer to the start message."""
 
+    model_config = SENT
+
     type: Literal["started"] = "started"
-    request_id: str
+    request_id: str = Field(description="The id of the stream in the service's log.")
     model: ModelNames
     keypoints: list[str] = Field(description="Names of the keypoints; `skeleton` has indices into this list.")
-    skeleton: list[tuple[int, int]] = Field(description="Pairs of keypoints that a limb connects.")
+    skeleton: list[Limb] = Field(description="Pairs of keypoints that a limb connects.")
     limits: StreamLimits
 
 
 class TrackedPerson(PersonOut):
     """One person of a stream."""
+
+    model_config = SENT
 
     track_id: int | None = Field(None, description="The same number from frame to frame; null: not tracked.")
 
@@ -73,6 +80,8 @@ class _Answer(BaseModel):
 
 class ResultMessage(_Answer):
     """Everyone in one frame."""
+
+    model_config = SENT
 
     type: Literal["result"] = "result"
     width: int
@@ -92,10 +101,10 @@ class ResultMessage(_Answer):
 class StreamProblem(BaseModel):
     """The fields of an error (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(description="A URN that names the kind of error, such as urn:posewire:problem:bad-picture.")
+    title: str = Field(description="The same for every error of the type.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, and what to do.")
 
     @classmethod
     def from_error(cls, error: ServiceError) -> Self:
@@ -105,6 +114,8 @@ class StreamProblem(BaseModel):
 
 class ErrorMessage(_Answer):
     """The answer to a frame without a result; the stream continues."""
+
+    model_config = SENT
 
     type: Literal["error"] = "error"
     problem: StreamProblem

@@ -1,17 +1,19 @@
 """The JSON of videos: one line per frame. Coordinates are pixels of the upright frame with square pixels."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field
 
 from posewire.formats.posewire import image_fields
 from posewire.schemas.pose import ModelNames, TimingsOut
-from posewire.schemas.stream import StreamProblem, TrackedPerson
+from posewire.schemas.stream import SENT, StreamProblem, TrackedPerson
 from posewire.types import FloatArray, PoseResult
 
 
 class FrameLine(BaseModel):
     """Everyone in one frame, best first."""
+
+    model_config = SENT
 
     type: Literal["frame"] = "frame"
     frame: int = Field(description="The frame's number, from 0.")
@@ -48,6 +50,8 @@ class WatchLine(FrameLine):
 class VideoLine(BaseModel):
     """The first line of an answer: the properties of the video."""
 
+    model_config = SENT
+
     type: Literal["video"] = "video"
     request_id: str
     model: ModelNames
@@ -61,6 +65,8 @@ class VideoLine(BaseModel):
 class EndLine(BaseModel):
     """The last line of a complete answer."""
 
+    model_config = SENT
+
     type: Literal["end"] = "end"
     frames: int
     people: int = Field(description="Number of different track ids.")
@@ -69,5 +75,11 @@ class EndLine(BaseModel):
 class ErrorLine(BaseModel):
     """The last line of an incomplete answer: the error (RFC 9457)."""
 
+    model_config = SENT
+
     type: Literal["error"] = "error"
     problem: StreamProblem
+
+
+# One line of the answer of POST /v1/video.
+AnswerLine: TypeAlias = Annotated[VideoLine | FrameLine | EndLine | ErrorLine, Field(discriminator="type")]

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from operator import attrgetter
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -19,10 +20,11 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.engine.pool import settle
 from posewire.schemas.inference_protocol import JSON_LENGTH
-from posewire.server import demo, inference_protocol, ops, pose, problems, stream, video
+from posewire.server import asyncapi, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
+from posewire.server.openapi import SERVERS, TAGS, DocumentedApp
 from posewire.server.services import Services
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
@@ -31,6 +33,9 @@ from posewire.telemetry.metrics import Metrics
 _METHODS = ("GET", "POST")
 _HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent", JSON_LENGTH)
 _EXPOSED = ("X-Request-Id", "Retry-After", JSON_LENGTH)
+
+# Swagger UI's column of links, of which there are none, makes the page wider than a phone.
+_DOCS_STYLE = ".swagger-ui .response-col_links { display: none }"
 
 
 log = logging.getLogger(__name__)
@@ -78,10 +83,15 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
             if services.engine is not None:
                 await services.engine.close()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="Posewire",
         version=__version__,
         summary="Real-time human pose estimation",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
+        servers=SERVERS,
+        root_path_in_servers=False,
+        generate_unique_id_function=attrgetter("name"),  # an operation's id is the name of its function, unless the route has one
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -99,10 +109,11 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     app.add_middleware(RequestContext, services=services)
     app.add_middleware(inference_protocol.ProtocolErrors)
     problems.install(app, metrics)
-    for router in (pose.router, inference_protocol.router, video.router, stream.router, ops.router):
+    for router in (pose.router, pose_aliases.router, inference_protocol.router, video.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)
+    asyncapi.install(app)
     demo.install(app)
     _add_docs(app)
     return app
@@ -159,10 +170,11 @@ def _add_docs(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url="openapi.json",
             title="Posewire API",
             swagger_js_url="docs/static/swagger-ui-bundle.js",
             swagger_css_url="docs/static/swagger-ui.css",
             swagger_favicon_url="docs/static/favicon-32x32.png",
         )
+        return HTMLResponse(bytes(page.body).decode().replace("</head>", f"<style>{_DOCS_STYLE}</style></head>"))

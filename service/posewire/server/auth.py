@@ -34,7 +34,7 @@ _KEY_SUBPROTOCOL = "posewire.key."
 
 # These need no key: a load balancer learns nothing but yes or no, and the demo page can ask its user for a key.
 _HEALTH = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
-_OPEN = _HEALTH | {"/"}
+OPEN_PATHS = _HEALTH | {"/"}
 _PAGE_FILES = "/web/"
 
 # A page of any site may send these; without CORS it cannot read the answers. They change nothing.
@@ -249,7 +249,7 @@ def _is_read(scope: Scope) -> bool:
 
 def _is_open(scope: Scope) -> bool:
     """Return True for requests that need no key."""
-    return _is_read(scope) and (scope["path"] in _OPEN or scope["path"].startswith(_PAGE_FILES))
+    return _is_read(scope) and (scope["path"] in OPEN_PATHS or scope["path"].startswith(_PAGE_FILES))
 
 
 def bearer_key(authorization: str) -> str | None:

@@ -21,7 +21,7 @@ from posewire.server.bodies import arriving, check_values
 from posewire.server.estimation import admitted, loaded_engine, shed_load, timeout_s
 from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
-from posewire.server.problems import MEDIA_TYPE
+from posewire.server.problems import PROBLEM_TYPE
 from posewire.server.services import services_of
 from posewire.server.tensors import InferCall, OutputTensor, Tensor, check_model, output_specs, read_call, run_call
 
@@ -55,7 +55,7 @@ class ProtocolErrors:
 
         async def send_error(message: Message) -> None:
             nonlocal held
-            if message["type"] == "http.response.start" and MutableHeaders(raw=message["headers"]).get("content-type") == MEDIA_TYPE:
+            if message["type"] == "http.response.start" and MutableHeaders(raw=message["headers"]).get("content-type") == PROBLEM_TYPE:
                 held = message  # the length of the body changes
             elif held is not None and message["type"] == "http.response.body":
                 body = to_json({"error": _error_of(from_json(message["body"]))})

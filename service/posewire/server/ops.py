@@ -1,32 +1,50 @@
 """Operations: health, models and metrics."""
 
+from typing import Any, Literal
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from posewire.engine.engine import LoadedModel
-from posewire.errors import NotReady
+from posewire.errors import Dead, NotReady, ServiceError
 from posewire.registry.specs import PoseSpec
 from posewire.schemas.pose import ModelOut, ModelsResponse
-from posewire.server.problems import problem
+from posewire.server.openapi import problems
+from posewire.server.problems import problem, problem_of
 from posewire.server.services import services_of
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["models"])
 
 # These may be on a port of their own.
 health = APIRouter(tags=["operations"])
 
 
-@health.get("/livez", summary="Is the process sound?")
+_TEXT = {"schema": {"type": "string"}}
+
+
+class Health(BaseModel):
+    """The answer of a check that passes."""
+
+    status: Literal["ok", "ready"]
+
+
+def _check(operation_id: str, summary: str, *errors: type[ServiceError]) -> dict[str, Any]:
+    """Return the description of a route that checks the service."""
+    return {"operation_id": operation_id, "summary": summary, "responses": {200: {"model": Health}, **problems(*errors)}}
+
+
+@health.get("/livez", **_check("check_liveness", "Is the process sound?", Dead))
 async def livez(request: Request) -> Response:
     """503 when a queue's loop has died: only a restart helps."""
     engine = services_of(request).engine
     if engine is not None and not engine.alive:
-        return problem(503, "dead", "A model's queue has died", "restart this instance")
+        return problem_of(Dead("restart this instance"))
     return JSONResponse({"status": "ok"})
 
 
-@health.get("/readyz", summary="Would a request be answered?")
-@health.get("/healthz", summary="The same as /readyz")
+@health.get("/readyz", **_check("check_readiness", "Would a request be answered?", NotReady))
+@health.get("/healthz", **_check("check_health", "The same as /readyz", NotReady))
 async def readyz(request: Request) -> Response:
     """503 while the models are loaded and warmed, while one keeps failing or every worker is stuck, and while the service drains."""
     services = services_of(request)
@@ -45,7 +63,7 @@ async def readyz(request: Request) -> Response:
     return problem(NotReady.status, NotReady.slug, NotReady.title, why)
 
 
-@router.get("/v1/models", summary="The models that are served, and where they run")
+@router.get("/v1/models", operation_id="list_models", summary="The models that are served, and where they run")
 async def models(request: Request) -> ModelsResponse:
     """Names, checksums, inputs and the execution provider that is really in use."""
     engine = services_of(request).engine
@@ -60,7 +78,13 @@ async def models(request: Request) -> ModelsResponse:
     )
 
 
-@health.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@health.get(
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text format; OpenMetrics where it is accepted."""
     services = services_of(request)

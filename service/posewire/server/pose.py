@@ -11,7 +11,25 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posewire.engine.engine import Engine
-from posewire.errors import BadParameter, NotAcceptable, ServiceError
+from posewire.errors import (
+    BadBody,
+    BadParameter,
+    BadPicture,
+    DeadlineExceeded,
+    Draining,
+    InferenceFailed,
+    NotAcceptable,
+    NotInstalled,
+    NotReady,
+    OutOfMemory,
+    Overloaded,
+    RateLimited,
+    ServiceError,
+    TimedOut,
+    TooLarge,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 from posewire.formats.base import Format, FormatOptions, ImagePoses, scale_of
 from posewire.formats.posewire import image_fields
 from posewire.formats.registry import FORMATS
@@ -29,6 +47,7 @@ from posewire.server.bodies import IMAGE_TYPES, UNNAMED_TYPE, EncodedImage, read
 from posewire.server.estimation import admitted, estimate_all, loaded_engine, shed_load, timeout_s, until
 from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
+from posewire.server.openapi import BINARY, TIMEOUT_HEADER, TRACING_HEADERS, problems, schema_of
 from posewire.server.problems import reject
 from posewire.server.services import Services, services_of
 from posewire.telemetry import tracing
@@ -42,40 +61,47 @@ _DRAWN_TYPES: tuple[PictureType, ...] = ("image/jpeg", "image/png")
 # The formats that `Accept` chooses if the query does not; the first is the default. Other media types belong to several formats.
 _ACCEPTED_FORMATS = tuple(FORMATS[name] for name in ("posewire", "csv", "parquet"))
 
-_IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string"}}
 _BINARY_TYPES = ("application/vnd.apache.parquet", "application/zip")
 _TEXT_TYPES = ("text/csv", "text/plain", "application/xml")
-_BODY = {
-    "required": True,
-    "content": {
-        **dict.fromkeys((*IMAGE_TYPES, UNNAMED_TYPE), _IMAGE),
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                "required": ["image"],
-            }
-        },
-        # A reference starts at the document's root, not at this schema.
-        "application/json": {
-            "schema": PoseRequest.model_json_schema(
-                ref_template="#/paths/~1v1~1pose/post/requestBody/content/application~1json/schema/$defs/{model}"
-            )
-        },
+
+# A PNG of one black pixel.
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+JSON_BODY: dict[str, Any] = {
+    "schema": schema_of(PoseRequest, mode="validation"),
+    "examples": {
+        "one": {"summary": "One image", "value": {"images": [{"base64": _PIXEL}]}},
+        "boxes": {"summary": "An image with a box", "value": {"images": [{"base64": _PIXEL, "boxes": [[0, 0, 1, 1]]}]}},
     },
 }
-_TIMEOUT_HEADER = {
-    "name": "X-Request-Timeout-Ms",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "integer", "minimum": 1},
-    "description": "Milliseconds after which the answer is of no use: then 504.",
+_MULTIPART_BODY = {
+    "schema": {
+        "type": "object",
+        "properties": {"image": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+        "required": ["image"],
+    }
 }
+_BODY = {
+    "required": True,
+    "description": "One image as it is in its file, several as parts of a form, or JSON with images in base64.",
+    "content": {
+        **dict.fromkeys((*IMAGE_TYPES, UNNAMED_TYPE), BINARY),
+        "multipart/form-data": _MULTIPART_BODY,
+        "application/json": JSON_BODY,
+    },
+}
+
+# The headers and the answers that every request with images may have.
+HEADERS: list[dict[str, Any]] = [TIMEOUT_HEADER, *TRACING_HEADERS]
+PROBLEMS = problems(
+    *(BadPicture, BadBody, TimedOut, TooLarge, UnsupportedMediaType, UnsupportedEncoding, BadParameter, RateLimited),
+    *(InferenceFailed, Overloaded, OutOfMemory, NotReady, Draining, DeadlineExceeded),
+)
 
 _NO_PARAMS = PoseParams.model_validate({})
 
-router = APIRouter()
+router = APIRouter(tags=["poses"])
 
 
 class PoseEndpoint:
@@ -112,22 +138,30 @@ class PoseEndpoint:
 
 @router.post(
     PATH,
-    summary="Find everyone in pictures and place their keypoints",
-    response_model=None,
+    operation_id="estimate_poses",
+    summary="Find everyone in images and estimate their keypoints",
+    response_class=Response,
     responses={
         200: {
-            # The last two are the formats of other programs.
-            "model": PoseResponse | list[CocoPerson] | dict[str, Any] | list[dict[str, Any]],
-            "content": dict.fromkeys((*_DRAWN_TYPES, *_BINARY_TYPES), _IMAGE) | dict.fromkeys(_TEXT_TYPES, _TEXT),
+            "description": "Everyone in each image, in the format that the caller chose; or the image with the skeletons on it.",
+            "content": {
+                # The last two are the formats of other programs.
+                "application/json": {
+                    "schema": schema_of(PoseResponse | list[CocoPerson] | dict[str, Any] | list[dict[str, Any]], name="PoseAnswer")
+                },
+                **dict.fromkeys((*_DRAWN_TYPES, *_BINARY_TYPES), BINARY),
+                **dict.fromkeys(_TEXT_TYPES, _TEXT),
+            },
         },
-        "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
+        **PROBLEMS,
+        **problems(NotAcceptable, NotInstalled),
     },
-    openapi_extra={"requestBody": _BODY, "parameters": [_TIMEOUT_HEADER]},
+    openapi_extra={"requestBody": _BODY, "parameters": HEADERS},
 )
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
-    """Raw picture, multipart with `image` parts, or JSON with base64; `Content-Encoding` may be `gzip` or `deflate`.
+    """Send an image file, a multipart form with `image` parts, or JSON with base64. `Content-Encoding` may be `gzip` or `deflate`.
 
-    `Accept: image/jpeg` or `image/png` draws.
+    With `Accept: image/jpeg` or `image/png` the answer is the image with the skeletons on it.
     """
     services = services_of(request)
     engine = loaded_engine(services)

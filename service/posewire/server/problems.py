@@ -12,7 +12,7 @@ from posewire.schemas.pose import describe
 from posewire.telemetry.logs import request_id_var
 from posewire.telemetry.metrics import Metrics
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_TYPE = "application/problem+json"
 
 
 def problem(status: int, slug: str, title: str, detail: str, *, image: int | None = None, retry_after_s: int | None = None) -> Response:
@@ -32,7 +32,7 @@ def problem(status: int, slug: str, title: str, detail: str, *, image: int | Non
     if request_id := request_id_var.get():
         body["request_id"] = request_id
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Response(to_json(body), status, headers, MEDIA_TYPE)
+    return Response(to_json(body), status, headers, PROBLEM_TYPE)
 
 
 def problem_of(error: ServiceError) -> Response:

@@ -16,15 +16,21 @@ from starlette.types import Message, Receive, Scope, Send
 from posewire.engine.engine import Engine
 from posewire.engine.video_session import PoseSession
 from posewire.errors import (
+    BadBody,
+    BadParameter,
+    BadVideo,
     DeadlineExceeded,
     DecoderFailed,
     Draining,
     NoSpace,
+    NotInstalled,
     NotReady,
     Overloaded,
     RateLimited,
     ServiceError,
     TimedOut,
+    TooLarge,
+    UnsupportedEncoding,
     UnsupportedMediaType,
 )
 from posewire.formats.base import Format, FormatOptions, ImagePoses
@@ -32,10 +38,11 @@ from posewire.formats.registry import FORMATS
 from posewire.pipeline.tracking.video import DETECT_EVERY
 from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StreamProblem
-from posewire.schemas.video import EndLine, ErrorLine, FrameLine, VideoLine
+from posewire.schemas.video import AnswerLine, EndLine, ErrorLine, FrameLine, VideoLine
 from posewire.server.bodies import bounded
 from posewire.server.limits import client_of
 from posewire.server.middleware import cancel_on_disconnect
+from posewire.server.openapi import BINARY, TRACING_HEADERS, problems, schema_of
 from posewire.server.services import Services, services_of
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseResult, Priority
@@ -71,9 +78,8 @@ DRAIN_WAIT_S = 1.0
 _POLL_S = 0.1  # between checks if the service drains
 
 _NDJSON = "application/x-ndjson"
-_VIDEO = {"schema": {"type": "string", "format": "binary"}}
 
-router = APIRouter()
+router = APIRouter(tags=["video"])
 
 
 class VideoParams(BaseModel):
@@ -81,14 +87,14 @@ class VideoParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    track: bool = Field(True, description="Give each person an identity that lasts from frame to frame.")
-    smooth: bool = Field(True, description="Take the jitter out of the keypoints; only with track.")
+    track: bool = Field(True, description="Give each person a track_id that stays the same from frame to frame.")
+    smooth: bool = Field(True, description="Reduce the jitter of the keypoints; only with track.")
     detect_every: Annotated[int, Field(ge=1, le=1000)] = Field(
-        DETECT_EVERY, description="The most frames between two runs of the detector."
+        DETECT_EVERY, description="Limit of frames between two runs of the detector."
     )
-    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below are left out.")
-    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below are left out.")
-    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="The best so many people of each frame.")
+    min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below this score are left out.")
+    min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below this score are left out.")
+    max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per frame; the best are returned.")
     format: Literal["posewire", "csv", "parquet"] = Field(
         "posewire", description="JSON lines, or a table with a row per keypoint; a table that an error ends is cut short."
     )
@@ -96,19 +102,39 @@ class VideoParams(BaseModel):
 
 @router.post(
     "/v1/video",
+    operation_id="process_video",
     summary="Find and follow everyone in a video",
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "NDJSON: a line about the video, one a frame, and a last one: end, or error.",
-            "content": {_NDJSON: {}, **{FORMATS[name].media_type: {} for name in ("csv", "parquet")}},
+            "description": "NDJSON: a line about the video, one a frame, and a last one: end, or error. Each line is an `AnswerLine`. "
+            "With `format`, a table.",
+            "content": {
+                _NDJSON: {
+                    "schema": {"type": "string"},
+                    # OpenAPI 3.2 has `itemSchema` for this; 3.1 has nothing.
+                    "x-itemSchema": schema_of(AnswerLine, name="AnswerLine"),
+                },
+                FORMATS["csv"].media_type: {"schema": {"type": "string"}},
+                FORMATS["parquet"].media_type: BINARY,
+            },
         },
-        "default": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": {"type": "object"}}}},
+        **problems(
+            *(BadVideo, BadBody, TimedOut, TooLarge, UnsupportedMediaType, UnsupportedEncoding, BadParameter, RateLimited),
+            *(DecoderFailed, NotInstalled, Overloaded, NotReady, Draining, DeadlineExceeded, NoSpace),
+        ),
     },
-    openapi_extra={"requestBody": {"required": True, "content": {"video/*": _VIDEO, "application/octet-stream": _VIDEO}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The video as it is in its file.",
+            "content": {"application/octet-stream": BINARY, "video/*": BINARY},
+        },
+        "parameters": TRACING_HEADERS,
+    },
 )
 async def video(request: Request, params: Annotated[VideoParams, Query()]) -> StreamingResponse:
-    """Raw video. The answer comes while it is worked on: one JSON object a line, the last of `type` `end` or `error`."""
+    """Send a video file. The answer comes while it is processed: one JSON object a line, the last of `type` `end` or `error`."""
     services = services_of(request)
     if services.engine is None:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
