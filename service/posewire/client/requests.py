@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from posewire.client.answers import error_of_problem, whole_seconds
 from posewire.client.inputs import Boxes, Picture, box_rows, read_image
 from posewire.client.stream import AsyncPoseStream
-from posewire.client.video import LINE_TIMEOUT_S, AsyncPoseVideo, Video, open_video
+from posewire.client.video import LINE_TIMEOUT_S, AsyncPoseVideo, EarlyAnswer, Video, open_video
 from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer
 from posewire.imaging.decode import sniff
 from posewire.imaging.draw import PictureType
@@ -61,6 +61,9 @@ class AsyncPoseClient:
         self._patience_s = patience_s
         # A little longer than the deadline, so that the service itself reports that the deadline has passed.
         self._http = httpx.AsyncClient(headers=self._headers, timeout=timeout_s + 5)
+        # Each upload has a new connection, which EarlyAnswer can watch.
+        timeout, limits = httpx.Timeout(timeout_s + 5, read=LINE_TIMEOUT_S), httpx.Limits(max_keepalive_connections=0)
+        self._uploads = httpx.AsyncClient(headers=self._headers, timeout=timeout, limits=limits)
 
     async def __aenter__(self) -> Self:
         """Return the client; the first request connects."""
@@ -69,6 +72,7 @@ class AsyncPoseClient:
     async def __aexit__(self, *_: object) -> None:
         """Close the connections."""
         await self._http.aclose()
+        await self._uploads.aclose()
 
     @overload
     async def pose(
@@ -226,13 +230,13 @@ class AsyncPoseClient:
                 headers = {"Content-Type": "application/octet-stream"}
                 if upload.length is not None:
                     headers["Content-Length"] = str(upload.length)
-                timeout = httpx.Timeout(self._timeout_s + 5, read=LINE_TIMEOUT_S)
 
                 def make_request() -> httpx.Request:
-                    url, content = f"{self._url}/v1/video", upload.pieces()
-                    return self._http.build_request("POST", url, params=query, headers=headers, content=content, timeout=timeout)
+                    url, early = f"{self._url}/v1/video", EarlyAnswer()
+                    content, extensions = upload.pieces(early), {"trace": early.trace}
+                    return self._uploads.build_request("POST", url, params=query, headers=headers, content=content, extensions=extensions)
 
-                return await self._send(make_request, retries=0 if upload.start is None else self._retries, stream=True)
+                return await self._send(make_request, self._uploads, retries=0 if upload.start is None else self._retries, stream=True)
 
         return AsyncPoseVideo(send)
 
@@ -294,22 +298,31 @@ class AsyncPoseClient:
         parts = [("image", (f"{i}", content)) for i, content in enumerate(contents)]
         return await self._send(lambda: self._http.build_request("POST", url, params=query, headers=headers, files=parts))
 
-    async def _send(self, make_request: Callable[[], httpx.Request], *, retries: int | None = None, stream: bool = False) -> httpx.Response:
+    async def _send(
+        self,
+        make_request: Callable[[], httpx.Request],
+        http: httpx.AsyncClient | None = None,
+        *,
+        retries: int | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
         """Send a request until it succeeds; a busy service is asked again after the time of its `Retry-After`.
 
         A connection that is lost, also in the middle of a request, is retried, but for an answer that does not come in time.
 
         Args:
             make_request: makes the request of one attempt.
+            http: the client that sends it; None: that of images.
             retries: None: those of the client.
             stream: True returns the answer before its body is read.
         """
+        http = http or self._http
         pause_s = 0.5
         retries = self._retries if retries is None else retries
         for attempt in range(retries + 1):
             last, request = attempt == retries, make_request()
             try:
-                answer = await self._http.send(request, stream=stream)
+                answer = await http.send(request, stream=stream)
                 if not answer.is_success:
                     await answer.aread()
             except httpx.TransportError as error:

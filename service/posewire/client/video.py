@@ -3,12 +3,15 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import selectors
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Self, TypeAlias, cast
+from typing import Annotated, Any, BinaryIO, Self, TypeAlias, cast
 
+import httpcore
 import httpx
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -36,12 +39,40 @@ class VideoUpload:
     start: int | None  # where the video begins in the file; None: a pipe, which can be read only once
     length: int | None  # bytes; None: a pipe
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the bytes, from the beginning."""
+    async def pieces(self, early: "EarlyAnswer") -> AsyncIterator[bytes]:
+        """Yield the bytes, from the beginning; stop if the answer comes before the end."""
         if self.start is not None:
             await asyncio.to_thread(self.file.seek, self.start)
         while piece := await asyncio.to_thread(self.file.read, _PIECE_BYTES):
+            early.check()
             yield piece
+
+
+class EarlyAnswer:
+    """Notices an answer that comes while the body is still sent, because the service rejects the video by its head.
+
+    The service then closes the connection. If the client went on to write, it would lose the answer. TLS has messages of its own, so there
+    nothing is noticed; a proxy that ends TLS usually waits for the client to read.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take the socket of a new connection: a trace extension of httpx."""
+        if event == "connection.connect_tcp.complete":
+            self._socket = info["return_value"].get_extra_info("socket")
+        elif event.startswith("connection.start_tls"):
+            self._socket = None
+
+    def check(self) -> None:
+        """Raise `httpcore.WriteError` if there is something to read: httpcore ends the writing then, and reads the answer."""
+        if self._socket is None:
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            if selector.select(0):
+                raise httpcore.WriteError("the answer comes before the end of the body")
 
 
 @asynccontextmanager
