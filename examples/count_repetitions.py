@@ -13,12 +13,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from cv2.typing import MatLike
+import numpy.typing as npt
 
 from posewire import Pose, PosePipeline
 
@@ -74,14 +73,17 @@ def angle_of(person: Pose, exercise: Exercise, names: Sequence[str]) -> float | 
     return float(np.mean(angles)) if angles else None
 
 
-def frames(video: cv2.VideoCapture, *, live: bool) -> Iterator[tuple[float, MatLike]]:
-    """Yield the time of each frame in seconds, and its pixels: by the clock for a camera, by the frame rate for a file."""
+def frames(video: cv2.VideoCapture, *, live: bool) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
+    """Yield each frame with its time in seconds: by the clock for a camera, by the frame rate for a file.
+
+    A frame is (H, W, 3) uint8, BGR.
+    """
     rate, started, number = video.get(cv2.CAP_PROP_FPS) or 25.0, time.monotonic(), 0
     while True:
         read, image = video.read()
         if not read:
             return
-        yield time.monotonic() - started if live else number / rate, image
+        yield time.monotonic() - started if live else number / rate, np.asarray(image, np.uint8)
         number += 1
 
 
@@ -99,12 +101,11 @@ def main() -> int:
     pipeline = PosePipeline.load()
     names, tracker = pipeline.pose.spec.keypoints.names, pipeline.tracker()
     try:
-        with closing(frames(video, live=live)) as images:
-            for t_seconds, image in images:
-                for person in tracker(image, t_seconds, colour="BGR").people:
-                    angle = angle_of(person, exercise, names)
-                    if person.track_id is not None and angle is not None and counters[person.track_id].update(angle):
-                        print(f"{t_seconds:.1f} s: person {person.track_id}, {counters[person.track_id].count}", flush=True)
+        for t_seconds, image in frames(video, live=live):
+            for person in tracker(image, t_seconds, colour="BGR").people:
+                angle = angle_of(person, exercise, names)
+                if person.track_id is not None and angle is not None and counters[person.track_id].update(angle):
+                    print(f"{t_seconds:.1f} s: person {person.track_id}, {counters[person.track_id].count}", flush=True)
     except KeyboardInterrupt:
         pass
     print(f"{options.exercise}: {sum(counter.count for counter in counters.values())}")

@@ -25,7 +25,7 @@ def person(arm_degrees: float = 12, knee_degrees: float = 175) -> UInt8Array:
     Returns:
         (HEIGHT, WIDTH, 3) uint8, RGB.
     """
-    canvas = cv2.resize(landscape(WIDTH, HEIGHT), (WIDTH * _SCALE, HEIGHT * _SCALE))
+    canvas = np.asarray(cv2.resize(landscape(WIDTH, HEIGHT), (WIDTH * _SCALE, HEIGHT * _SCALE)), np.uint8)
     middle, bend, arm = WIDTH / 2, np.radians(180 - knee_degrees) / 2, np.radians(arm_degrees)
     hips = 270 + 160 * (1 - np.cos(bend))
     shoulders = hips - 110

@@ -69,9 +69,13 @@ export class PoseClient {
   readonly #fetch: typeof fetch;
   readonly #WebSocket: WebSocketConstructor | undefined;
 
-  /** @param url of the service, such as `http://127.0.0.1:8000`; in a page of the service itself `location.origin`. */
+  /**
+   * Throws a `TypeError` if the address is not valid.
+   *
+   * @param url of the service, such as `http://127.0.0.1:8000`; in a page of the service itself `location.origin`.
+   */
   constructor(url: string | URL, options: ClientOptions = {}) {
-    this.#url = String(url).replace(/\/+$/, '');
+    this.#url = new URL(url).href.replace(/\/+$/, '');
     this.#apiKey = options.apiKey;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#retries = options.retries ?? 4;

@@ -96,7 +96,7 @@ export class PoseStream implements AsyncIterable<StreamResult> {
   #failure: PosewireError | null = null;
   #waiters: (() => void)[] = [];
   #answerTimer: ReturnType<typeof setTimeout> | undefined;
-  #lose: (error: PosewireError) => void = () => {}; // ends the present connection
+  #lose: (error: PosewireError) => void = () => {}; // ends the present connection, or the pause before the next
   #resolveStarted!: (message: StartedMessage) => void;
   #rejectStarted!: (error: PosewireError) => void;
 
@@ -240,7 +240,13 @@ export class PoseStream implements AsyncIterable<StreamResult> {
       const pause = Math.max(pauseMs, retryAfterMs) * (0.75 + Math.random() / 2); // so that clients do not all reconnect at once
       if (performance.now() + pause > lostAt + this.#settings.patienceMs) return this.#fail(error);
       this.#settings.onReconnect({ error, pauseMs: pause });
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, pause);
+        this.#lose = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
   }
@@ -264,6 +270,7 @@ export class PoseStream implements AsyncIterable<StreamResult> {
     const ended = await new Promise<{ error: PosewireError; final: boolean }>((resolve) => {
       const handshake = setTimeout(() => this.#lose(new ConnectionLost(`${url} does not answer`)), HANDSHAKE_MS);
       this.#lose = (error) => {
+        clearTimeout(handshake);
         resolve({ error, final: error instanceof UnexpectedAnswer });
         socket.onmessage = null;
         socket.close(1000);

@@ -66,7 +66,8 @@ test('what is not Posewire, or is not there, is an error', async () => {
   assert.equal(await nobody.ready(), false);
   await assert.rejects(nobody.stream().started, ConnectionLost);
   await assert.rejects(new PoseClient(`${POSEWIRE_URL}/nowhere`, { WebSocket }).stream().started, UnexpectedAnswer);
-  await assert.rejects(new PoseClient('ws://', { WebSocket }).stream().started, /not the address of a stream/);
+  await assert.rejects(new PoseClient('ftp://127.0.0.1', { WebSocket }).stream().started, /not the address of a stream/);
+  assert.throws(() => new PoseClient('127.0.0.1:8000'), TypeError);
 });
 
 test('a signal cancels a request with its reason', async () => {

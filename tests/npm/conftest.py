@@ -66,7 +66,7 @@ def project(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    with serve(min_detection_score="0.5") as running:
+    with serve(min_detection_score="0.5", stream_deadline_ms="30000") as running:
         yield running
 
 
@@ -76,5 +76,5 @@ def service_variables(server: Server, tmp_path_factory: pytest.TempPathFactory) 
     key, line = new_key("node")
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(line)
-    with serve(min_detection_score="0.5", api_keys_file=str(keys)) as keyed:
+    with serve(api_keys_file=str(keys)) as keyed:
         yield {"POSEWIRE_URL": server.url, "POSEWIRE_KEYED_URL": keyed.url, "POSEWIRE_KEY": key, "POSEWIRE_IMAGE": str(ASTRONAUT)}

@@ -213,8 +213,7 @@ class AsyncPoseClient:
             min_detection_score: 0..1; people below it are left out.
             min_keypoint_score: 0..1; keypoints below it are left out.
 
-        Raises:
-            Nothing at once; the errors of the iteration are those of `AsyncPoseVideo.__anext__`.
+        The iteration raises the errors: `AsyncPoseVideo.__anext__` lists them.
         """
         query = _query(
             track=str(track).lower(),
