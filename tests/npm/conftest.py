@@ -12,6 +12,7 @@ import pytest
 from posewire.server.auth import new_key
 from tests.pictures import ASTRONAUT
 from tests.server_process import Server, serve
+from tests.web.conftest import open_page  # noqa: F401 - a fixture
 
 SOURCE = Path(__file__).parents[2] / "npm"
 NPM = shutil.which("npm")

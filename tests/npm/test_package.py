@@ -94,7 +94,7 @@ def test_the_versions_of_both_packages_are_the_same() -> None:
 
 
 async def test_the_package_works_in_a_browser(package: Path, listen: Listen, open_page: OpenPage) -> None:
-    server = await listen()
+    server = await listen(stream_deadline_ms=30_000)
     complaints: list[str] = []
     page = await open_page(server.url, complaints, camera=False)
 
