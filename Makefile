@@ -5,7 +5,7 @@ KIND := cpu
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE = posewire:$(VERSION)-$(KIND)
 
-.PHONY: serve test test-training lint format lock monitoring check-deploy pin-images image clean
+.PHONY: serve test test-training lint format lock npm-messages npm-package monitoring check-deploy pin-images image clean
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
@@ -31,6 +31,17 @@ lock: .venv/.dev ## bring the lock files up to date
 	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
 	echo cyclonedx-bom | $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 - -o requirements/sbom.lock
+
+npm/node_modules: npm/package-lock.json
+	cd npm && npm ci
+	touch $@
+
+npm-messages: .venv/.dev npm/node_modules ## write the types of the npm package from the schemas of the service; needs node
+	$(BIN)/python npm/scripts/schemas.py | node npm/scripts/messages.mjs > npm/src/messages.new
+	mv npm/src/messages.new npm/src/messages.ts
+
+npm-package: npm/node_modules ## build the npm package: npm/posewire-VERSION.tgz
+	cd npm && npm pack
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
 	$(BIN)/python -m monitoring $(ARGS)

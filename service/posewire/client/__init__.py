@@ -2,6 +2,8 @@
 
     with PoseClient("http://127.0.0.1:8000") as client:
         [image] = client.pose(Path("street.jpg")).images
+        for frame in client.video(Path("street.mp4")):
+            ...
         with client.stream() as stream:
             for result in stream.results(frames):
                 ...
@@ -10,9 +12,20 @@
 """
 
 from posewire.client.answers import StreamResult
-from posewire.client.blocking import PoseClient, PoseStream
+from posewire.client.blocking import PoseClient, PoseStream, PoseVideo
 from posewire.client.inputs import Picture
 from posewire.client.requests import AsyncPoseClient
 from posewire.client.stream import AsyncPoseStream
+from posewire.client.video import AsyncPoseVideo, Video
 
-__all__ = ["AsyncPoseClient", "AsyncPoseStream", "Picture", "PoseClient", "PoseStream", "StreamResult"]
+__all__ = [
+    "AsyncPoseClient",
+    "AsyncPoseStream",
+    "AsyncPoseVideo",
+    "Picture",
+    "PoseClient",
+    "PoseStream",
+    "PoseVideo",
+    "StreamResult",
+    "Video",
+]

@@ -38,7 +38,7 @@ from posewire.schemas.stream import SERVER_MESSAGE, ErrorMessage, ResultMessage,
 # Errors after which the client does not reconnect: the same stream would be rejected again.
 _FINAL_CLOSES = (BadMessage, BadParameter, BadPicture, ForeignOrigin, TooFast, TooLarge, Unauthorized)
 FINAL = (*_FINAL_CLOSES, BadHost, BadRequest, HeadersTooLarge, Misdirected, TargetTooLong)
-_BY_CLOSE_CODE = {kind.close_code: kind for kind in (*_FINAL_CLOSES, Draining, Overloaded, TimedOut, TooManyStreams)}
+BY_CLOSE_CODE = {kind.close_code: kind for kind in (*_FINAL_CLOSES, Draining, Overloaded, TimedOut, TooManyStreams)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def error_of_close(closed: ConnectionClosed) -> PosewireError:
     """Return the error that ended a connection."""
     if closed.rcvd is None:
         return ConnectionLost("the connection was lost")
-    kind = _BY_CLOSE_CODE.get(closed.rcvd.code)
+    kind = BY_CLOSE_CODE.get(closed.rcvd.code)
     if kind is None:
         return ConnectionLost(f"the service closed the connection with code {closed.rcvd.code}: {closed.rcvd.reason or 'no reason given'}")
     return kind(closed.rcvd.reason)

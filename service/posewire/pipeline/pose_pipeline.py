@@ -16,8 +16,9 @@ from posewire.errors import BadParameter, DeadlineExceeded, InferenceFailed, Ser
 from posewire.formats.result import NamedPoseResult
 from posewire.imaging.decode import decode
 from posewire.imaging.geometry import xyxy_to_xywh
+from posewire.imaging.pixels import Colour
 from posewire.pipeline.detector import Detector, Letterboxed
-from posewire.pipeline.images import Colour, ImageSource, to_boxes, to_source
+from posewire.pipeline.images import ImageSource, to_boxes, to_source
 from posewire.pipeline.loading import load_models, plan_device
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.pipeline.pose_tracker import PoseTracker

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from posewire.formats.result import NamedPoseResult
-from posewire.pipeline.images import Colour, ImageSource
+from posewire.imaging.pixels import Colour
+from posewire.pipeline.images import ImageSource
 from posewire.pipeline.tracking.video import DETECT_EVERY, VideoTracker
 from posewire.types import Detections, Frame, PoseOptions, PoseResult, Timings
 

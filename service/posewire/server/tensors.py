@@ -13,8 +13,10 @@ from pydantic_core import to_json
 from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.errors import BadBody, BadParameter, UnknownModel
+from posewire.formats.base import DECIMALS, SCORE_DECIMALS
+from posewire.formats.posewire import image_fields
 from posewire.schemas.inference_protocol import INPUTS, MODEL, VERSION, InferParams, RequestedOutput, TensorSpec, outputs
-from posewire.schemas.pose import DECIMALS, SCORE_DECIMALS, Coordinate, describe, image_fields
+from posewire.schemas.pose import Coordinate, describe
 from posewire.server.bodies import EncodedImage, check_count, check_sizes, decode_base64
 from posewire.server.estimation import estimate_all
 from posewire.telemetry import tracing

@@ -40,6 +40,7 @@ from posewire.schemas.pose import ModelNames
 from posewire.schemas.stream import StreamProblem
 from posewire.schemas.video import AnswerLine, EndLine, ErrorLine, FrameLine, VideoLine
 from posewire.server.bodies import bounded
+from posewire.server.estimation import loaded_engine
 from posewire.server.limits import client_of
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.openapi import BINARY, TRACING_HEADERS, problems, schema_of
@@ -136,8 +137,7 @@ class VideoParams(BaseModel):
 async def video(request: Request, params: Annotated[VideoParams, Query()]) -> StreamingResponse:
     """Send a video file. The answer comes while it is processed: one JSON object a line, the last of `type` `end` or `error`."""
     services = services_of(request)
-    if services.engine is None:
-        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+    engine = loaded_engine(services)
     if services.draining:
         raise Draining("the service is stopping; try again at another instance")
     import_av()
@@ -148,7 +148,7 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
         raise UnsupportedMediaType(
             f"{media_type or 'a request without Content-Type'} is not supported: send video/*, {' or '.join(_OTHER_TYPES)}"
         )
-    engine, settings = services.engine, services.settings
+    settings = services.settings
     _check_slot(services)  # else a whole video would be sent in vain
     with _temporary_file() as file:
         with _upload_place(services, client_of(request)):
