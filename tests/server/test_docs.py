@@ -7,6 +7,7 @@ from urllib.parse import urljoin
 
 import pytest
 
+from posewire.formats.registry import FORMATS
 from tests.server.support import Api
 
 
@@ -66,7 +67,7 @@ async def test_post_v1_pose_is_described_as_it_is(document: dict[str, Any]) -> N
     assert content["multipart/form-data"]["schema"]["required"] == ["image"]
     assert content["application/json"]["schema"]["required"] == ["images"]
     parameters = {(p["in"], p["name"]) for p in operation["parameters"]}
-    query = {"min_detection_score", "min_keypoint_score", "max_people", "boxes", "format"}
+    query = {"min_detection_score", "min_keypoint_score", "max_people", "boxes", "format", "normalized"}
     assert parameters == {("query", name) for name in query} | {("header", "X-Request-Timeout-Ms")}
     assert all(p["description"] and not p["required"] for p in operation["parameters"])
 
@@ -74,7 +75,8 @@ async def test_post_v1_pose_is_described_as_it_is(document: dict[str, Any]) -> N
 async def test_answers_are_described_as_they_are(document: dict[str, Any]) -> None:
     responses = document["paths"]["/v1/pose"]["post"]["responses"]
     assert responses.keys() == {"200", "default"}
-    assert responses["200"]["content"].keys() == {"application/json", "image/jpeg", "image/png"}
+    formats = {form.media_type for form in FORMATS.values()} | {"application/zip"}
+    assert responses["200"]["content"].keys() == formats | {"image/jpeg", "image/png"}
     assert responses["default"]["content"].keys() == {"application/problem+json"}
 
 
