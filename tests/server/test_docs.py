@@ -15,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from posewire.config import load_settings
 from posewire.errors import ServiceError, service_errors
+from posewire.formats.registry import FORMATS
 from posewire.schemas.stream import parse_ack, parse_start
 from posewire.server.app import create_app
 from posewire.server.auth import new_key
@@ -158,10 +159,11 @@ async def test_post_v1_pose_is_described_as_it_is(document: Document) -> None:
     assert content["multipart/form-data"]["schema"]["required"] == ["image"]
     assert resolved(document, content["application/json"]["schema"])["required"] == ["images"]
     parameters = {(p["in"], p["name"]) for p in (resolved(document, each) for each in operation["parameters"])}
-    query = {"min_detection_score", "min_keypoint_score", "max_people", "boxes", "format"}
+    query = {"min_detection_score", "min_keypoint_score", "max_people", "boxes", "format", "normalized"}
     headers = {"X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}
     assert parameters >= {("query", name) for name in query} | {("header", name) for name in headers}
-    assert operation["responses"]["200"]["content"].keys() >= {"application/json", "image/jpeg", "image/png"}
+    formats = {form.media_type for form in FORMATS.values()} | {"application/zip"}
+    assert operation["responses"]["200"]["content"].keys() == formats | {"image/jpeg", "image/png"}
 
 
 async def test_each_path_below_has_one_media_type_in_and_one_out(document: Document) -> None:
