@@ -47,7 +47,7 @@ _FLAGS: Final = "-std=c++17 -O3 -g0 -fPIC -fno-exceptions -fno-rtti -ffp-contrac
 _SEAL: Final = b"\nposewire-sha256:"
 
 
-class KernelsHook(BuildHookInterface):  # type: ignore[misc] # hatchling is not typed for plugins
+class KernelsHook(BuildHookInterface[Any]):
     """Runs when a wheel or an editable install is built."""
 
     def dependencies(self) -> list[str]:

@@ -1,8 +1,9 @@
 """Installs what was built into empty environments and runs the commands of a new user there.
 
     python -m release.check dist python3.11 python3.12 python3.13
+    python -m release.check --uv uv dist python3.11    # installs by uv in place of pip, which takes less time
 
-Needs what the installation needs of a package registry, and ports on the loopback. Prints a table in Markdown; exits with 1 if a step failed.
+Needs a package registry and a port on the loopback. Prints a table in Markdown; exits with 1 if a step failed.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +65,10 @@ _WAYS: Final = (
 class Environment:
     """An empty environment of a Python, and an empty folder to work in."""
 
-    def __init__(self, python: str, way: Way, folder: Path) -> None:
-        subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)  # noqa: S603
+    def __init__(self, python: str, way: Way, folder: Path, uv: str | None) -> None:
+        made = [uv, "venv", "-q", "--python", python] if uv else [python, "-m", "venv"]
+        subprocess.run([*made, str(folder / "venv")], check=True)
+        self._uv = uv and shutil.which(uv)
         self._scripts = folder / "venv" / "bin"
         self.work = folder / "work"
         self.work.mkdir()
@@ -84,8 +87,11 @@ class Environment:
         Raises:
             StepError: it failed.
         """
-        done = subprocess.run(  # noqa: S603
-            self.command(name, *arguments),
+        return self._run([str(self._scripts / name)], arguments)
+
+    def _run(self, command: list[str], arguments: Sequence[str]) -> str:
+        done = subprocess.run(
+            [*command, *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -95,8 +101,19 @@ class Environment:
         )
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-3:]
-            raise StepError(f"{name} {' '.join(arguments)}: exit code {done.returncode}: {' / '.join(last)}")
+            raise StepError(f"{' '.join((*command, *arguments))}: exit code {done.returncode}: {' / '.join(last)}")
         return done.stdout
+
+    def install(self, *requirements: str) -> None:
+        """Install packages.
+
+        Raises:
+            StepError: it failed.
+        """
+        python = str(self._scripts / "python")
+        self._run(
+            [self._uv, "pip", "install", "-q", "--python", python] if self._uv else [python, "-m", "pip", "install", "-q"], requirements
+        )
 
 
 def _require(holds: bool, words: str) -> None:
@@ -117,10 +134,8 @@ def _models(environment: Environment, _: Way) -> None:
 
 
 def _predict(environment: Environment, _: Way) -> None:
-    answer = json.loads(environment.run("posewire", "predict", "astronaut.jpg", "--json"))
+    answer = json.loads(environment.run("posewire", "predict", "astronaut.jpg", "--json", "--out", "drawn"))
     _require(len(answer["people"]) >= 1, "predict finds nobody")
-    json.loads(environment.run("posewire", "predict", "astronaut.jpg", "--json", "--format", "coco"))
-    environment.run("posewire", "predict", "astronaut.jpg", "--out", "drawn")
     _require(any((environment.work / "drawn").iterdir()), "predict --out draws nothing")
 
 
@@ -135,7 +150,7 @@ def _service(environment: Environment) -> Iterator[str]:
         port = free.getsockname()[1]
     command = environment.command("posewire", "serve", "--port", str(port))
     log = environment.work / "serve.log"
-    with log.open("w") as output, subprocess.Popen(command, cwd=environment.work, env=environment.variables, stdout=output) as process:  # noqa: S603
+    with log.open("w") as output, subprocess.Popen(command, cwd=environment.work, env=environment.variables, stdout=output) as process:
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
             yield f"http://127.0.0.1:{port}"
@@ -149,7 +164,7 @@ def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(address, timeout=10):  # noqa: S310 - the loopback
+            with urllib.request.urlopen(address, timeout=10):
                 return
         except OSError:  # not yet
             time.sleep(0.2)
@@ -159,16 +174,15 @@ def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
 def _serve(environment: Environment, _: Way) -> None:
     with _service(environment) as address:
         headers = {"Content-Type": "image/jpeg"}
-        request = urllib.request.Request(f"{address}/v1/pose?max_people=1", _IMAGE.read_bytes(), headers)  # noqa: S310 - the loopback
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        request = urllib.request.Request(f"{address}/v1/pose?max_people=1", _IMAGE.read_bytes(), headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
             _require(len(json.load(answer)["images"][0]["people"]) == 1, "POST /v1/pose finds nobody")
 
 
 def _extra(environment: Environment, _: Way) -> None:
     """An extra is added by the name alone: the package that is installed satisfies it, no matter where it is from."""
-    environment.run("python", "-m", "pip", "install", "-q", "posewire[video,heif]")
+    environment.install("posewire[video,heif]")
     environment.run("python", "-c", "import av, pillow_heif")
-    environment.run("python", "-m", "pip", "check")
 
 
 _STEPS: Final[dict[str, Callable[[Environment, Way], None]]] = {
@@ -181,15 +195,16 @@ _STEPS: Final[dict[str, Callable[[Environment, Way], None]]] = {
 }
 
 
-def _check(python: str, way: Way, dist: Path) -> tuple[list[str], bool]:
+def _check(python: str, way: Way, dist: Path, uv: str | None) -> tuple[list[str], bool]:
     """Install and run every step; return a row of the table, and whether all steps passed."""
     with tempfile.TemporaryDirectory(prefix="posewire-check.") as name:
-        environment = Environment(python, way, Path(name))
+        environment = Environment(python, way, Path(name), uv)
         version = environment.run("python", "-c", "import platform; print(platform.python_version())").strip()
         row = [version, way.name]
-        [artefact] = dist.glob(way.artefact)
+        [found] = dist.glob(way.artefact)
+        artefact = shutil.copy(found, name)  # in a new place, so that no wheel is taken that was built from it before
         steps: dict[str, Callable[[Environment, Way], object]] = {
-            "install": lambda environment, _: environment.run("python", "-m", "pip", "install", "-q", str(artefact.resolve())),
+            "install": lambda environment, _: environment.install(artefact),
             **_STEPS,
         }
         for step, run in steps.items():
@@ -208,13 +223,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dist", type=Path, help="folder with one source distribution and the wheels")
     parser.add_argument("pythons", nargs="+", help="interpreters, of at least 3.11")
+    parser.add_argument("--uv", help="the program uv, which installs in place of pip")
     options = parser.parse_args()
     print(f"| Python | Installed from | install | {' | '.join(_STEPS)} |")
     print("|---" * (len(_STEPS) + 3) + "|", flush=True)
     passed = True
     for python in options.pythons:
         for way in _WAYS:
-            row, whole = _check(python, way, options.dist)
+            row, whole = _check(python, way, options.dist, options.uv)
             passed &= whole
             print(f"| {' | '.join(row)} |", flush=True)
     return int(not passed)
