@@ -78,6 +78,14 @@ def test_a_wheel_of_this_machine_has_its_kernels_and_is_for_every_python(tmp_pat
     assert load_kernels(library).level == load_kernels().level
 
 
+def test_an_editable_install_without_a_compiler_succeeds_and_keeps_the_kernels_that_it_has(tmp_path: Path) -> None:
+    before = FILE.stat() if FILE.is_file() else None
+    done = build("editable", tmp_path, CXX="false")
+    assert done.returncode == 0, done.stderr
+    assert "the kernels cannot be built" in done.stdout + done.stderr
+    assert (FILE.stat() if FILE.is_file() else None) == before
+
+
 def test_a_release_without_kernels_fails(tmp_path: Path) -> None:
     package = tmp_path / "fault" / "ziglang"
     package.mkdir(parents=True)

@@ -12,17 +12,6 @@ _PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
 _REPAIR: Final = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install onnxruntime, or for a GPU pip install {_GPU}"
 
 
-def installed_runtimes() -> dict[str, str]:
-    """Return the versions of the packages of ONNX Runtime that are installed, by name."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def check_runtime() -> str | None:
     """Check that ONNX Runtime is there, without the time that its import takes.
 
@@ -37,6 +26,14 @@ def check_runtime() -> str | None:
         raise DeviceError(f"ONNX Runtime is not installed: pip install onnxruntime, or for a GPU pip install {_GPU}")
     if spec.origin is None:  # a folder without its modules: what is left if one of two packages was removed
         raise DeviceError(f"ONNX Runtime is damaged: {_REPAIR}")
-    if len(installed_runtimes()) > 1:
+    if all(map(_is_installed, _PACKAGES)):
         return f"onnxruntime and onnxruntime-gpu are both installed, and one has overwritten the other: {_REPAIR}"
     return None
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -4,13 +4,13 @@ import asyncio
 import json
 import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 
 import cv2
 import onnxruntime
 
 from posewire import __version__
 from posewire.backends.cpu_limit import cpu_limit
-from posewire.backends.installed import installed_runtimes
 from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
 from posewire.engine.engine import Engine, load_engine
@@ -25,7 +25,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         "posewire": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "onnxruntime": ", ".join(f"{package} {version}" for package, version in installed_runtimes().items()),
+        "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu"),
         "opencv": cv2.__version__,
         "providers": ", ".join(onnxruntime.get_available_providers()),
         "kernels": _kernels(),
@@ -76,3 +76,13 @@ def _error_of(check: Callable[[], None]) -> str | None:
     except PosewireError as error:
         return str(error)
     return None
+
+
+def _installed(*packages: str) -> str:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
