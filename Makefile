@@ -4,8 +4,12 @@ BIN := .venv/bin
 KIND := cpu
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE = posewire:$(VERSION)-$(KIND)
+COMPILE := $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11
+TARGETS := linux-x86_64 linux-aarch64 macosx-arm64 macosx-x86_64 win-amd64
+PYTHONS := python3.11 python3.12 python3.13
 
 .PHONY: serve test test-training lint format lock npm-messages npm-package monitoring check-deploy pin-images image clean
+.PHONY: wheels check-wheels release-check check-tag sbom publish
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
@@ -27,10 +31,11 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 
 lock: .venv/.dev ## bring the lock files up to date
-	for extra in cpu gpu dev; do $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
-	  --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
-	echo cyclonedx-bom | $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
-	  --python-version 3.11 - -o requirements/sbom.lock
+	$(COMPILE) --extra cpu pyproject.toml -o requirements/cpu.lock
+	$(COMPILE) --extra gpu --no-emit-package onnxruntime pyproject.toml -o requirements/gpu.lock # it would overwrite onnxruntime-gpu
+	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	printf 'hatch-fancy-pypi-readme\nhatchling\nziglang\n' | $(COMPILE) - -o requirements/build.lock
+	echo cyclonedx-bom | $(COMPILE) - -o requirements/sbom.lock
 
 npm/node_modules: npm/package-lock.json
 	cd npm && npm ci
@@ -60,6 +65,36 @@ image: ## build and push the image of KIND as IMAGE, with its SBOM and provenanc
 	python3 docker/pin_images.py --check
 	docker buildx build --push --sbom=true --provenance=mode=max -f docker/Dockerfile.$(KIND) -t $(IMAGE) \
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg VERSION=$(VERSION) --metadata-file build/$(KIND).json .
+
+wheels: .venv/.dev ## dist/: the source distribution, and from it the wheels of all platforms
+	rm -rf dist
+	$(BIN)/uv build -q --sdist --build-constraints requirements/build.lock --require-hashes -o dist
+	for target in $(TARGETS); do KERNELS_TARGET=$$target \
+	  $(BIN)/uv build -q --wheel --build-constraints requirements/build.lock --require-hashes -o dist dist/posewire-$(VERSION).tar.gz || exit 1; done
+
+check-wheels: .venv/.dev ## what is in dist/: metadata, contents, and that no wheel for Linux needs a library of the machine
+	$(BIN)/uvx twine@7.0.0 check --strict dist/*.tar.gz dist/*.whl
+	$(BIN)/uvx check-wheel-contents@0.6.3 --ignore W002 dist/*.whl # the licence and the notice are there twice: for tools, and beside the weights
+	for wheel in dist/*manylinux*.whl; do $(BIN)/uvx auditwheel@6.8.2 show $$wheel | tee /dev/stderr | grep -q 'requires no external shared libraries' || exit 1; done
+
+release-check: wheels check-wheels ## all of it, and the commands of a new user in empty environments of PYTHONS; takes a quarter of an hour
+	python3 -m release.check dist $(PYTHONS)
+
+check-tag: ## is TAG that of the version, and does the changelog tell of it?
+	test "$(TAG)" = "v$(VERSION)"
+	grep -q '^## \[$(VERSION)\] - ' CHANGELOG.md
+
+sbom: .venv/.dev ## build/posewire.cdx.json: the packages of an installation of the wheel in dist/, by the lock
+	mkdir -p build
+	$(BIN)/uv venv -q --clear --python $(BIN)/python build/sbom
+	$(BIN)/uv pip install -q --python build/sbom/bin/python --require-hashes -r requirements/cpu.lock
+	$(BIN)/uv pip install -q --python build/sbom/bin/python --no-deps --no-index --find-links dist posewire==$(VERSION)
+	$(BIN)/uv venv -q --clear --python $(BIN)/python build/sbom-tool
+	$(BIN)/uv pip install -q --python build/sbom-tool/bin/python --require-hashes -r requirements/sbom.lock
+	build/sbom-tool/bin/cyclonedx-py environment --output-reproducible --of JSON -o build/posewire.cdx.json build/sbom/bin/python
+
+publish: .venv/.dev ## upload dist/ to PyPI: in the workflow of releases, which PyPI trusts
+	$(BIN)/uv publish --trusted-publishing always dist/*.tar.gz dist/*.whl
 
 clean:
 	rm -rf .venv

@@ -7,8 +7,8 @@ python3 -m venv /opt/tools
 python3 -m venv --without-pip /opt/posewire
 pip="/opt/tools/bin/pip --disable-pip-version-check --no-cache-dir -q"
 $pip --python /opt/posewire/bin/python install --no-compile --require-hashes -r "requirements/$lock.lock"
-# The build backend is locked with the developers' tools.
-awk '/^[^ ]/ { ours = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } ours' requirements/dev.lock > /tmp/build.lock
+# What the build needs, but for ziglang: the image has a compiler.
+awk '/^[^ ]/ { ours = !/^ziglang==/ } ours' requirements/build.lock > /tmp/build.lock
 $pip install --require-hashes -r /tmp/build.lock
 $pip wheel --no-build-isolation --no-deps -w /tmp/wheel .
 $pip --python /opt/posewire/bin/python install --no-compile --no-deps --no-index /tmp/wheel/*.whl

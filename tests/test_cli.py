@@ -99,7 +99,7 @@ def test_a_bad_picture_among_good_ones_is_told_and_the_rest_is_done(folder: Path
         (["predict"], {}, 2, ["pictures"]),
         (["predict", str(ASTRONAUT), "--format", "xml"], {}, 2, ["xml"]),
         (["predict", str(ASTRONAUT), "--out", "/proc/nothing/here"], {}, 1, ["cannot be made"]),
-        (["predict", str(ASTRONAUT), "--device", "cuda"], {}, 1, ["CUDAExecutionProvider", "posewire[gpu]"]),
+        (["predict", str(ASTRONAUT), "--device", "cuda"], {}, 1, ["CUDAExecutionProvider", "onnxruntime-gpu"]),
         (["predict", str(ASTRONAUT)], {"device": "tpu"}, 1, ["POSEWIRE_DEVICE", "tpu"]),
         (["predict", str(ASTRONAUT)], {"detecter": "x"}, 1, ["POSEWIRE_DETECTER"]),
         (["predict", str(ASTRONAUT)], {"pose": DETECTOR.name}, 1, [DETECTOR.name, POSE.name]),

@@ -120,3 +120,23 @@ def test_the_update_configuration_looks_at_every_file_with_pins() -> None:
     assert len(pinned) > 3
     for path in pinned:
         assert any(pattern.search(path.relative_to(ROOT).as_posix()) for pattern in patterns), path
+
+
+def test_every_action_of_a_workflow_is_a_commit_with_its_version_beside_it() -> None:
+    lines = [line for path in (ROOT / ".github").rglob("*.yml") for line in path.read_text().splitlines()]
+    uses = [line.split("uses:")[1].strip() for line in lines if "uses:" in line]
+    assert uses
+    assert [use for use in uses if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []
+
+
+def test_the_lock_of_the_gpu_has_one_onnx_runtime() -> None:
+    names = re.findall(r"^(onnxruntime[\w-]*)==", (ROOT / "requirements/gpu.lock").read_text(), re.MULTILINE)
+    assert names == ["onnxruntime-gpu"]
+
+
+def test_the_lock_of_the_build_has_what_the_build_asks_for() -> None:
+    lock = (ROOT / "requirements/build.lock").read_text()
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    for requirement in [*wanted, "ziglang"]:
+        name = re.split(r"[><=]", requirement)[0]
+        assert re.search(rf"^{re.escape(name)}==\S+ \\\n    --hash=sha256:[0-9a-f]{{64}}", lock, re.MULTILINE), name

@@ -129,7 +129,7 @@ def _missing(plan: DevicePlan, runtime: Runtime, opens: Callable[[DevicePlan], s
     """Return why the plan's first provider does not run; None: it runs."""
     wanted = plan.providers[0][0]
     if wanted not in runtime.get_available_providers():
-        return f"this ONNX Runtime has no {wanted} (it comes with posewire[gpu] in place of posewire[cpu])"
+        return f"this ONNX Runtime has no {wanted} (it comes with the package onnxruntime-gpu in place of onnxruntime)"
     try:
         active = opens(plan)
     except Exception as error:  # ONNX Runtime raises many types, and each means the same here

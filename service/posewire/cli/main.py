@@ -56,6 +56,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C; accepted requests are completed first."""
+    _check_runtime()
     from posewire.cli.serve import serve as run
 
     raise typer.Exit(run(load_settings(host=host, port=port, models=models, device=device, workers=workers, log_level=log_level)))
@@ -88,6 +89,7 @@ def predict(
 
     With --out a video becomes NAME.pose.mp4 and NAME.pose.jsonl. After Ctrl-C both end at that frame, as NAME.partial.pose.*.
     """
+    _check_runtime()
     from posewire.cli.predict import predict as run
     from posewire.cli.predict_options import PredictOptions, Tracking, chosen_format
 
@@ -118,6 +120,7 @@ def watch(
     device: DeviceOption = None,
 ) -> None:
     """Track the people of a camera: prints JSON Lines until Ctrl-C, and reconnects when the camera is lost."""
+    _check_runtime()
     from posewire.cli.predict_options import Tracking
     from posewire.cli.watch import watch as run
 
@@ -194,6 +197,7 @@ def bench(
 @app.command()
 def doctor(as_json: JsonOption = False, models: ModelsOption = None, device: DeviceOption = None) -> None:
     """Report what is installed and which device is used, and test that the models load and run."""
+    _check_runtime()
     from posewire.cli.doctor import doctor as run
 
     raise typer.Exit(run(load_settings(models=models, device=device, log_level="warning"), as_json=as_json))
@@ -324,6 +328,14 @@ def models_quantize(
 
     options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
     raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))
+
+
+def _check_runtime() -> None:
+    """Say in one line what to install, before the modules of a command import ONNX Runtime."""
+    from posewire.backends.installed import check_runtime
+
+    if warning := check_runtime():
+        print(f"posewire: {warning}", file=sys.stderr)
 
 
 def main() -> None:

@@ -51,7 +51,8 @@ def load_kernels(file: Path = FILE, level: str | None = None) -> Kernels:
         ModelError: they are not built, damaged, cannot be loaded, or are not for this processor; says what to do.
     """
     if not file.is_file():
-        raise ModelError("Posewire's kernels are not built: install a C++ compiler or the package ziglang, then Posewire again")
+        again = "install a C++ compiler, then Posewire again with pip's --force-reinstall --no-cache-dir"
+        raise ModelError(f"Posewire's kernels are not built: {again}")
     if fault := _fault(file):
         raise ModelError(fault)
     try:
