@@ -14,6 +14,7 @@ import { handleTheme } from './theme.js';
 
 const TICK_MS = 250;
 const REASON_MS = 5000; // the wait for the reason why a stream cannot connect
+const REFUSALS = 3; // so many in a row are reported: a single frame may be late
 const SILENT_MS = 2000; // a request without an answer for so long is reported
 // Skeletons that are later than this are drawn on their own frame. Two limits, so that the page does not go to and fro.
 const STEADY_FROM_MS = 150;
@@ -186,12 +187,14 @@ function startStream() {
   const mine = new PoseStream({ track: true, smooth: $('smooth').checked });
   const { signal } = source;
   let refusals = 0; // in a row
+  let known = false; // the stream was open once
   stream = mine;
   say('waiting', 'Connecting …');
   const retry = { label: 'Try now', run: () => mine.retry() };
   const on = (type, act) => mine.addEventListener(type, ({ detail }) => stream === mine && act(detail));
   on('started', ({ keypoints, skeleton }) => {
     Object.assign(look, { names: keypoints, skeleton });
+    known = true;
     recovered();
     say('live', 'Live');
   });
@@ -209,17 +212,18 @@ function startStream() {
     meter.drop(cause);
     if (cause !== 'refused') return;
     refusals += 1;
-    if (refusals < 3) return; // a single frame may be late
+    if (refusals !== REFUSALS) return;
     report('Server refuses frames', problem.title, `${problem.detail}.`, null, ageText);
     redraw();
   });
   on('silent', ({ unsent }) => {
+    refusals = 0;
     const text = unsent ? 'The network has not taken the last frame yet. It may be slow or gone.' : 'It may be overloaded, stopped or unreachable.';
     report('Server does not answer', 'The server does not answer', text, retry, ageText);
     redraw();
   });
   on('waiting', ({ code, reason, until }) => {
-    const title = { 1013: 'The server is busy', 1012: 'The server is restarting', 4430: 'Too many streams' }[code] ?? 'The connection was lost';
+    const title = { 1013: 'The server is busy', 1012: 'The server is restarting', 4430: 'Too many streams' }[code] ?? (known ? 'The connection was lost' : 'The stream does not open');
     report('Reconnecting …', title, reason ? `${reason}.` : '', retry, () => `Next try in ${whole((until - performance.now()) / 1000)}. ${ageText()}`);
     redraw();
     // A browser does not report why a handshake failed; a request over HTTP shows the reason.

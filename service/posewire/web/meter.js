@@ -1,6 +1,9 @@
-// The live figures. All of them describe the same frames: those that were settled within the last two seconds.
+// The live figures. All of them describe the same frames: those that were settled within the same span of time.
 
 const SPAN_MS = 2000;
+// Where few frames are answered, a short span would show chance.
+const FEW_ANSWERS = 4;
+const LONG_SPAN_MS = 10_000;
 const SPARKS = 120; // latencies in the sparkline
 const NONE = '–';
 
@@ -8,6 +11,8 @@ const NONE = '–';
 export const FATES = ['answered', 'waiting', 'newer', 'refused', 'connection'];
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
+const answered = (frames) => frames.filter(({ fate }) => fate === 'answered');
 
 /** Counts frames, and shows latency, rates, people, dropped frames, the server's time and the age of the last answer. */
 export class Meter {
@@ -33,7 +38,7 @@ export class Meter {
 
   /** The median latency of the span, ms; null: no frame was answered. */
   get latency() {
-    const answers = this.#span().filter(({ fate }) => fate === 'answered');
+    const answers = answered(this.#recent().frames);
     return answers.length ? median(answers.map(({ latency_ms }) => latency_ms)) : null;
   }
 
@@ -82,32 +87,35 @@ export class Meter {
 
   /** Show the figures of now. */
   render() {
-    const span = this.#span();
-    const seconds = Math.min(SPAN_MS, performance.now() - this.#started) / 1000;
-    const answers = span.filter(({ fate }) => fate === 'answered');
-    const perSecond = (frames) => (frames.length / seconds).toFixed(frames.length / seconds < 10 ? 1 : 0);
-    const share = (100 * (span.length - answers.length)) / span.length;
+    const { frames, span } = this.#recent();
+    const answers = answered(frames);
+    const seconds = Math.min(span, performance.now() - this.#started) / 1000;
+    const perSecond = ({ length }) => (length / seconds).toFixed(length / seconds < 10 ? 1 : 0);
+    const share = (100 * (frames.length - answers.length)) / frames.length;
     this.#set({
       latency: answers.length ? this.latency.toFixed(0) : NONE,
       server: answers.length ? median(answers.map(({ server_ms }) => server_ms)).toFixed(0) : NONE,
       rate: perSecond(answers),
-      source: perSecond(span),
+      source: perSecond(frames),
       people: this.#answered === null ? NONE : this.#people,
-      drops: span.length ? `${Math.round(share)} %` : NONE,
+      drops: frames.length ? `${Math.round(share)} %` : NONE,
       age: this.age === null ? NONE : this.age.toFixed(1),
     });
     this.#setTotals();
     this.#drawSpark();
   }
 
-  #span() {
-    const start = performance.now() - SPAN_MS;
-    return this.#settled.filter(({ at }) => at > start);
+  /** The settled frames that the figures describe, and the span of time, ms, in which they were settled. */
+  #recent() {
+    const since = (span) => this.#settled.filter(({ at }) => at > performance.now() - span);
+    const frames = since(SPAN_MS);
+    return answered(frames).length < FEW_ANSWERS ? { frames: since(LONG_SPAN_MS), span: LONG_SPAN_MS } : { frames, span: SPAN_MS };
   }
 
   #settle(frame) {
+    const now = performance.now();
     this.#totals[frame.fate] += 1;
-    this.#settled = [...this.#span(), { at: performance.now(), ...frame }];
+    this.#settled = [...this.#settled.filter(({ at }) => at > now - LONG_SPAN_MS), { at: now, ...frame }];
   }
 
   #set(values) {
