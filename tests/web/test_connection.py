@@ -1,6 +1,7 @@
 """The demo page and a real server that stops, vanishes, comes back, and is far away."""
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,13 +101,15 @@ async def test_a_server_far_away_makes_the_image_late_and_the_skeletons_fit_it(
         await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
         await page.get_by_label("Mirror").uncheck()
         await page.get_by_label("Smooth").uncheck()
+        await page.get_by_label("Track numbers").uncheck()
+        await page.get_by_label("Confidence").fill("0.5")  # keypoints that come and go would move the middle
         await expect(page.locator("#timing-now")).to_contain_text("Now steady: the image is ")
         async with asyncio.timeout(120):
             seen = await page.evaluate(LOOK, 6)
         distances = [middle - edge for edge, middle in seen]
         assert max(edge for edge, _ in seen) - min(edge for edge, _ in seen) > 0.05, "the frames differ"
-        # On the live video the skeletons would be 0.4 s behind: that is a tenth of the width in this film.
-        assert max(distances) - min(distances) < 0.03, seen
+        # On a live video the skeletons would be 0.4 s behind. The film jumps back at its end, so they would be up to 0.18 apart.
+        assert max(distances) - min(distances) < 0.06, seen
 
         await page.get_by_text("Live video").click()
         await expect(page.locator("#still")).to_be_hidden()
@@ -123,7 +126,7 @@ async def test_the_figures_agree_with_each_other_and_with_the_server(
     page = await open_page(server.url, complaints)
     await page.set_input_files("#video-file", write_video(tmp_path / "astronaut.webm"))
     await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
-    await page.wait_for_function("Number(document.getElementById('total-answered').textContent) >= 10")
+    await expect(page.locator("#total-answered")).to_have_text(re.compile(r"^([4-9]|\d\d+)$"), timeout=60_000)
     rate, source, drops = await page.evaluate("['rate', 'source', 'drops'].map(id => parseFloat(document.getElementById(id).textContent))")
     assert drops == pytest.approx(100 * (1 - rate / source), abs=1 + 100 / source)  # both rates are rounded
     await page.get_by_role("button", name="Pause").click()

@@ -68,7 +68,7 @@ async def test_the_commands_for_an_image_do_what_the_page_did(
     program = await copied(page, "Python")
     assert key not in program
     printed = (await output(tmp_path, sys.executable, "-W", "error", "-c", program, POSEWIRE_API_KEY=key)).splitlines()
-    assert printed[0] == f"{person['score']} {person['box']}"
+    assert printed[0] == f"{person['score']} {tuple(person['box'])}"
     assert [line.split() for line in printed[1:]] == [
         [k["name"], *(f"{k[field]}" for field in ("x", "y", "score"))] for k in person["keypoints"]
     ]

@@ -112,6 +112,7 @@ function stop() {
   if (image.src) URL.revokeObjectURL(image.src);
   image.removeAttribute('src');
   setLast(null);
+  $('taken').textContent = '';
   use = trouble = null;
   slow = false;
   meter.clear();
@@ -157,7 +158,6 @@ function setLast(next) {
   if (last?.picture instanceof ImageBitmap) last.picture.close();
   last = next;
   $('take').hidden = !last;
-  $('taken').textContent = '';
   redraw();
 }
 
