@@ -49,7 +49,7 @@ LOOK = """count => new Promise(done => {
 
 
 async def test_a_server_that_stops_answering_is_noticed_and_recovers(open_page: OpenPage, complaints: list[str]) -> None:
-    with serve(min_detection_score="0.5") as server:
+    with serve(workers="0", min_detection_score="0.5") as server:
         page = await open_page(server.url, complaints)
         status, alert, count = page.get_by_role("status"), page.get_by_role("alert"), page.locator("#notice-count")
         await page.clock.install()
@@ -84,7 +84,7 @@ async def test_a_server_that_stops_answering_is_noticed_and_recovers(open_page: 
     await expect(status).to_have_text("Reconnecting …")
     await expect(alert).to_contain_text("The connection was lost")
     await expect(count).to_contain_text("Next try in")
-    with serve(urlsplit(server.url).port or 0, min_detection_score="0.5"):
+    with serve(urlsplit(server.url).port or 0, workers="0", min_detection_score="0.5"):
         await expect(status).to_have_text("Live: 1 person")
         await expect(alert).to_be_hidden()
         complaints.clear()  # the browser's own words for connections that failed
@@ -111,7 +111,7 @@ async def test_a_server_far_away_makes_the_image_late_and_the_skeletons_fit_it(
         # On a live video the skeletons would be 0.4 s behind. The film jumps back at its end, so they would be up to 0.18 apart.
         assert max(distances) - min(distances) < 0.06, seen
 
-        await page.get_by_text("Live video").click()
+        await page.get_by_role("radio", name="Live video").check()
         await expect(page.locator("#still")).to_be_hidden()
         await expect(page.locator("#timing-now")).to_contain_text("Now live")
         await page.reload()
@@ -140,7 +140,9 @@ async def test_the_figures_agree_with_each_other_and_with_the_server(
             await page.evaluate("new Promise(done => requestAnimationFrame(done))")
     received, answered, dropped = totals()
     await expect(page.locator("#total-answered")).to_have_text(str(answered))
-    await expect(page.locator("#total-newer")).to_have_text(str(dropped))
+    newer = int(server.metric("posewire_frames_dropped_total", cause="newer"))
+    await expect(page.locator("#total-newer")).to_have_text(str(newer))
+    await expect(page.locator("#total-refused")).to_have_text(str(dropped - newer))
     assert received == answered + dropped
     await expect(page.locator("#people")).to_have_text("1")
     await page.get_by_text("What the figures mean").focus()
