@@ -80,7 +80,7 @@ async def test_the_commands_for_a_video_do_what_the_page_did(
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here")
     file = write_video(tmp_path / "astronaut.webm", frames=6)
-    page = await open_page((await listen()).url, complaints)
+    page = await open_page((await listen(stream_deadline_ms=60_000)).url, complaints)
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.set_input_files("#video-file", file)
     await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
@@ -91,7 +91,7 @@ async def test_the_commands_for_a_video_do_what_the_page_did(
     await page.get_by_role("button", name="Stop").click()
 
     lines = [json.loads(text) for text in (await output(tmp_path, "sh", "-c", curl)).splitlines()]
-    assert sum(len(text.get("people", [])) == 1 for text in lines) == 6
+    assert [len(frame["people"]) for frame in lines if frame["type"] == "frame"] == [1] * 6
 
     printed = (await output(tmp_path, sys.executable, "-W", "error", "-c", python)).splitlines()
     assert [text.split()[0] for text in printed if not text.startswith(" ")] == [str(number) for number in range(6)]
