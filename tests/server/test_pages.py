@@ -4,6 +4,8 @@ import re
 from importlib.resources import files
 from urllib.parse import urljoin
 
+import pytest
+
 from tests.server.support import Api
 
 WEB = files("posewire") / "web"
@@ -33,3 +35,50 @@ async def test_the_page_needs_nothing_that_the_policy_forbids() -> None:
     for file in WEB.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "").replace("https:// ", "")
         assert not re.search(r"https?://[a-z]|\beval\(|innerHTML|@import", text), file.name
+
+
+@pytest.mark.parametrize("path", ["/", "/web/app.js", "/web/style.css", "/web/icon.svg"])
+async def test_text_is_compressed_for_those_that_accept_it(api: Api, path: str) -> None:
+    plain = await api.client.get(path, headers={"Accept-Encoding": "identity"})
+    small = await api.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert "Content-Encoding" not in plain.headers
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert small.content == plain.content  # httpx has decompressed it
+    assert int(small.headers["Content-Length"]) < int(plain.headers["Content-Length"])
+    assert small.headers["Content-Type"] == plain.headers["Content-Type"]
+    assert small.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert small.headers["ETag"] != plain.headers["ETag"]
+    head = await api.client.head(path, headers={"Accept-Encoding": "gzip"})
+    assert head.headers["ETag"] == small.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("*;q=0", False),
+        ("*", True),
+        ("GZIP;q=1.0", True),
+        ("deflate", False),
+    ],
+)
+async def test_the_weights_of_encodings_are_heeded(api: Api, accepted: str, compressed: bool) -> None:
+    answer = await api.client.get("/", headers={"Accept-Encoding": accepted})
+    assert ("Content-Encoding" in answer.headers) == compressed
+
+
+async def test_a_browser_that_has_the_file_does_not_get_it_again(api: Api) -> None:
+    for encoding in ("gzip", "identity"):
+        first = await api.client.get("/web/app.js", headers={"Accept-Encoding": encoding})
+        assert first.headers["Cache-Control"] == "no-cache"
+        for known in (first.headers["ETag"], f'"other", W/{first.headers["ETag"]}', "*"):
+            again = await api.client.get("/web/app.js", headers={"Accept-Encoding": encoding, "If-None-Match": known})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["ETag"] == first.headers["ETag"]
+            assert again.headers["Vary"] == "Accept-Encoding"
+        other = await api.client.get("/web/app.js", headers={"Accept-Encoding": encoding, "If-None-Match": '"other"'})
+        assert other.status_code == 200
+    assert (await api.client.get("/web/nothing.js")).status_code == 404
+    assert (await api.client.post("/web/app.js")).status_code == 405

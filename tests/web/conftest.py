@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,11 +19,11 @@ OpenPage = Callable[..., Awaitable[Page]]
 
 
 def film(path: Path) -> Path:
-    """A Motion JPEG in which she moves to the right, 640 x 480."""
+    """A Motion JPEG in which she moves to the right, from 20 to 134 of 640 x 480, on grey."""
     frames = []
     for i in range(20):
         picture = np.full((480, 640, 3), 40, np.uint8)
-        picture[:, 40 + 2 * i : 520 + 2 * i] = cv2.resize(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2BGR), (480, 480))
+        picture[:, 20 + 6 * i : 500 + 6 * i] = cv2.resize(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2BGR), (480, 480))
         frames.append(cv2.imencode(".jpg", picture)[1].tobytes())
     path.write_bytes(b"".join(frames))
     return path
@@ -59,3 +59,11 @@ async def open_page(tmp_path: Path) -> AsyncIterator[OpenPage]:
             return page
 
         yield open_it
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What the browser complains of; a test that expects some clears it."""
+    found: list[str] = []
+    yield found
+    assert found == []

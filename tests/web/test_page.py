@@ -3,18 +3,16 @@
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
 from posewire.server.auth import new_key
-from tests.pictures import ASTRONAUT, astronaut
+from tests.pictures import ASTRONAUT
 from tests.server.streaming import Listen
 from tests.web.conftest import OpenPage
+from tests.web.support import write_video
 
 # Pixels of the overlay that carry colour, and where their middle lies, 0..1 from the left.
 PAINTED = """() => {
@@ -31,19 +29,11 @@ async def painted(page: Page) -> tuple[int, float]:
     return count, middle
 
 
-@pytest.fixture
-def complaints() -> Iterator[list[str]]:
-    """What the browser complains of; a test that expects some clears it."""
-    found: list[str] = []
-    yield found
-    assert found == []
-
-
 async def test_from_the_keyboard_the_camera_shows_skeletons(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
     page = await open_page((await listen()).url, complaints)
     await expect(page.get_by_role("status")).to_have_text("Ready")
     camera = page.get_by_role("button", name="Use the camera")
-    for _ in range(5):
+    for _ in range(6):
         await page.keyboard.press("Tab")
         if await camera.evaluate("button => button === document.activeElement"):
             break
@@ -60,9 +50,9 @@ async def test_from_the_keyboard_the_camera_shows_skeletons(listen: Listen, open
     await expect(page.get_by_role("status")).to_have_text("Ready")
 
 
-async def test_a_picture_is_drawn_where_the_person_is_and_mirrored(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+async def test_an_image_is_drawn_where_the_person_is_and_mirrored(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
     page = await open_page((await listen()).url, complaints, width=390, height=844)
-    await page.set_input_files("#picture-file", ASTRONAUT)
+    await page.set_input_files("#image-file", ASTRONAUT)
     await expect(page.get_by_role("status")).to_have_text("Found 1 person")
     count, middle = await painted(page)
     assert count > 500
@@ -75,13 +65,8 @@ async def test_a_picture_is_drawn_where_the_person_is_and_mirrored(listen: Liste
 
 
 async def test_a_video_file_is_played_and_paused(listen: Listen, open_page: OpenPage, complaints: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "astronaut.webm"
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), 10, (512, 512))
-    for _ in range(20):
-        video.write(np.ascontiguousarray(astronaut()[:, :, ::-1]))
-    video.release()
     page = await open_page((await listen()).url, complaints)
-    await page.set_input_files("#video-file", path)
+    await page.set_input_files("#video-file", write_video(tmp_path / "astronaut.webm"))
     await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
     await page.get_by_role("button", name="Pause").click()
     await expect(page.get_by_role("button", name="Play")).to_be_visible()
@@ -102,7 +87,7 @@ async def test_a_camera_that_cannot_be_had_is_told(
     await page.get_by_role("button", name="Use the camera").click()
     await expect(page.get_by_role("alert")).to_contain_text(title)
     await expect(page.get_by_role("button", name="Try again")).to_be_visible()
-    await expect(page.get_by_role("button", name="Open a picture")).to_be_visible()
+    await expect(page.get_by_role("button", name="Open an image")).to_be_visible()
 
 
 async def test_an_address_that_is_not_secure_is_told(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
@@ -119,14 +104,15 @@ async def test_a_busy_server_is_told_and_tried_again(listen: Listen, open_page: 
         page = await open_page(server.url, complaints)
         await page.get_by_role("button", name="Use the camera").click()
         await expect(page.get_by_role("alert")).to_contain_text("The server is busy")
+        await expect(page.locator("#notice-count")).to_contain_text("Next try in")
     await expect(page.get_by_role("status")).to_have_text("Live: 1 person")
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_what_is_neither_video_nor_picture_is_told(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
+async def test_what_is_neither_video_nor_image_is_told(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
     page = await open_page((await listen()).url, complaints)
-    await page.set_input_files("#picture-file", Path(__file__))
-    await expect(page.get_by_role("alert")).to_contain_text("Not a video or a picture")
+    await page.set_input_files("#image-file", Path(__file__))
+    await expect(page.get_by_role("alert")).to_contain_text("Not a video or an image")
 
 
 async def test_where_a_key_is_needed_it_is_asked_for_and_kept_in_this_tab_alone(
@@ -138,7 +124,7 @@ async def test_where_a_key_is_needed_it_is_asked_for_and_kept_in_this_tab_alone(
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url))
-    await page.set_input_files("#picture-file", ASTRONAUT)
+    await page.set_input_files("#image-file", ASTRONAUT)
     field = page.get_by_label("API key")
     await expect(field).to_be_focused()
     await expect(page.get_by_role("alert")).to_have_text("This service is for those who hold a key.")

@@ -1,12 +1,18 @@
-"""The demo page at `/`: the files of `web/`, with headers that allow the page only what it needs."""
+"""The demo page at `/`: the files of `web/`, compressed, with headers that allow the page only what it needs."""
 
+import gzip
+import hashlib
+import re
+from dataclasses import dataclass
 from importlib.resources import files
-from os import PathLike, stat_result
+from pathlib import PurePath
+from typing import Self
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
 
 # 'self' covers the WebSocket too. The page shows opened videos and images from blobs.
 _POLICY = "; ".join(
@@ -32,20 +38,62 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",  # browsers check for a new version each time
+    "Vary": "Accept-Encoding",
 }
+# Not those of `mimetypes`: it reads the machine's, and a browser runs no module of another type.
+_MEDIA_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_WEIGHT_0 = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
-class _Assets(StaticFiles):
-    def file_response(self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers.update(_HEADERS)
-        return response
+@dataclass(frozen=True, slots=True)
+class _WebFile:
+    """A file of the page, as it is sent."""
+
+    media_type: str
+    content: bytes
+    compressed: bytes  # gzip
+    etag: str  # of `content`, without quotes
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> Self:
+        """Compress the content of a file. It is done once, so no request takes time for it."""
+        media_type = _MEDIA_TYPES[PurePath(name).suffix]
+        return cls(media_type, content, gzip.compress(content, mtime=0), hashlib.sha256(content).hexdigest()[:32])
+
+    def answer(self, request: Request) -> Response:
+        """Return the file, or 304 if the browser has this version."""
+        compress = _accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
+        # The two encodings differ in their bytes, so they have different strong validators (RFC 9110, 8.8.3.3).
+        etag = f'"{self.etag}-gzip"' if compress else f'"{self.etag}"'
+        headers = _HEADERS | {"ETag": etag} | ({"Content-Encoding": "gzip"} if compress else {})
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if known & {etag, "*"}:
+            headers.pop("Content-Encoding", None)
+            return Response(status_code=304, headers=headers)
+        return Response(self.compressed if compress else self.content, headers=headers, media_type=self.media_type)
+
+
+def _accepts_gzip(accept_encoding: str) -> bool:
+    """Return True if the header accepts gzip with a weight above 0 (RFC 9110, 12.5.3)."""
+    weights = {}
+    for part in accept_encoding.lower().split(","):
+        coding, _, weight = part.partition(";")
+        weights[coding.strip()] = weight.strip()
+    return not _WEIGHT_0.fullmatch(weights.get("gzip", weights.get("*", "q=0")))
 
 
 def install(app: FastAPI) -> None:
     """Serve the page at `/`, and its files under `/web`."""
-    app.mount("/web", _Assets(packages=[("posewire", "web")]), name="web")
+    served = {file.name: _WebFile.of(file.name, file.read_bytes()) for file in (files("posewire") / "web").iterdir()}
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(str(files("posewire") / "web" / "index.html"), headers=_HEADERS)
+    async def page(request: Request) -> Response:
+        return served["index.html"].answer(request)
+
+    async def web_file(request: Request) -> Response:
+        file = served.get(request.path_params["name"])
+        if file is None:
+            raise HTTPException(404)
+        return file.answer(request)
+
+    app.add_route("/", page, include_in_schema=False)
+    app.mount("/web", Router([Route("/{name}", web_file)]), name="web")

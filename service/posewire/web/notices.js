@@ -2,20 +2,32 @@
 
 const $ = (id) => document.getElementById(id);
 
-/** Show the status in the bar. */
+/** Show the state in the bar. A screen reader speaks it when it changes, so it has no figures that tick. */
 export function say(state, text) {
   $('status').dataset.state = state;
   if ($('status').textContent !== text) $('status').textContent = text;
 }
 
-/** Show a problem, and what to do about it. */
+/**
+ * Show a problem, and what to do about it.
+ *
+ * @param {string} title
+ * @param {string} text
+ * @param {{label: string, run: () => void} | null} action
+ */
 export function complain(title, text, action = null) {
   $('notice-title').textContent = title;
   $('notice-text').textContent = text;
+  $('notice-count').textContent = '';
   $('notice-action').hidden = !action;
   $('notice-action').textContent = action?.label ?? '';
   $('notice-action').onclick = action?.run ?? null;
   $('notice').hidden = false;
+}
+
+/** Show a text that ticks below the problem; a screen reader does not speak it. */
+export function tickNotice(text) {
+  if ($('notice-count').textContent !== text) $('notice-count').textContent = text;
 }
 
 /** Ask for a key, and call `onKey` with it. */

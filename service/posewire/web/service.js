@@ -24,6 +24,12 @@ export function holdKey(given) {
   storage()?.setItem(STORED, key);
 }
 
+/** True if requests carry a key. */
+export const keyed = () => key !== '';
+
+/** The address of the service, with a slash at its end. */
+export const address = () => new URL('.', document.baseURI).href;
+
 /** The subprotocols of a WebSocket: the only way for a browser to send a key with it. */
 export const subprotocols = () => (key ? ['posewire.v1', `posewire.key.${key}`] : []);
 
@@ -51,18 +57,25 @@ async function ask(path, options = {}) {
   throw new SourceError(body.title ?? `The server answered ${answer.status}`, body.detail ?? 'Try again in a moment.');
 }
 
-/** Return the served pose model: its keypoints and its skeleton. */
-export async function poseModel() {
-  return (await ask('v1/models')).models.find(({ task }) => task === 'pose');
+/**
+ * Return the served pose model: its keypoints and its skeleton.
+ *
+ * @param {AbortSignal} signal
+ */
+export async function poseModel(signal) {
+  return (await ask('v1/models', { signal })).models.find(({ task }) => task === 'pose');
 }
 
 /**
- * Return the people of one image.
+ * Return the answer for one image.
  *
  * @param {Blob} file
- * @returns {Promise<{width: number, height: number, people: object[], timings_ms: object}>}
+ * @param {AbortSignal} signal
+ * @returns {Promise<{images: {width: number, height: number, people: object[], timings_ms: object}[]}>}
  */
-export async function poseOfPicture(file) {
-  const { images } = await ask('v1/pose', { method: 'POST', body: file, headers: { 'Content-Type': file.type || 'image/jpeg' } });
-  return images[0];
+export function poseOfImage(file, signal) {
+  return ask('v1/pose', { method: 'POST', body: file, headers: { 'Content-Type': typeOf(file) }, signal });
 }
+
+/** Return the media type of an image's file. */
+export const typeOf = (file) => file.type || 'image/jpeg';

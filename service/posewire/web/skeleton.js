@@ -9,25 +9,42 @@ export function trackColor(id) {
 }
 
 /**
- * Draw everyone.
+ * @typedef {{names: string[], skeleton: number[][], confidence: number, labels: boolean, mirrored: boolean}} Look
+ */
+
+/**
+ * Draw everyone on a canvas over the image.
  *
- * @param {HTMLCanvasElement} canvas over the image, of any size in CSS pixels.
+ * @param {HTMLCanvasElement} canvas of any size in CSS pixels.
  * @param {{width: number, height: number, people: object[]}} result as the server sent it, in pixels of the image.
- * @param {{names: string[], skeleton: number[][], confidence: number, labels: boolean, mirrored: boolean}} look
+ * @param {Look} look
  */
 export function draw(canvas, result, look) {
-  const context = fit(canvas);
+  drawPeople(fit(canvas), result, look, devicePixelRatio);
+}
+
+/**
+ * Draw everyone over what a canvas shows.
+ *
+ * @param {CanvasRenderingContext2D} context
+ * @param {{width: number, height: number, people: object[]}} result it fills the canvas.
+ * @param {Look} look
+ * @param {number} unit pixels of the canvas for one pixel of lines and texts.
+ */
+export function drawPeople(context, result, look, unit) {
+  const { canvas } = context;
+  context.lineCap = context.lineJoin = 'round';
   const scale = canvas.width / result.width;
   const place = (x, y) => [look.mirrored ? canvas.width - x * scale : x * scale, y * scale];
   [...result.people].reverse().forEach((person, fromLast) => {
     const color = trackColor(person.track_id ?? result.people.length - 1 - fromLast);
     const [, , width, height] = person.box;
-    const line = devicePixelRatio * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / devicePixelRatio));
+    const line = unit * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / unit));
     const points = new Map();
     for (const { name, x, y, score } of person.keypoints) if (score >= look.confidence) points.set(name, place(x, y));
     drawBones(context, points, look, line, color);
     drawJoints(context, points, line, color);
-    if (look.labels && person.track_id != null) drawLabel(context, person, place, canvas, color);
+    if (look.labels && person.track_id != null) drawLabel(context, person, place, unit, color);
   });
 }
 
@@ -43,7 +60,6 @@ function fit(canvas) {
   const context = canvas.getContext('2d');
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   else context.clearRect(0, 0, width, height);
-  context.lineCap = context.lineJoin = 'round';
   return context;
 }
 
@@ -76,14 +92,14 @@ function drawJoints(context, points, line, color) {
   context.stroke(joints);
 }
 
-function drawLabel(context, person, place, canvas, color) {
+function drawLabel(context, person, place, unit, color) {
   const [left, top, width] = person.box;
   const text = `${person.track_id}`;
-  const size = 13 * devicePixelRatio;
+  const size = 13 * unit;
   context.font = `650 ${size}px system-ui, sans-serif`;
   const half = context.measureText(text).width / 2 + size * 0.6;
   const [x, y] = place(left + width / 2, top);
-  const middle = Math.min(Math.max(x, half), canvas.width - half);
+  const middle = Math.min(Math.max(x, half), context.canvas.width - half);
   const above = Math.max(y - size * 1.2, size);
   context.fillStyle = color;
   context.beginPath();

@@ -1,6 +1,7 @@
 // Sources of frames: a camera or a video file. Frames are encoded as JPEG.
 
-const LONGEST_SIDE = 640; // pixels of a sent frame; the models use fewer
+const LONGEST_SENT = 640; // pixels; the models use fewer
+const LONGEST_KEPT = 1280; // pixels; the frame is shown and saved
 const JPEG_QUALITY = 0.8;
 
 /** A source that cannot be used; `title` and `message` are for the person at the screen. */
@@ -11,12 +12,30 @@ export class SourceError extends Error {
   }
 }
 
+const NOT_SECURE = [
+  'Not a secure address',
+  'Browsers give the camera to https:// pages and to localhost only. Open this page that way; videos and images work here too.',
+];
+const REFUSED = ['Camera permission refused', 'Allow the camera for this page in the browser’s address bar, then try again.'];
+const NONE = ['No camera found', 'Connect a camera, or open a video or an image instead.'];
 const CAMERA_ERRORS = {
-  NotAllowedError: ['Camera permission refused', 'Allow the camera for this page in the browser’s address bar, then try again.'],
-  NotFoundError: ['No camera found', 'Connect a camera, or open a video or a picture instead.'],
-  OverconstrainedError: ['No camera found', 'Connect a camera, or open a video or a picture instead.'],
+  NotAllowedError: REFUSED,
+  NotFoundError: NONE,
+  OverconstrainedError: NONE,
   NotReadableError: ['The camera is in use', 'Close the other program that uses the camera, then try again.'],
 };
+
+const canAskForCamera = () => window.isSecureContext && Boolean(navigator.mediaDevices);
+
+/** Return why the camera would not start, as [title, text]; null: nothing speaks against it. It asks the user for nothing. */
+export async function cameraObstacle() {
+  if (!canAskForCamera()) return NOT_SECURE;
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  if (!devices.some(({ kind }) => kind === 'videoinput')) return NONE;
+  // Some browsers do not know this permission.
+  const permission = await navigator.permissions.query({ name: 'camera' }).catch(() => null);
+  return permission?.state === 'denied' ? REFUSED : null;
+}
 
 /**
  * Start a camera on a video element.
@@ -26,12 +45,7 @@ const CAMERA_ERRORS = {
  * @returns {Promise<{front: boolean, several: boolean}>} front: the camera faces the user; several: there are other cameras.
  */
 export async function openCamera(video, facing) {
-  if (!window.isSecureContext || !navigator.mediaDevices) {
-    throw new SourceError(
-      'Not a secure address',
-      'Browsers give the camera to https:// pages and to localhost only. Open this page that way; videos and pictures work here too.',
-    );
-  }
+  if (!canAskForCamera()) throw new SourceError(...NOT_SECURE);
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({
@@ -86,23 +100,35 @@ export function eachFrame(video, onFrame) {
   };
 }
 
-/** Encodes the present frame of a video as JPEG. */
+/** Return the size of an image, scaled down to a limit of its longer side. */
+function limit({ width, height }, longest) {
+  const scale = Math.min(1, longest / Math.max(width, height));
+  return { width: Math.round(width * scale), height: Math.round(height * scale) };
+}
+
+/** Takes the present frame of a video, and encodes it as JPEG. */
 export class Grabber {
   #canvas = document.createElement('canvas');
   busy = false;
 
-  /** @returns {Promise<ArrayBuffer | null>} null: the video has no frame yet. */
+  /**
+   * @returns {Promise<{data: ArrayBuffer, frame: {image: ImageBitmap, captured: number}} | null>} the JPEG, and the same frame to show,
+   *   with the time of its capture (performance.now(), ms). Close the image when it is no longer needed. null: the video has no frame yet.
+   */
   async grab(video) {
-    const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
-    const width = Math.round(video.videoWidth * scale);
-    const height = Math.round(video.videoHeight * scale);
-    if (!width || !height) return null;
-    if (this.#canvas.width !== width || this.#canvas.height !== height) Object.assign(this.#canvas, { width, height });
+    const whole = { width: video.videoWidth, height: video.videoHeight };
+    if (!whole.width) return null;
     this.busy = true;
+    const captured = performance.now();
     try {
-      this.#canvas.getContext('2d', { alpha: false }).drawImage(video, 0, 0, width, height);
+      const kept = limit(whole, LONGEST_KEPT);
+      const resize = kept.width < whole.width ? { resizeWidth: kept.width, resizeHeight: kept.height } : {};
+      const image = await createImageBitmap(video, resize);
+      const sent = limit(image, LONGEST_SENT);
+      if (this.#canvas.width !== sent.width || this.#canvas.height !== sent.height) Object.assign(this.#canvas, sent);
+      this.#canvas.getContext('2d', { alpha: false }).drawImage(image, 0, 0, sent.width, sent.height);
       const blob = await new Promise((done) => this.#canvas.toBlob(done, 'image/jpeg', JPEG_QUALITY));
-      return blob && (await blob.arrayBuffer());
+      return { data: await blob.arrayBuffer(), frame: { image, captured } };
     } finally {
       this.busy = false;
     }
