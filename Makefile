@@ -5,7 +5,7 @@ KIND := cpu
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE = posewire:$(VERSION)-$(KIND)
 
-.PHONY: serve test test-training lint format lock monitoring check-deploy pin-images image clean
+.PHONY: serve test test-training lint format lock monitoring docs check-deploy pin-images image clean
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
 	$(BIN)/posewire serve $(ARGS)
@@ -33,6 +33,10 @@ lock: .venv/.dev ## bring the lock files up to date
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
 	$(BIN)/python -m monitoring $(ARGS)
+
+docs: .venv/.dev ## write the pages that are made from code, and build the site into build/site; a warning is an error
+	$(BIN)/python -m website
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
 
 check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
 	python3 docker/check.py build/image

@@ -140,7 +140,7 @@ class PosePipeline:
             models: name of a pair of the manifest, such as "fast" or "accurate".
             device: "auto", "cpu", "cuda" or "tensorrt".
             settings: other settings by their names in small letters, such as `pose="litehrnet18-128x96"` or `flip_test=True`. What is not
-                given here is as the environment variables `POSEWIRE_...` say, else as the README's table of settings says.
+                given here is as the environment variables `POSEWIRE_...` say, else as docs/settings.md says.
 
         Raises:
             ConfigError: a setting is unknown or has a bad value.
