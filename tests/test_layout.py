@@ -1,7 +1,6 @@
 """What the repository promises of itself."""
 
 import ast
-import re
 import subprocess
 import sys
 import tomllib

@@ -5,9 +5,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-from markdown import Markdown
 from merm import render_diagram
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -41,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Put in the generated parts, and make the links between files of the repository links between pages."""
     for comment, generate in _GENERATED.items():
         if comment in markdown:
@@ -55,6 +53,6 @@ def _file_of(comment: re.Match[str]) -> str:
     return f"```{path.suffix[1:]}\n{path.read_text()}```" if path.exists() else ""
 
 
-def _draw(source: str, language: str, css_class: str, options: dict[str, Any], md: Markdown, **_: Any) -> str:
+def _draw(source: str, _language: str, css_class: str, _options: object, _md: object, **_: object) -> str:
     svg = render_diagram(source)
     return f'<div class="{css_class}">{svg[svg.index("<svg") :]}</div>'

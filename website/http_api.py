@@ -117,15 +117,13 @@ def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})" if schema["$ref"].startswith("#/components/schemas/") else name
-    for kind in ("anyOf", "oneOf", "allOf"):
-        if kind in schema:
-            return " or ".join(_type(part) for part in schema[kind])
+    if parts := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
+        return " or ".join(map(_type, parts))
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if "prefixItems" in schema:
         return f"array of {len(schema['prefixItems'])}: " + ", ".join(_type(part) for part in schema["prefixItems"])
     if schema.get("type") == "array":
         return f"array of {_type(schema.get('items', {})) or 'any'}"
-    if isinstance(schema.get("type"), list):
-        return " or ".join(schema["type"])
-    return str(schema.get("format", "") == "binary" and "binary" or schema.get("type", ""))
+    kinds = schema.get("type", "")
+    return "binary" if schema.get("format") == "binary" else " or ".join([kinds] if isinstance(kinds, str) else kinds)

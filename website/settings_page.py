@@ -26,9 +26,8 @@ def settings_page() -> str:
     """Return Markdown with a row for each setting, in the order of config.py."""
     rows = []
     for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{str(field.default).lower()}`"
         if name == "cache_dir":  # the home folder differs
             default = "`~/.cache/posewire`"
-        else:
-            default = "" if field.default is None else f"`{str(field.default).lower()}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |\n")
     return _HEAD + "".join(rows)

@@ -39,5 +39,6 @@ def test_sentences_have_at_most_20_words_on_average(path: Path) -> None:
 
 
 def test_sentences_are_counted() -> None:
-    text = "One two three. Four `five = 5` six: seven!\n\n- not this\n\n| nor | this |\n|---|---|\n| a | b |\n\n```sh\nnor this\n```\n\nEight (e.g. Nine) ten?\n"
+    text = "One two three. Four `five = 5` six: seven! Eight (e.g. Nine) ten?\n"
+    text += "\n- not this\n\n| nor | this |\n|---|---|\n| a | b |\n\n```sh\nnor this\n```\n"
     assert lengths(text) == [3, 4, 4]
