@@ -14,11 +14,16 @@ from mkdocs.structure.pages import Page
 from website.command_line import command_line_page
 from website.http_api import http_api, openapi_document
 from website.links import moved_links, pages_outside
+from website.stream_messages import stream_messages
 
 ROOT = Path(__file__).parents[1]
 
 # A page has such a comment where the generated part comes, so that it also reads well in the repository.
-_GENERATED = {"<!-- generated: command line -->": command_line_page, "<!-- generated: HTTP API -->": http_api}
+_GENERATED = {
+    "<!-- generated: command line -->": command_line_page,
+    "<!-- generated: HTTP API -->": http_api,
+    "<!-- generated: stream messages -->": stream_messages,
+}
 
 # The whole text of a file of the repository.
 _FILE = re.compile(r"<!-- file: (\S+) -->")

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from posewire.config import load_settings
 from posewire.server.app import create_app
+from website.schemas import templates
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -14,7 +13,7 @@ _PAGE = """\
 {% for path, method, operation in operations %}
 ### `{{ method | upper }} {{ path }}`
 
-{{ operation.summary }}{{ "" if operation.summary.endswith(".") else "." }}
+{{ operation.summary | default("") }}
 
 {{ operation.description | default("") }}
 
@@ -45,23 +44,7 @@ _PAGE = """\
 {% endfor %}
 ## Schemas
 
-{% for name, schema in schemas.items() %}
-### {{ name }}
-
-{{ schema.description | default("") }}
-
-{% if schema.properties %}
-| Field | Type | Required | Description |
-|---|---|---|---|
-{% for field, value in schema.properties.items() %}
-| `{{ field }}` | {{ value | type }} | {{ "yes" if field in schema.required | default([]) else "no" }} | \
-{{ value.description | default("") | cell }} |
-{% endfor %}
-{% else %}
-{{ schema | type }}
-{% endif %}
-
-{% endfor %}
+{{ schemas | sections }}
 """
 
 
@@ -79,10 +62,7 @@ def http_api() -> str:
         for method, operation in item.items()
         if method in _METHODS
     ]
-    # The page is Markdown, and all its values are the service's own: nothing is escaped.
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)  # noqa: S701
-    environment.filters |= {"cell": _cell, "type": _type}
-    return environment.from_string(_PAGE).render(operations=operations, schemas=document["components"]["schemas"])
+    return templates().from_string(_PAGE).render(operations=operations, schemas=document["components"]["schemas"])
 
 
 def _resolved(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
@@ -105,25 +85,3 @@ def _resolved(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, 
     for answer in resolved["responses"].values():
         answer["content"] = {k: {"schema": {}, **v} for k, v in (answer["content"] or {"": {}}).items()}
     return resolved
-
-
-def _cell(text: str) -> str:
-    """Return a text for a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """Return the type of a schema in words; a schema that has a name is a link to its section."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})" if schema["$ref"].startswith("#/components/schemas/") else name
-    if parts := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
-        return " or ".join(map(_type, parts))
-    if "enum" in schema or "const" in schema:
-        return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    if "prefixItems" in schema:
-        return f"array of {len(schema['prefixItems'])}: " + ", ".join(_type(part) for part in schema["prefixItems"])
-    if schema.get("type") == "array":
-        return f"array of {_type(schema.get('items', {})) or 'any'}"
-    kinds = schema.get("type", "")
-    return "binary" if schema.get("format") == "binary" else " or ".join([kinds] if isinstance(kinds, str) else kinds)

@@ -61,7 +61,8 @@ def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
 
 def test_the_reference_of_python_has_every_public_name(site: Path) -> None:
     page = text_of(site / "reference/python.html")
-    public = [name for name in dir(posewire) if getattr(getattr(posewire, name), "__module__", "").startswith("posewire")]
+    found = {name: getattr(getattr(posewire, name), "__module__", "") for name in dir(posewire) if not name.startswith("_")}
+    public = [name for name, module in found.items() if module.startswith("posewire")]
     assert {"PosePipeline", "PoseClient", "TooLarge"} <= set(public)
     for name in public:
         assert re.search(rf"\b{name}\b", page), name
@@ -83,6 +84,12 @@ def test_the_reference_of_http_has_every_route(site: Path) -> None:
         for method in operations:
             assert f"{method.upper()} {path}" in page, path
     for name in document["components"]["schemas"]:
+        assert re.search(rf"\b{name}\b", page), name
+
+
+def test_the_page_of_streams_has_every_message(site: Path) -> None:
+    page = text_of(site / "streaming.html")
+    for name in ("StartMessage", "AckMessage", "StartedMessage", "StreamLimits", "ResultMessage", "TrackedPerson", "ErrorMessage"):
         assert re.search(rf"\b{name}\b", page), name
 
 
