@@ -101,10 +101,12 @@ class PosePipeline:
     """A detector and a pose model: images in, people out. All methods may be called from any thread.
 
     Example:
+        ```python
         pipeline = PosePipeline.load("fast")
         result = pipeline("photo.jpg", max_people=5)
         for person in result.people:
             print(person.score, person.keypoints.xy)
+        ```
 
     Args:
         detector: finds people.
