@@ -24,7 +24,7 @@ from tests.videos import walk, write_video
 
 RUN = ("sh", "python", "js", "json")
 PARSED = ("yaml", "toml")
-SHOWN = ("text", "mermaid", "nginx")  # nothing to run
+SHOWN = ("csv", "mermaid", "nginx", "text", "xml")  # nothing to run
 URL = "http://127.0.0.1:8000"
 DIFFERENT = ("request_id", "timings_ms")  # from answer to answer
 
@@ -57,6 +57,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("POSEWIRE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POSEWIRE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # a block that installs is not to change this environment: it fails until it is marked
+    monkeypatch.setenv("NPM_CONFIG_OFFLINE", "true")
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     return tmp_path
 
