@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no
 TARGETS := linux-x86_64 linux-aarch64 macosx-arm64 macosx-x86_64 win-amd64
 PYTHONS := python3.11 python3.12 python3.13
 
-.PHONY: serve test test-training lint format lock npm-messages npm-package monitoring check-deploy pin-images image clean
+.PHONY: serve test test-training lint format lock npm-messages npm-package monitoring docs check-deploy pin-images image clean
 .PHONY: wheels check-wheels release-check check-tag sbom publish
 
 serve: .venv/.serve ## make the environment, start the service on the models that ship
@@ -50,6 +50,10 @@ npm-package: npm/node_modules ## build the npm package: npm/posewire-VERSION.tgz
 
 monitoring: .venv/.dev ## write the dashboards, the metrics' page and the operator's rules from code
 	$(BIN)/python -m monitoring $(ARGS)
+
+docs: .venv/.dev ## write the pages that are made from code, and build the site into build/site; a warning is an error
+	$(BIN)/python -m website
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
 
 check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; needs root and Debian's buildah debootstrap runc prometheus
 	python3 docker/check.py build/image

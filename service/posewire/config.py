@@ -55,7 +55,7 @@ class Decoding(StrEnum):
 
 
 class Settings(BaseSettings):
-    """All settings. The README's table has the same descriptions."""
+    """All settings. docs/settings.md has the same descriptions."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
@@ -295,7 +295,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
     }
     unknown = sorted(k for k in given if k.upper().removeprefix(PREFIX).lower() not in Settings.model_fields)
     if unknown:
-        raise ConfigError(f"{unknown[0]} is not a setting of Posewire; the README's settings table lists them")
+        raise ConfigError(f"{unknown[0]} is not a setting of Posewire; docs/settings.md lists them")
     values: dict[str, object] = {k.upper().removeprefix(PREFIX).lower(): v for k, v in given.items() if v}
     values |= {k: v for k, v in overrides.items() if v is not None}
     try:

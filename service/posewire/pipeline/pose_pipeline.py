@@ -103,10 +103,12 @@ class PosePipeline:
     """A detector and a pose model: images in, people out. All methods may be called from any thread.
 
     Example:
+        ```python
         pipeline = PosePipeline.load("fast")
         result = pipeline("photo.jpg", max_people=5)
         for person in result.people:
             print(person.score, person.keypoints.xy)
+        ```
 
     Args:
         detector: finds people.
@@ -142,7 +144,7 @@ class PosePipeline:
             models: name of a pair of the manifest, such as "fast" or "accurate".
             device: "auto", "cpu", "cuda" or "tensorrt".
             settings: other settings by their names in small letters, such as `pose="litehrnet18-128x96"` or `flip_test=True`. What is not
-                given here is as the environment variables `POSEWIRE_...` say, else as the README's table of settings says.
+                given here is as the environment variables `POSEWIRE_...` say, else as docs/settings.md says.
 
         Raises:
             ConfigError: a setting is unknown or has a bad value.
