@@ -72,6 +72,13 @@ class EventWatcher:
         """Return the events of the end of the video: everyone is lost."""
         return [event for track_id in list(self._tracks) for event in self._lose(track_id)]
 
+    def zones(self) -> dict[str, int]:
+        """Return how many people are in each zone now, by the rules' names."""
+        tracks = [track for tracks in self._tracks.values() for track in tracks if isinstance(track, ZoneTrack)]
+        return {
+            rule.name: sum(track.inside and track.rule is rule for track in tracks) for rule in self._rules if isinstance(rule, ZoneRule)
+        }
+
     def _lose(self, track_id: int) -> Iterator[Event]:
         last_s = self._last_s.pop(track_id)
         for track in self._tracks.pop(track_id):

@@ -12,13 +12,18 @@ class ZoneTrack:
     """One person and one zone. Who appears inside has entered."""
 
     def __init__(self, rule: ZoneRule) -> None:
-        self._rule = rule
+        self.rule = rule
         self._inside = Held(state=False, since_s=0.0)
         self._dwelled = False
 
+    @property
+    def inside(self) -> bool:
+        """Whether the person is in the zone."""
+        return self._inside.state
+
     def step(self, person: Person) -> Iterator[Event]:
         """Yield the events of the person's next frame."""
-        rule, now = self._rule, person.time_s
+        rule, now = self.rule, person.time_s
         entered_s = self._inside.since_s
         base = {"rule": rule.name, "time_s": now, "track_id": person.track_id}
         if self._inside.see(inside(rule.polygon, person.points[rule.point]), now, rule.hold_s):
@@ -34,4 +39,4 @@ class ZoneTrack:
     def end(self, track_id: int, last_s: float, time_s: float) -> Iterator[Event]:
         """Yield the events of a person who was last seen at `last_s`."""
         if self._inside.state:
-            yield Left(rule=self._rule.name, time_s=time_s, track_id=track_id, seconds=last_s - self._inside.since_s, lost=True)
+            yield Left(rule=self.rule.name, time_s=time_s, track_id=track_id, seconds=last_s - self._inside.since_s, lost=True)

@@ -1,14 +1,32 @@
 """Opens sinks by their JSON."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from posewire.errors import ConfigError
-from posewire.schemas.sinks import FileSink, MqttSink, WebhookSink
+from posewire.schemas.sinks import FileSink, MessageKind, MqttSink, WebhookSink
 from posewire.schemas.sinks import Sink as SinkSpec
 from posewire.sinks.base import Report, Sink, Transport, spool_path
+from posewire.sinks.feed import Subscription
 from posewire.sinks.file import FileLines
 from posewire.sinks.spooled import SpooledSink
 from posewire.sinks.webhook import WebhookTransport
+
+
+async def subscribe(specs: Sequence[SinkSpec], camera: str, zones: tuple[str, ...], spools: Path, report: Report) -> list[Subscription]:
+    """Open sinks, all or none; arguments and errors are as of `open_sink`."""
+    opened: list[Subscription] = []
+    try:
+        for spec in specs:
+            kinds = frozenset[MessageKind](spec.send)
+            if isinstance(spec, MqttSink) and spec.home_assistant:
+                kinds |= {"state"}
+            opened.append(Subscription(open_sink(spec, camera, zones, spools, report), kinds))
+    except BaseException:
+        for subscription in opened:
+            await subscription.sink.close()
+        raise
+    return opened
 
 
 def open_sink(spec: SinkSpec, camera: str, zones: tuple[str, ...], spools: Path, report: Report) -> Sink:
