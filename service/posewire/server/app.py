@@ -11,9 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
+from posewire.cameras.cameras import Cameras
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
-from posewire.server import demo, ops, pose, problems, stream, video
+from posewire.server import cameras, demo, ops, pose, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
@@ -22,7 +23,7 @@ from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
-_METHODS = ("GET", "POST")
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
@@ -48,6 +49,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         RateLimit(settings.rate_limit, settings.rate_burst),
         ByteBudget(settings.max_bytes_in_flight, metrics),
         StreamSlots(settings.max_streams, settings.max_streams_per_client, metrics),
+        Cameras(settings, metrics),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
     )
@@ -57,11 +59,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         if services.engine is None:
             services.engine = await asyncio.to_thread(load_engine, settings, metrics)
         await services.engine.start()
+        await services.cameras.start(services.engine)
         watch = asyncio.create_task(watch_event_loop(metrics), name="event-loop-lag")
         try:
             yield
         finally:
             watch.cancel()
+            await services.cameras.close()
             await services.engine.close()
 
     app = FastAPI(
@@ -84,7 +88,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         )
     app.add_middleware(RequestContext, services=services)
     problems.install(app, metrics)
-    for router in (pose.router, video.router, stream.router, ops.router):
+    for router in (pose.router, video.router, cameras.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)
