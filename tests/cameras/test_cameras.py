@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -216,3 +218,34 @@ def test_cameras_go_on_after_kill_9_and_a_second_service_waits(tmp_path: Path, c
             second.process.send_signal(signal.SIGTERM)
             assert second.process.wait(30) == 0
     assert "secret" not in json.dumps([first.log, second.log])
+
+
+def command(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "posewire", "cameras", *arguments, "--url", server.url], check=False, capture_output=True, text=True
+    )
+
+
+def test_the_command_adds_lists_and_removes(server: Server, client: httpx.Client, camera: MjpegCamera, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps(RULES))
+    added = command(server, "add", "door", camera.url, "--rules", str(rules), "--fps", "5")
+    assert added.returncode == 0, added.stderr
+    assert client.get("/v1/cameras/door").json()["rules"][0]["name"] == "all"
+    listed = command(server, "list")
+    assert "door" in listed.stdout
+    assert "secret" not in listed.stdout
+    assert json.loads(command(server, "list", "--json").stdout)["cameras"][0]["fps"] == 5
+    again = command(server, "add", "door", camera.url)
+    assert (again.returncode, "a camera is called 'door'" in again.stderr) == (1, True)
+    assert command(server, "remove", "door").returncode == 0
+    assert "no camera is called 'door'" in command(server, "remove", "door").stderr
+    assert "no cameras" in command(server, "list").stdout
+
+
+def test_the_command_says_that_no_service_answers() -> None:
+    nowhere = [sys.executable, "-m", "posewire", "cameras", "list", "--url", "http://127.0.0.1:9"]
+    found = subprocess.run(nowhere, check=False, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert "does not answer" in found.stderr
+    assert "Traceback" not in found.stderr
