@@ -44,8 +44,8 @@ class Service:
             raise PosewireError(f"{self.url} does not answer: {error or type(error).__name__}; is `posewire serve` running?") from None
         if answer.is_success:
             return answer.content
-        error = error_of_problem(address, answer.status_code, answer.content, answer.headers.get("Retry-After"))
-        raise PosewireError(error.detail) if isinstance(error, ServiceError) else error
+        refusal = error_of_problem(address, answer.status_code, answer.content, answer.headers.get("Retry-After"))
+        raise PosewireError(refusal.detail) if isinstance(refusal, ServiceError) else refusal
 
 
 def add_camera(service: Service, name: str, source: str, files: Mapping[str, Path | None], options: Mapping[str, object]) -> int:
