@@ -16,10 +16,11 @@ test: .venv/.dev ## make the environment, run the tests
 test-training: .venv/.train ## the tests of the training side too, which need torch
 	$(BIN)/pytest tests/training $(ARGS)
 
-lint: .venv/.dev
+lint: .venv/.dev ## style and types, the types of the package on other systems too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for platform in win32 darwin; do $(BIN)/mypy --platform $$platform --cache-dir .mypy_cache/$$platform service/posewire || exit 1; done
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

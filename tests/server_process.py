@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ class Server:
     log: list[dict[str, object]] = field(default_factory=list)  # its log entries so far
     url: str = ""
     listening: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = field(default_factory=threading.Event)
 
     def read_log(self) -> None:
         """Take in the log until the process ends."""
@@ -30,21 +31,32 @@ class Server:
             if found and not found[1].endswith(f":{self.ops_port}"):
                 self.url = found[1]
                 self.listening.set()
+            if self.log[-1]["message"] == "the models are ready":
+                self.ready.set()
         self.listening.set()
+        self.ready.set()
 
 
 @contextmanager
-def serve(**settings: str) -> Iterator[Server]:
-    """Start a server on a free port, wait until it listens, and end it afterwards."""
+def serve(*, loaded: bool = True, **settings: str) -> Iterator[Server]:
+    """Start a server on a free port, wait until it listens and has loaded its models, and end it afterwards."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
+    with listening_server(environment, loaded=loaded) as server:
+        yield server
+
+
+@contextmanager
+def listening_server(environment: Mapping[str, str], *, loaded: bool = True) -> Iterator[Server]:
+    """As `serve`, with the whole environment of the process."""
     command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
-        server = Server(process, settings.get("ops_port"))
+        server = Server(process, environment.get("POSEWIRE_OPS_PORT"))
         reader = threading.Thread(target=server.read_log)
         reader.start()
         try:
             assert server.listening.wait(60), "the server does not start"
+            assert not loaded or server.ready.wait(60), "the models are not loaded"
             assert server.url, f"the server ended: {server.log}"
             yield server
         finally:

@@ -1,12 +1,15 @@
 """`posewire models pull` and `show`, as a person runs them."""
 
+import fcntl
 import hashlib
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +53,7 @@ def settings(tmp_path: Path, server: FileServer) -> dict[str, str]:
 def test_a_pulled_checkpoint_places_keypoints(tmp_path: Path, settings: dict[str, str], server: FileServer) -> None:
     done = posewire("models", "pull", "noise", **settings)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"posewire: downloading noise-1.pth, {len(server.content) / 1e6:.1f} MB\n"
     weights = tmp_path / "cache" / "models" / "weights" / "noise.onnx"
     assert done.stdout.splitlines()[0].startswith(f"noise: {weights}, ")
     assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_POSE=noise"
@@ -71,10 +74,10 @@ def test_a_pulled_ir_places_keypoints(tmp_path: Path) -> None:
     proofs = {"proof": whole(graph), "weights_proof": whole(weights).replace("\n", ", ")}
     store = make_store(tmp_path / "store", IR_POSE.format(address="https://nowhere.invalid/a", **proofs))
     settings = {"model_store": str(store), "cache_dir": str(tmp_path / "cache")}
-    size = f"{(len(graph) + len(weights)) / 1e6:.1f} MB"
+    size = f" {(len(graph) + len(weights)) / 1e6:.1f} "
     assert size in posewire("models", "list", **settings).stdout
     done = posewire("models", "pull", "noise-ir", model_mirror=str(tmp_path), **settings)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 2)  # a line a file
     assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_POSE=noise-ir"
     served = onnx.load(tmp_path / "cache" / "models" / "weights" / "noise-ir.onnx")
     assert_equal(run(served, pictures(2)), run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2)))
@@ -100,7 +103,7 @@ def test_a_detector_out_of_a_zip_archive_finds_people(tmp_path: Path, server: Fi
     shown = posewire("models", "show", "people", **settings).stdout
     assert all(word in shown for word in ("member", "end2end.onnx", hashlib.sha256(end2end_model()).hexdigest(), "can be pulled"))
     done = posewire("models", "pull", "people", **settings)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
     assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_DETECTOR=people"
     found = json.loads(posewire("predict", ASTRONAUT, "--json", detector="people", min_detection_score="0.2", **settings).stdout)
     assert found["people"][0]["box"] == pytest.approx([x * 512 / 320 for x in (96, 0, 160, 320)])
@@ -130,6 +133,44 @@ def test_what_cannot_be_done_is_one_line(settings: dict[str, str], arguments: li
     done = posewire("models", *arguments, **settings)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_without_internet_one_line_says_what_to_do(tmp_path: Path) -> None:
+    box = DETECTOR.format(address="https://nowhere.invalid/box.onnx", proof=whole(FILE))
+    settings = {"model_store": str(make_store(tmp_path / "store", box)), "cache_dir": str(tmp_path / "cache")}
+    done = posewire("models", "pull", "box", **settings)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "https://nowhere.invalid/box.onnx: cannot be reached" in done.stderr
+    assert "set POSEWIRE_MODEL_MIRROR to a folder or server that has box.onnx" in done.stderr
+    (tmp_path / "box.onnx").write_bytes(FILE)
+    assert posewire("models", "pull", "box", model_mirror=str(tmp_path), **settings).returncode == 0
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_the_list_has_one_line_a_model(columns: int) -> None:
+    terminal, output = pty.openpty()
+    fcntl.ioctl(output, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {"PATH": "", "TERM": "xterm"}
+    command = [sys.executable, "-W", "error", "-m", "posewire", "models", "list"]
+    with subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        os.close(output)
+        seen = b"".join(iter(lambda: _read(terminal), b"")).decode()
+    os.close(terminal)
+    assert process.returncode == 0, seen
+    lines = seen.splitlines()
+    manifest = ModelStore().manifest
+    names = [spec.name for spec in manifest.models] + [download.model.name for download in manifest.downloads]
+    assert [line.split()[0] for line in lines[1 : 1 + len(names)]] == names
+    assert max(map(len, lines)) <= columns
+    assert lines[0].split()[:6] == ["name", "task", "input", "AP", "MB", "state"]
+    assert ("what AP is" in lines[0]) == (columns == 200)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed
+        return b""
 
 
 def test_ctrl_c_keeps_what_is_there_and_the_next_pull_goes_on(tmp_path: Path, settings: dict[str, str], server: FileServer) -> None:

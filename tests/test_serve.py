@@ -1,6 +1,7 @@
 """What `posewire serve` does about who may reach it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from posewire.registry.store import default_root
 from posewire.server.auth import parse_keys
 from tests.pictures import ASTRONAUT
 from tests.server_process import Server, serve
@@ -73,3 +75,41 @@ def test_an_ops_port_that_is_taken_is_said_and_ends_it() -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "address already in use" in done.stderr
+
+
+@pytest.fixture
+def silent_store(tmp_path: Path) -> Path:
+    """A store whose pose model is a pipe: who opens it waits until somebody writes."""
+    store = tmp_path / "store"
+    for source in default_root().rglob("*"):
+        if source.is_file():
+            target = store / source.relative_to(default_root())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+    weights = store / "weights" / "litehrnet18-wider-128x96.onnx"  # of the default pair
+    weights.unlink()
+    os.mkfifo(weights)
+    return store
+
+
+def test_a_signal_while_the_models_are_loaded_ends_it_at_once(silent_store: Path) -> None:
+    with serve(loaded=False, model_store=str(silent_store), drain_s="600") as server:
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert "being loaded" in httpx.get(f"{server.url}/readyz").json()["detail"]
+        assert httpx.get(server.url).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0  # though the thread that opens the model waits for ever
+    assert server.log[-1]["message"]
+
+
+def test_a_model_that_turns_out_to_be_wrong_ends_it_with_one_line(silent_store: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")} | {"POSEWIRE_MODEL_STORE": str(silent_store)}
+    command = [sys.executable, "-m", "posewire", "serve", "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        (silent_store / "weights" / "litehrnet18-wider-128x96.onnx").write_bytes(b"no model")  # waits until the service opens it
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "running on" in out
+    assert err.count("\n") == 1
+    assert "litehrnet18-wider-128x96.onnx" in err

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from posewire.backends.base import OpenedModel, Shape, fits, register_backend
 from posewire.backends.device import CPU_PROVIDER, DevicePlan, Runtime
+from posewire.backends.runtime import onnx_runtime
 from posewire.errors import ModelError
 from posewire.registry.specs import ModelSpec
 from posewire.registry.store import ModelStore
@@ -39,7 +39,7 @@ class OnnxSession:
         model: the ONNX file's bytes.
         name: of the model, for errors.
         plan: the device.
-        runtime: ONNX Runtime.
+        runtime: None: ONNX Runtime.
         sizes: of the input's open dimensions but the batch, by their names in the file; what depends on them is computed once, at load.
 
     Raises:
@@ -48,9 +48,9 @@ class OnnxSession:
     """
 
     def __init__(
-        self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime = onnxruntime, *, sizes: Mapping[str, int] | None = None
+        self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime | None = None, *, sizes: Mapping[str, int] | None = None
     ) -> None:
-        self._model, self._name, self._plan, self._runtime = model, name, plan, runtime
+        self._model, self._name, self._plan, self._runtime = model, name, plan, runtime or onnx_runtime()
         self._sizes = sizes or {}
         session = self._session(1, plan.intra_op_threads)
         self._exclusive: Any = None
@@ -70,7 +70,7 @@ class OnnxSession:
         self.provider: str = session.get_providers()[0]
 
     def _session(self, size: int, threads: int) -> Any:
-        options = onnxruntime.SessionOptions()
+        options = onnx_runtime().SessionOptions()
         options.intra_op_num_threads = threads
         # Threads spin within a run, because to wake one takes as long as an operator. After a run they sleep.
         options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from posewire.backends.runtime import onnx_runtime
 from posewire.cli.progress import progress
 from posewire.tools.bench.comparison import ModelFile, Row, measure
 
@@ -14,7 +15,9 @@ def bench(model: ModelFile, against: Path | None, batches: Sequence[int], thread
 
     Raises:
         ModelError: a file cannot be opened, or the two take inputs of different shapes.
+        DeviceError: ONNX Runtime is not installed.
     """
+    onnx_runtime()  # else the reason would come from within a run
     with progress(len(batches) * len(threads) * rounds, "rounds") as advance:
         rows = measure(model, against, batches, threads, rounds, advance)
     if as_json:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import platform
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import cv2
-import onnxruntime
 
 from posewire import __version__
 from posewire.backends.cpu_limit import cpu_limit
+from posewire.backends.runtime import onnx_runtime
 from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
 from posewire.engine.engine import Engine, load_engine
@@ -25,9 +26,9 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         "posewire": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu"),
+        "onnxruntime": _installed("onnxruntime", "onnxruntime-gpu") or "not installed",
         "opencv": cv2.__version__,
-        "providers": ", ".join(onnxruntime.get_available_providers()),
+        "providers": _providers(),
         "kernels": _kernels(),
         "cores": cpu_limit(),
     }
@@ -46,21 +47,33 @@ def _check_engine(settings: Settings, findings: dict[str, object]) -> None:
     engine = load_engine(settings, Metrics())
     findings["device"] = f"{engine.plan.device} ({engine.plan.reason}), {engine.plan.workers} runs side by side"
     findings["pair"] = engine.pair or "none: the models were chosen separately, or are the manifest's defaults"
-    measured = asyncio.run(_measure(engine))
+    measured, measured_at = asyncio.run(_measure(engine))
+    when = datetime.fromtimestamp(measured_at).astimezone().isoformat(" ", "minutes")
     for model in engine.models:
         costs = measured[model.spec.task]
         runs = ", ".join(f"{size} in {seconds * 1000:.1f} ms" for size, seconds in costs.seconds.items())
         findings[model.spec.task] = (
-            f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}; a full batch is {costs.full}"
+            f"{model.spec.name} ({model.weights.file}) on {model.provider}; runs of {runs}, measured {when}; a full batch is {costs.full}"
         )
 
 
-async def _measure(engine: Engine) -> Mapping[Task, CostTable]:
-    """Start the engine, which measures the models, and stop it."""
+async def _measure(engine: Engine) -> tuple[Mapping[Task, CostTable], float]:
+    """Start the engine, which runs the models, and stop it; return the costs of runs, and when they were measured, in seconds since 1970.
+
+    The costs are those of an earlier start if there was one on this machine.
+    """
     await engine.start()
-    costs = engine.costs
+    costs, measured_at = engine.costs, engine.measured_at
     await engine.close()
-    return costs
+    assert measured_at is not None
+    return costs, measured_at
+
+
+def _providers() -> str:
+    try:
+        return ", ".join(onnx_runtime().get_available_providers())
+    except PosewireError as error:
+        return str(error)
 
 
 def _kernels() -> str:

@@ -1,11 +1,11 @@
 """`posewire models`: list, show and verify the models of the store and those that can be pulled."""
 
 import json
+import re
 from collections.abc import Mapping
 
-from rich.table import Table
-
-from posewire.cli.pairs import print_pairs, table_console
+from posewire.cli.pairs import print_pairs
+from posewire.cli.tables import print_table
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.registry.specs import DetectorModel, Download, ModelSpec, PoseModel
@@ -13,25 +13,34 @@ from posewire.registry.store import ModelStore, open_store
 
 
 def list_models(settings: Settings, *, as_json: bool) -> int:
-    """Print every model of the manifest, every one that can be pulled, and the pairs."""
+    """Print every model of the manifest and every one that can be pulled, a line each, and the pairs."""
     store = open_store(settings)
     models = [*store.manifest.models, *_not_pulled(store)]
     if as_json:
         print(json.dumps([_facts(model, store) for model in models], indent=2))
         return 0
-    table = Table("name", "state", "task", "input", "size", "licence", "accuracy")
-    for entry in models:
-        model = _model(entry)
-        accuracy = "\n".join(f"{a.metric} {a.value:g} on {a.dataset}" for a in model.accuracy)
-        star = " *" if _is_default(model.name, store) else ""
-        size = f"{total / 1e6:.1f} MB" if (total := _bytes(entry)) else ""
-        shape = f"{model.input.height}x{model.input.width}"
-        table.add_row(model.name + star, _state(entry, store), model.task, shape, size, model.licence, accuracy)
-    table_console().print(table)
-    print("* a default of the manifest")
+    rows = [_row(entry, store) for entry in models]
+    print_table(("name", "task", "input", "AP", "MB", "state", "what AP is"), rows, numbers=("AP", "MB"), optional=True)
+    print("* a default of the manifest; `posewire models show NAME` has all of a model")
     if store.manifest.pairs:
+        print()
         print_pairs(settings, store.manifest)
     return 0
+
+
+def _row(entry: ModelSpec | Download, store: ModelStore) -> tuple[str, ...]:
+    """Return the columns of one model; what is not known is a dash."""
+    model = _model(entry)
+    accuracy = next((found for found in model.accuracy if re.search(r"\bAP\b", found.metric)), None)
+    return (
+        model.name + (" *" if _is_default(model.name, store) else ""),
+        model.task,
+        f"{model.input.height}x{model.input.width}",
+        f"{accuracy.value:.3f}" if accuracy else "-",
+        f"{total / 1e6:.1f}" if (total := _bytes(entry)) else "-",
+        _state(entry, store),
+        accuracy.metric if accuracy else "-",
+    )
 
 
 def show_model(settings: Settings, name: str, *, as_json: bool) -> int:

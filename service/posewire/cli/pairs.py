@@ -1,8 +1,6 @@
 """`posewire models use`: choose a pair of a detector and a pose model."""
 
-from rich.console import Console
-from rich.table import Table
-
+from posewire.cli.tables import print_table
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.registry.choice import choice_file, choose, forget_choice, save_choice
@@ -25,7 +23,7 @@ def print_pairs(settings: Settings, manifest: Manifest) -> bool:
     else:
         pair = choice.pair
         words, can_serve = f"{'* in use' if pair else 'no pair is in use'}: {choice.detector.name} and {choice.pose.name} serve", True
-    table_console().print(_table(manifest, pair))
+    _print_table(manifest, pair)
     print(words)
     return can_serve
 
@@ -50,17 +48,11 @@ def use_pair(settings: Settings, name: str) -> int:
     return 0
 
 
-def table_console() -> Console:
-    """Return a console for tables; in a file or a pipe it is so wide that no cell is cut."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
-
-
-def _table(manifest: Manifest, in_use: str | None) -> Table:
-    """Return a table with a row for each pair; a star marks the one in use."""
+def _print_table(manifest: Manifest, in_use: str | None) -> None:
+    """Print a row for each pair; a star marks the one in use."""
     here = {spec.name for spec in manifest.models}
-    table = Table("pair", "detector", "pose", "for whom")
+    rows = []
     for name, pair in manifest.pairs.items():
         models = (model if model in here else f"{model} (can be pulled)" for model in (pair.detector, pair.pose))
-        table.add_row(name + (" *" if name == in_use else ""), *models, pair.about)
-    return table
+        rows.append((name + (" *" if name == in_use else ""), *models, pair.about))
+    print_table(("pair", "detector", "pose", "for whom"), rows)

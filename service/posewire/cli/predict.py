@@ -28,6 +28,7 @@ from posewire.types import PoseResult
 from posewire.video.reading import SUFFIXES, import_av
 
 _SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif"}
+_FEW = 16  # so many images are done before their models are warmed and measured
 _MAX_DIGITS = 18  # of a number as COCO's id: longer ones do not fit into 64 bits
 
 
@@ -94,7 +95,8 @@ def _is_found(path: Path) -> bool:
 
 async def _predict(paths: list[Path], targets: Mapping[Path, Path], options: PredictOptions, settings: Settings) -> int:
     with cancelled_at_signals():
-        engine = load_engine(settings, Metrics())
+        many = len(paths) > _FEW or any(is_video(path) for path in paths)
+        engine = load_engine(settings, Metrics(), warms=many)
         try:
             await engine.start()
             return await _predict_all(engine, paths, targets, options)

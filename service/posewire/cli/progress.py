@@ -1,5 +1,6 @@
 """Progress bars for long commands."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -56,14 +58,27 @@ def video_progress(frames: int | None, what: str) -> Iterator[Callable[[], None]
 
 
 @contextmanager
-def download_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar of bytes with rate and remaining time on standard error, if it is a terminal.
+def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar of bytes with rate and remaining time for each file on standard error. If it is no terminal, print a line per file.
 
     Yields:
-        A function to call with the number of bytes downloaded and, if known, the total.
+        A function to call with the name of a file, the number of bytes downloaded and, if known, the total.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda downloaded, total: bar.update(task, completed=downloaded, total=total)
+        tasks: dict[str, TaskID] = {}
+
+        def update(file: str, downloaded: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total, completed=downloaded)
+                if not console.is_terminal:
+                    print(f"posewire: {_beginning(file, downloaded, total)}", file=sys.stderr, flush=True)
+            bar.update(tasks[file], completed=downloaded, total=total)
+
+        yield update
+
+
+def _beginning(file: str, downloaded: int, total: int | None) -> str:
+    size = "" if total is None else f", {total / 1e6:.1f} MB"
+    return f"downloading {file}{size}" + (f", of which {downloaded / 1e6:.1f} MB are here" if downloaded else "")

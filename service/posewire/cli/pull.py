@@ -21,7 +21,7 @@ def pull_model(settings: Settings, name: str, folder: Path | None) -> int:
     store = open_store(settings)
     root = folder or store.installed_root or settings.cache_dir / "models"
     try:
-        with download_progress(name) as report:
+        with download_progress() as report:
             spec = pull(name, store.manifest, root, mirror=settings.model_mirror, report=report)
     except KeyboardInterrupt:
         print(f"posewire: interrupted; run it again to resume the download in {root}", file=sys.stderr)

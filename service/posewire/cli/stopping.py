@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 
-# A signal that the caller ignores stays ignored: `nohup` does this with SIGHUP. Windows sends neither.
-_SIGNALS = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
+from posewire.signals import STOP_SIGNALS, handle_signal, stop_signals
 
 
 class Stopped(SystemExit):
@@ -21,7 +20,7 @@ class Stopped(SystemExit):
 
 def exit_at_signals() -> None:
     """Raise `Stopped` in the main thread at SIGTERM and SIGHUP, so that files are removed by whoever writes them."""
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
 
@@ -33,7 +32,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 @contextlib.contextmanager
 def cancelled_at_signals() -> Iterator[None]:
     """Cancel the running task at SIGTERM and SIGHUP, and raise `Stopped` in its place. A second signal changes nothing."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    task = asyncio.current_task()
     assert task is not None
     received: list[int] = []
 
@@ -42,9 +41,7 @@ def cancelled_at_signals() -> Iterator[None]:
             received.append(number)
             task.cancel()
 
-    before = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
-    for number in before:
-        loop.add_signal_handler(number, cancel, number)
+    restores = [handle_signal(number, partial(cancel, number)) for number in stop_signals()]
     try:
         yield
     except asyncio.CancelledError:
@@ -52,6 +49,5 @@ def cancelled_at_signals() -> Iterator[None]:
             raise Stopped(received[0]) from None
         raise
     finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+        for restore in restores:
+            restore()

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,10 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import make_folder
+from posewire.registry.choice import choose
+from posewire.registry.store import open_store
 from posewire.schemas.video import WatchLine
+from posewire.signals import handle_signal, stop_signals
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Priority
@@ -29,6 +31,7 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
         PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
     """
     configure_logging(settings.log_level)
+    choose(settings, open_store(settings).manifest)  # a wrong name is an error before a camera is asked
     if out is not None:
         make_folder(out)
     try:
@@ -47,15 +50,21 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
 async def _watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> None:
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets it
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    engine = load_engine(settings, Metrics())
-    await engine.start()
-    try:
-        async with Camera(source, max_pixels=settings.max_pixels, report=_print_note) as camera:
-            with contextlib.suppress(asyncio.CancelledError), _output(out, camera.info.rate, engine, min_keypoint_score) as output:
+    for number in stop_signals():
+        handle_signal(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        # The camera is first: a wrong address is an error at once.
+        async with Camera(source, max_pixels=settings.max_pixels, report=_print_note) as camera, _engine(settings) as engine:
+            with _output(out, camera.info.rate, engine, min_keypoint_score) as output:
                 await _track(camera, engine, output, min_keypoint_score or 0.0, tracking)
+
+
+@contextlib.asynccontextmanager
+async def _engine(settings: Settings) -> AsyncIterator[Engine]:
+    engine = await asyncio.to_thread(load_engine, settings, Metrics())
+    try:
+        await engine.start()
+        yield engine
     finally:
         await engine.close()
 

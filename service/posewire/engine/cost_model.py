@@ -27,6 +27,7 @@ class CostTable:
 
     seconds: Mapping[int, float]
     padding: Mapping[int, int] = field(default_factory=dict)  # of numbers that are filled up
+    whole: tuple[int, ...] = ()  # sizes above 1 that are faster in one piece than in parts
     _plans: tuple[tuple[float, int], ...] = field(init=False, repr=False)  # for n items: the cost in all, the size of the first run
 
     def __post_init__(self) -> None:

@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from posewire.backends.device import DevicePlan, Runtime
 from posewire.config import Settings
-from posewire.engine import worker
 from posewire.engine.cost_model import CostTable
 from posewire.engine.fair_queue import FairQueue
 from posewire.engine.health import Health
+from posewire.engine.image_run import ImageRun, run_image
 from posewire.engine.pool import ComputePool, Ran, ThreadPool, settle
-from posewire.engine.process_pool import START_S, ProcessPool
-from posewire.engine.profiler import exclusive_pays, warm
+from posewire.engine.profile_cache import ProfileCache
+from posewire.engine.profiler import Profile, exclusive_pays, restore, warm
 from posewire.engine.scheduler import Completed, Recovery, trial_job
-from posewire.engine.worker import ImageRun, run_image
 from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
 from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline
 from posewire.registry.specs import ModelInput
@@ -33,14 +31,6 @@ _IN_HAND = 2
 _UNDISTURBED = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the workers measured at their start."""
-
-    costs: Mapping[Task, CostTable]
-    exclusive_pays: bool  # a lone image is done sooner on more than one core
-
-
 class Workers(Protocol):
     """Where images run."""
 
@@ -52,8 +42,8 @@ class Workers(Protocol):
     def ready(self) -> bool:
         """True if a worker is there that can run an image."""
 
-    async def start(self) -> Measured:
-        """Start the workers, and warm and measure the models."""
+    async def start(self, known: Profile | None) -> Profile:
+        """Start the workers, and warm the models; measure them if no profile is known."""
 
     def run(self, jobs: Sequence[ImageJob], /) -> Sequence[ImageRun]:
         """Run images on a worker of `pool`."""
@@ -66,52 +56,30 @@ class ThreadWorkers:
         pipeline: shared by all threads.
         count: of threads.
         max_batch: crops of one run of the pose model at most.
+        warms: False: the models are neither warmed nor measured, for a few images.
     """
 
     ready = True
 
-    def __init__(self, pipeline: PosePipeline, count: int, max_batch: int) -> None:
+    def __init__(self, pipeline: PosePipeline, count: int, max_batch: int, *, warms: bool = True) -> None:
         self.pool = ThreadPool(count)
         self._pipeline = pipeline
         self._max_batch = max_batch
+        self._warms = warms
 
-    async def start(self) -> Measured:
-        """Warm and measure the models."""
+    async def start(self, known: Profile | None) -> Profile:
+        """Warm the models; measure them if no profile is known."""
+        if not self._warms:
+            return Profile.unmeasured()
+        if known is not None:
+            return await restore(self._pipeline, self.pool, known)
         costs = await warm(self._pipeline, self.pool, {"detector": 1, "pose": self._max_batch})
         [pays] = (await self.pool.run(lambda _: [exclusive_pays(self._pipeline.detector)], lambda: [None])).outputs
-        return Measured(costs, pays)
+        return Profile(costs, pays, time.time())
 
     def run(self, jobs: Sequence[ImageJob], /) -> Sequence[ImageRun]:
         """Run images, one after the other, on this thread."""
         return [run_image(self._pipeline, job, self._max_batch) for job in jobs]
-
-
-class ProcessWorkers:
-    """Processes, one for each core: no interpreter lock is shared, and the death of one is not that of the service.
-
-    Args:
-        settings: for the processes.
-        plan: the CPU, and how many processes.
-        runtime: None: ONNX Runtime; another is pickled.
-        metrics: counts deaths.
-    """
-
-    def __init__(self, settings: Settings, plan: DevicePlan, runtime: Runtime | None, metrics: Metrics) -> None:
-        initializer = partial(worker.prepare, settings, plan, runtime)
-        timeout_s = settings.request_timeout_ms / 1000
-        self.pool = ProcessPool(plan.workers, initializer, metrics.count_worker_death, timeout_s=timeout_s)
-        self.run = worker.run_images
-
-    @property
-    def ready(self) -> bool:
-        """True if a process is there that is neither stuck nor stopped."""
-        return self.pool.ready
-
-    async def start(self) -> Measured:
-        """Start the processes; each warms and measures its models."""
-        tables = await self.pool.start()
-        [pays] = (await self.pool.run(worker.exclusive_pays_here, lambda: [None], time.monotonic() + START_S)).outputs
-        return Measured(tables[0], pays)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,10 +101,14 @@ class CpuScheduler:
         detector_input: of the detector, for trials.
         settings: limits.
         metrics: is told of every run.
+        profiles: has the profile of an earlier start, and keeps that of this one; None: every start measures.
     """
 
-    def __init__(self, workers: Workers, detector_input: ModelInput, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, workers: Workers, detector_input: ModelInput, settings: Settings, metrics: Metrics, profiles: ProfileCache | None = None
+    ) -> None:
         self._workers = workers
+        self._profiles = profiles
         self._metrics = metrics
         self._max_queue = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
         self._queue: FairQueue[_Waiting] = FairQueue()
@@ -144,7 +116,7 @@ class CpuScheduler:
         self._undisturbed = 0
         self._change = asyncio.Event()  # that `close` waits for
         self._started = self._closing = False
-        self._measured: Measured | None = None
+        self._profile: Profile | None = None
         self._health: dict[Task, Health] = {"detector": Health(), "pose": Health()}
         self._models = {task: metrics.batches(task) for task in self._health}
         self._recovery = Recovery(self._health, lambda task: self.run(trial_job(task, detector_input, settings), Priority.BULK))
@@ -159,12 +131,12 @@ class CpuScheduler:
     @property
     def ready(self) -> bool:
         """True if the models are warm and a worker is there."""
-        return self._measured is not None and self._workers.ready
+        return self._profile is not None and self._workers.ready
 
     @property
     def stuck(self) -> bool:
         """True if the models are warm, but every worker is stuck, stopped or being replaced."""
-        return self._measured is not None and not self._workers.ready
+        return self._profile is not None and not self._workers.ready
 
     @property
     def failing(self) -> list[Task]:
@@ -172,19 +144,27 @@ class CpuScheduler:
         return self._recovery.failing
 
     @property
+    def measured_at(self) -> float | None:
+        """When the costs were measured, in seconds since 1970; None before `start`."""
+        return self._profile.measured_at if self._profile else None
+
+    @property
     def costs(self) -> Mapping[Task, CostTable]:
-        """Seconds of each model's runs, as measured by `start`."""
-        return self._measured.costs if self._measured else {}
+        """Seconds of each model's runs, as measured by this start or an earlier one."""
+        return self._profile.costs if self._profile else {}
 
     async def start(self) -> None:
-        """Start the workers, and warm and measure the models."""
+        """Start the workers, and warm the models; measure them unless an earlier start did."""
         self._started = True
         self._recovery.start()
-        measured = await self._workers.start()
-        for task, costs in measured.costs.items():
+        known = self._profiles.load() if self._profiles else None
+        profile = await self._workers.start(known)
+        if self._profiles and profile.costs and known is None:
+            self._profiles.save(profile)
+        for task, costs in profile.costs.items():
             self._models[task].padding = costs.padding
             self._metrics.set_run_costs(task, costs.seconds)
-        self._measured = measured
+        self._profile = profile
 
     async def close(self) -> None:
         """Finish what was accepted, and end the workers."""
@@ -193,7 +173,7 @@ class CpuScheduler:
         while self._started and self.pending:
             self._change.clear()
             await self._change.wait()
-        self._started, self._measured = False, None
+        self._started, self._profile = False, None
         await self._workers.pool.close()
 
     async def run(self, job: ImageJob, priority: Priority) -> Completed:
@@ -208,7 +188,7 @@ class CpuScheduler:
         if job.deadline is not None and job.deadline <= loop.time():
             raise DeadlineExceeded("the deadline passed before the model had run")
         self._undisturbed = 0 if self.pending else self._undisturbed + 1
-        if self._undisturbed > _UNDISTURBED and self._measured and self._measured.exclusive_pays:
+        if self._undisturbed > _UNDISTURBED and self._profile and self._profile.exclusive_pays:
             job = replace(job, exclusive=True)
         waiting = _Waiting(job, loop.create_future(), time.monotonic())
         client = self._queue.push([waiting], priority)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +11,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-import onnxruntime
-
 from posewire.backends.cpu_limit import cpu_limit
 from posewire.backends.device import DevicePlan, Runtime, fell_back
+from posewire.backends.runtime import onnx_runtime
 from posewire.config import Device, Settings
 from posewire.engine.cost_model import CostTable
-from posewire.engine.cpu_scheduler import CpuScheduler, ProcessWorkers, ThreadWorkers
+from posewire.engine.cpu_scheduler import CpuScheduler, ThreadWorkers
 from posewire.engine.gpu_scheduler import GpuScheduler
-from posewire.engine.ipc import AVAILABLE
 from posewire.engine.memory_budget import PixelBudget
 from posewire.engine.pool import run_on
+from posewire.engine.profile_cache import ProfileCache, identity_of
 from posewire.engine.scheduler import Completed, Scheduler
 from posewire.errors import DeadlineExceeded
 from posewire.imaging.decode import count_pixels, decode
@@ -35,6 +35,10 @@ from posewire.registry.store import open_store
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Task
 from posewire.types import Detections, Frame, PoseOptions, PoseResult, Priority, Stage, Timings, UInt8Array
+
+if sys.platform == "linux":
+    from posewire.engine.ipc import AVAILABLE
+    from posewire.engine.process_workers import ProcessWorkers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,11 +127,16 @@ class Engine:
 
     @property
     def costs(self) -> Mapping[Task, CostTable]:
-        """Seconds of each model's runs, as measured by `start`."""
+        """Seconds of each model's runs, as measured by `start` or by an earlier start on this machine."""
         return self.scheduler.costs
 
+    @property
+    def measured_at(self) -> float | None:
+        """When the costs were measured, in seconds since 1970; None before `start`."""
+        return self.scheduler.measured_at
+
     async def start(self) -> None:
-        """Start the workers, and warm and measure the models."""
+        """Start the workers, and warm the models; measure them unless an earlier start did."""
         await self.scheduler.start()
 
     async def close(self) -> None:
@@ -274,15 +283,32 @@ async def _until(deadline: float | None) -> AsyncIterator[None]:
         raise DeadlineExceeded("the deadline passed before the model had run") from None
 
 
-def scheduler_in_threads(detector: Detector, pose: PoseEstimator, plan: DevicePlan, settings: Settings, metrics: Metrics) -> Scheduler:
-    """Return the plan's scheduler over models of this process."""
+def scheduler_in_threads(
+    detector: Detector,
+    pose: PoseEstimator,
+    plan: DevicePlan,
+    settings: Settings,
+    metrics: Metrics,
+    profiles: ProfileCache | None = None,
+    *,
+    warms: bool = True,
+) -> Scheduler:
+    """Return the plan's scheduler over models of this process; `profiles` and `warms` are as of the schedulers."""
     pipeline = PosePipeline(detector, pose, max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
     if plan.device is not Device.CPU:
-        return GpuScheduler(pipeline, plan, settings, metrics)
-    return CpuScheduler(ThreadWorkers(pipeline, plan.workers, settings.max_batch), detector.spec.input, settings, metrics)
+        return GpuScheduler(pipeline, plan, settings, metrics, warms=warms)
+    workers = ThreadWorkers(pipeline, plan.workers, settings.max_batch, warms=warms)
+    return CpuScheduler(workers, detector.spec.input, settings, metrics, profiles)
 
 
-def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = None, *, processes: bool = False) -> Engine:
+def has_processes() -> bool:
+    """Return True if models can run in processes of their own: only Linux has what they need. Elsewhere threads run them."""
+    return sys.platform == "linux" and AVAILABLE
+
+
+def load_engine(
+    settings: Settings, metrics: Metrics, runtime: Runtime | None = None, *, processes: bool = False, warms: bool = True
+) -> Engine:
     """Verify the models, choose the device and open the sessions; blocks for about a second.
 
     Args:
@@ -290,6 +316,7 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
         metrics: is told of everything.
         runtime: None: ONNX Runtime.
         processes: on a CPU, run the models in processes of their own, as many as `settings.workers` says.
+        warms: False: the start neither warms nor measures the models, so that a few images are done sooner; for threads alone.
 
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
@@ -300,15 +327,22 @@ def load_engine(settings: Settings, metrics: Metrics, runtime: Runtime | None = 
     # A process that is started later serves these models too, even if `posewire models use` has changed the choice by then.
     settings = choice.pin(settings)
     plan = plan_device(settings, runtime)
-    scheduler: Scheduler | None = None
-    if processes and AVAILABLE and plan.device is Device.CPU and settings.workers != 0:
+    in_processes = processes and has_processes() and plan.device is Device.CPU and settings.workers != 0
+    if in_processes:
         plan = replace(plan, workers=settings.workers or plan.workers)
-        workers = ProcessWorkers(settings, plan, runtime, metrics)
-        scheduler = CpuScheduler(workers, choice.detector.input, settings, metrics)
     pipeline = load_pipeline(settings, plan, runtime)
+    profiles: ProfileCache | None = None
+    if plan.device is Device.CPU and runtime is None:  # the costs of a stand-in are not those of the machine
+        identity = identity_of(pipeline, plan, settings, processes=in_processes)
+        profiles = ProfileCache(settings.cache_dir / "profiles", identity, settings.max_batch)
+    if sys.platform == "linux" and in_processes:
+        workers = ProcessWorkers(settings, plan, runtime, metrics)
+        scheduler: Scheduler = CpuScheduler(workers, choice.detector.input, settings, metrics, profiles)
+    else:
+        scheduler = scheduler_in_threads(pipeline.detector, pipeline.pose, plan, settings, metrics, profiles, warms=warms)
     engine = Engine(pipeline.detector, pipeline.pose, plan, settings, metrics, scheduler, choice.pair)
     metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
-    metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnxruntime))
+    metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnx_runtime()))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.weights.sha256, model.provider)
         fields = {"task": model.spec.task, "model": model.spec.name, "file": model.weights.file, "provider": model.provider}

@@ -30,13 +30,15 @@ class GpuScheduler:
         plan: the device.
         settings: limits and batching.
         metrics: is told of every batch.
+        warms: False: the models are neither warmed nor measured, for a few images.
     """
 
     max_decoded = None
     stuck = False  # nothing shows it for a thread; the callers of its images get an error at their deadlines
 
-    def __init__(self, pipeline: PosePipeline, plan: DevicePlan, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, pipeline: PosePipeline, plan: DevicePlan, settings: Settings, metrics: Metrics, *, warms: bool = True) -> None:
         self._pipeline = pipeline
+        self._warms = warms
         self._max_batch = settings.max_batch
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-preprocess")
@@ -68,6 +70,7 @@ class GpuScheduler:
             lambda task: self.run(trial_job(task, pipeline.detector.spec.input, settings), Priority.BULK),
         )
         self.costs: Mapping[Task, CostTable] = {}
+        self.measured_at: float | None = None
         self.ready = False
         self.pending = 0
         self._closing = False
@@ -88,12 +91,17 @@ class GpuScheduler:
         self.detections.start()
         self.keypoints.start()
         self._recovery.start()
+        if self._warms:
+            await self._warm()
+        self.measured_at = time.time()
+        self.ready = True
+
+    async def _warm(self) -> None:
         self.costs = await warm(self._pipeline, self._pool, {"detector": self._max_batch, "pose": self._max_batch})
         self.detections.costs, self.keypoints.costs = self.costs["detector"], self.costs["pose"]
         for task, costs in self.costs.items():
             self._models[task].padding = costs.padding
             self._metrics.set_run_costs(task, costs.seconds)
-        self.ready = True
 
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""

@@ -28,6 +28,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+assert sys.platform == "linux"  # mypy skips the rest elsewhere, where nothing imports this module
+
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import ComputePool, Ended, Ran, settle
 from posewire.engine.worker import NOTE, Answer
@@ -101,7 +103,8 @@ class ProcessPool(ComputePool):
 
     Args:
         workers: processes.
-        initializer: called in each process before its first run; `start` returns its results. Pickled.
+        initializer: called in each process before its first run; `start` returns its results. Pickled. Processes that are started later
+            take the attribute of this name.
         died: called for each process that dies while the pool is open.
         timeout_s: how long a batch without a deadline may run.
         start_s: how long a process may take until its initializer has returned.
@@ -117,7 +120,7 @@ class ProcessPool(ComputePool):
         start_s: float = START_S,
     ) -> None:
         super().__init__(workers)
-        self._initializer = initializer
+        self.initializer = initializer
         self._died = died
         self._timeout_s = timeout_s
         self._start_s = start_s
@@ -220,7 +223,7 @@ class ProcessPool(ComputePool):
             command, stdin=subprocess.DEVNULL, env=environment, pass_fds=ends, start_new_session=True
         )
         theirs.close()
-        ours.send(self._initializer)
+        ours.send(self.initializer)
         ours.socket.setblocking(False)
         worker = self._workers[index] = _Worker(index, process, ours, loop.create_future())
         loop.add_reader(ours.socket, self._receive, worker)

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -29,6 +30,20 @@ _EXCLUSIVE_RUNS = 20
 _EXCLUSIVE_PAUSE_S = 0.004
 # The minimum gain that justifies the second core, which spins during the run.
 _EXCLUSIVE_WORTH = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the models' runs cost on this machine."""
+
+    costs: Mapping[Task, CostTable]
+    exclusive_pays: bool  # a single image is done sooner on more than one core
+    measured_at: float  # seconds since 1970, UTC
+
+    @classmethod
+    def unmeasured(cls) -> Self:
+        """Nothing is measured: items run one by one, each on one core."""
+        return cls({}, exclusive_pays=False, measured_at=time.time())
 
 
 class Sizes(Protocol):
@@ -69,6 +84,34 @@ async def warm(pipeline: PosePipeline, pool: ComputePool, max_batch: Mapping[Tas
         log.info("model is warm", extra=fields)
     warm_exclusive(pipeline.detector)
     return costs
+
+
+async def restore(pipeline: PosePipeline, pool: ComputePool, profile: Profile) -> Profile:
+    """Make the models ready as a profile says, which is of an earlier start: each size runs once, and nothing is measured.
+
+    Args:
+        pipeline: the models.
+        pool: runs nothing else meanwhile.
+        profile: of these models on this machine.
+
+    Returns:
+        The profile, with the padding of the sizes that are open now.
+    """
+    costs: dict[Task, CostTable] = {}
+    for model in (pipeline.detector, pipeline.pose):
+        known, blank = profile.costs[model.spec.task], _blank(model)
+        whole = tuple(size for size in known.whole if model.session.open_size(size))
+        for size in (1, *whole):
+            await pool.run(model.infer, partial(_repeat, blank, size))
+        costs[model.spec.task] = CostTable(known.seconds, _padding(model.session, known.seconds), whole)
+        log.info("model is warm", extra={"model": model.spec.name, "measured_at": round(profile.measured_at)})
+    if profile.exclusive_pays:
+        await pool.run(lambda _: [warm_exclusive(pipeline.detector)], lambda: [None])
+    return replace(profile, costs=costs)
+
+
+def _repeat(blank: UInt8Array, size: int) -> list[UInt8Array]:
+    return [blank] * size
 
 
 def _blank(model: Detector | PoseEstimator) -> UInt8Array:
@@ -119,6 +162,7 @@ async def measure(
         clock: returns seconds.
     """
     costs: dict[int, float] = {}
+    whole_sizes: list[int] = []
     lowest, without_gain = float("inf"), 0
     for size in buckets(max_batch):
         if size > 1:
@@ -128,14 +172,22 @@ async def measure(
             whole = await _cost(run, size, pool, clock)
             if whole > cost * (1 - WORTH):
                 sizes.close_size(size)
+            else:
+                whole_sizes.append(size)
             cost = min(cost, whole)
         without_gain = without_gain + 1 if cost / size > lowest * (1 - WORTH) else 0
         if without_gain == 2:
             sizes.close_size(size)
+            whole_sizes = [known for known in whole_sizes if known != size]
             break
         costs[size] = cost
         lowest = min(lowest, cost / size)
-    return CostTable(costs, {items: blank for items in range(1, max(costs)) if (blank := sizes.padding(items))})
+    return CostTable(costs, _padding(sizes, costs), tuple(whole_sizes))
+
+
+def _padding(sizes: Sizes, costs: Iterable[int]) -> dict[int, int]:
+    """Return the blank items of each number of items that is filled up."""
+    return {items: blank for items in range(1, max(costs)) if (blank := sizes.padding(items))}
 
 
 async def _cost(run: Callable[[int], object], size: int, pool: ComputePool, clock: Callable[[], float]) -> float:

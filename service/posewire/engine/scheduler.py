@@ -59,7 +59,11 @@ class Scheduler(Protocol):
 
     @property
     def costs(self) -> Mapping[Task, CostTable]:
-        """Seconds of each model's runs, as measured by `start`; empty before."""
+        """Seconds of each model's runs, as measured by this start or an earlier one; empty before `start`, and if it did not warm."""
+
+    @property
+    def measured_at(self) -> float | None:
+        """When the costs were measured, in seconds since 1970; None before `start`."""
 
     @property
     def max_decoded(self) -> int | None:
@@ -77,7 +81,7 @@ class Scheduler(Protocol):
         """
 
     async def start(self) -> None:
-        """Start the workers, and warm and measure the models."""
+        """Start the workers, and warm the models; measure them unless an earlier start did."""
 
     async def close(self) -> None:
         """Finish what was accepted, refuse the rest and free the workers."""

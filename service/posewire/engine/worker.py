@@ -1,4 +1,4 @@
-"""What a worker does: one image from its bytes to its people; and the loop of a worker process."""
+"""The loop of a worker process, and what it runs."""
 
 import asyncio
 import logging
@@ -11,22 +11,22 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 import cv2
 
+assert sys.platform == "linux"  # mypy skips the rest elsewhere, where nothing imports this module
+
 from posewire.backends.device import DevicePlan, Runtime
 from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
+from posewire.engine.image_run import ImageRun, run_image
 from posewire.engine.ipc import Channel
 from posewire.engine.pool import Ran, ThreadPool
-from posewire.engine.profiler import exclusive_pays, warm
-from posewire.errors import DeadlineExceeded, ServiceError
-from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Span, inference_failed, load_pipeline
+from posewire.engine.profiler import Profile, exclusive_pays, restore, warm
+from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline, load_pipeline
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Task
-from posewire.types import Pose
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -41,62 +41,11 @@ _DECODE_S_PER_PIXEL = 1e-7
 _MIN_DECODE_S = 1.0
 
 
-class ModelRun(NamedTuple):
-    """One run of a model."""
-
-    task: Task
-    size: int  # items
-    seconds: float
-    worked: bool = True
-
-
-class ImageRun(NamedTuple):
-    """What came of one image, and which model runs it took."""
-
-    outcome: PartialResult | ServiceError
-    runs: tuple[ModelRun, ...]
-
-
 class Answer(NamedTuple):
     """What came of a batch; of number 0: the process cannot begin, and why."""
 
     number: int
     ran: Ran[Any] | Exception
-
-
-def run_image(pipeline: PosePipeline, job: ImageJob, max_batch: int) -> ImageRun:
-    """Run all stages of one image on this thread; errors are returned.
-
-    Args:
-        pipeline: the models.
-        job: the image.
-        max_batch: crops of one run of the pose model.
-    """
-    started = time.monotonic()
-    try:
-        [partial] = pipeline.detect_and_crop([job])
-    except Exception:
-        return ImageRun(
-            inference_failed("a run of the detector failed"), (ModelRun("detector", 1, time.monotonic() - started, worked=False),)
-        )
-    if isinstance(partial, Exception):
-        return ImageRun(partial if isinstance(partial, ServiceError) else inference_failed("an image could not be processed"), ())
-    runs = [ModelRun("detector", 1, partial.spans["detect"].seconds)] if "detect" in partial.spans else []
-    poses: list[Pose] = []
-    begun = time.monotonic()
-    for at in range(0, len(partial.remaining), max_batch):
-        people, started = partial.remaining[at : at + max_batch], time.monotonic()
-        if job.deadline is not None and job.deadline <= started:
-            return ImageRun(DeadlineExceeded("the deadline passed before the pose model had run"), tuple(runs))
-        try:
-            keypoints = pipeline.estimate_keypoints([crop.pixels for _, _, crop in people])
-        except Exception:
-            run = ModelRun("pose", len(people), time.monotonic() - started, worked=False)
-            return ImageRun(inference_failed("a run of the pose model failed"), (*runs, run))
-        poses += [pipeline.pose.postprocess(*person, found) for person, found in zip(people, keypoints, strict=True)]
-        runs.append(ModelRun("pose", len(people), time.monotonic() - started))
-    spans = {**partial.spans, "pose": Span(begun, time.monotonic())} if poses else partial.spans
-    return ImageRun(replace(partial, poses=tuple(poses), remaining=(), spans=spans), tuple(runs))
 
 
 class CpuBudget:
@@ -125,18 +74,21 @@ class _Own:
     max_batch: int
 
 
-def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None) -> Mapping[Task, CostTable]:
-    """Load the models into this process, and warm and measure them."""
+def prepare(settings: Settings, plan: DevicePlan, runtime: Runtime | None, known: Profile | None) -> Mapping[Task, CostTable]:
+    """Load the models into this process and warm them; measure them if no profile is known."""
     configure_logging(settings.log_level, sys.stdout)
     cv2.setNumThreads(1)  # images run side by side, one in each process
     decode_limit = CpuBudget(max(_MIN_DECODE_S, _DECODE_S_PER_PIXEL * settings.max_pixels))
     _Own.pipeline, _Own.max_batch = load_pipeline(settings, plan, runtime, decode_limit), settings.max_batch
-    return asyncio.run(_warm())
+    return asyncio.run(_warm(known))
 
 
-async def _warm() -> Mapping[Task, CostTable]:
+async def _warm(known: Profile | None) -> Mapping[Task, CostTable]:
     pool = ThreadPool(1)
-    costs = await warm(_Own.pipeline, pool, {"detector": 1, "pose": _Own.max_batch})
+    if known is None:
+        costs = await warm(_Own.pipeline, pool, {"detector": 1, "pose": _Own.max_batch})
+    else:
+        costs = (await restore(_Own.pipeline, pool, known)).costs
     await pool.close()
     return costs
 
@@ -187,7 +139,7 @@ def work(batches: int, answers: int, working_on: int, index: int) -> None:
         return
 
 
-def _next(incoming: Channel, readable: select.epoll) -> Any:
+def _next(incoming: Channel, readable: "select.epoll") -> Any:
     while True:
         try:
             return incoming.receive()

@@ -3,12 +3,12 @@
 import logging
 
 import numpy as np
-import onnxruntime
 
 from posewire.backends.base import InferenceSession, open_model
 from posewire.backends.cpu_limit import cpu_limit
 from posewire.backends.device import DevicePlan, Runtime, choose_device
 from posewire.backends.preprocess import Preprocessor
+from posewire.backends.runtime import onnx_runtime
 from posewire.config import Settings
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
@@ -30,7 +30,7 @@ def plan_device(settings: Settings, runtime: Runtime | None = None) -> DevicePla
         ModelError: the pose model is missing, damaged or not what the manifest says.
         DeviceError: the device that was asked for does not load.
     """
-    runtime = runtime or onnxruntime
+    runtime = runtime or onnx_runtime()
     store = open_store(settings)
     spec = choose(settings, store.manifest).pose
     plan = choose_device(
@@ -59,7 +59,7 @@ def load_models(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
         DeviceError: the backend that was asked for cannot run the pose model.
         ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
     """
-    runtime = runtime or onnxruntime
+    runtime = runtime or onnx_runtime()
     store = open_store(settings)
     choice = choose(settings, store.manifest)
     opened = open_model(choice.pose, store, plan, runtime, settings.pose_runtime)

@@ -1,5 +1,6 @@
 """Download a file, or copy it from a mirror, and verify it."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -70,13 +71,18 @@ class Part:
                 path.unlink()
 
 
+def _user() -> int:
+    """Return the number of this user as `os.stat` has it: Windows numbers no users, and has 0 for all."""
+    return int(getattr(os, "geteuid", int)())
+
+
 def _is_own(path: Path) -> bool:
     """Return whether a path is a plain file of this user that has no other name: writing to it changes nothing else."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == _user()
 
 
 def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> None:
@@ -93,7 +99,15 @@ def fetch(remote: RemoteFile, source: Source, part: Part, report: Report) -> Non
         _verify(remote, source, part)
     except OSError as error:
         part.discard()
-        raise ModelError(f"{part.path}: cannot be written: {error.strerror}") from None
+        remedy = "free some space, or choose another folder" if error.errno == errno.ENOSPC else "choose another folder"
+        raise ModelError(f"{part.path}: cannot be written: {error.strerror}; {remedy} with --store") from None
+
+
+def _remedy(remote: RemoteFile, source: Source) -> str:
+    """Return what to do about a source that does not have the file."""
+    if source == remote.address:
+        return f"without internet, set POSEWIRE_MODEL_MIRROR to a folder or server that has {remote.file_name}"
+    return f"POSEWIRE_MODEL_MIRROR must name a folder or server that has this file of {shown(remote.address)}"
 
 
 def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
@@ -102,7 +116,7 @@ def _copy(remote: RemoteFile, source: Path, part: Part, report: Report) -> None:
         handle = open_plain(source)
     except UnreadableFile as error:
         part.discard()
-        raise ModelError(f"{source}: the mirror's file {error.reason}") from None
+        raise ModelError(f"{source}: the mirror's file {error.reason}; {_remedy(remote, source)}") from None
     with handle:
         total = os.fstat(handle.fileno()).st_size
         _check_total(remote, source, part, total)
@@ -117,6 +131,9 @@ def _receive(remote: RemoteFile, address: str, part: Part, report: Report) -> No
                 _receive_once(client, remote, address, part, report)
     except httpx.TooManyRedirects:
         raise ModelError(f"{shown(address)}: leads from one address to the next without end") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        why = f"{shown(address)}: cannot be reached ({error or type(error).__name__})"
+        raise ModelError(f"{why}; {_remedy(remote, address)}") from None
     except (httpx.TransportError, httpx.StreamError) as error:
         why = f"{type(error).__name__}: {error}".rstrip(": ")
         kept = f"{part.size()} bytes are kept, run it again to go on" if part.size() else "run it again"
@@ -139,7 +156,8 @@ def _receive_once(client: httpx.Client, remote: RemoteFile, address: str, part: 
             have = 0
             part.begin(_tag(response.headers))
         else:
-            raise ModelError(f"{shown(address)}: the server answered {response.status_code} {response.reason_phrase}".rstrip())
+            answered = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+            raise ModelError(f"{shown(address)}: {answered}; {_remedy(remote, address)}")
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         _check_total(remote, address, part, total)

@@ -3,14 +3,16 @@
 Coordinates are pixels of the upright image, after EXIF orientation.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from posewire.errors import BadParameter
 from posewire.types import FloatArray, Pose, PoseResult, Timings
+
+if TYPE_CHECKING:  # the command line does without FastAPI, which takes a third of a second to import
+    from fastapi.exceptions import RequestValidationError
 
 # A thousandth of a pixel: finer digits are noise, and they make the answer longer.
 DECIMALS = 3
@@ -38,7 +40,7 @@ def parse_boxes(text: str | None) -> list[Box] | None:
         raise BadParameter(f"boxes: {describe(error)}; a JSON list of [x, y, width, height] is needed") from None
 
 
-def describe(error: ValidationError | RequestValidationError) -> str:
+def describe(error: "ValidationError | RequestValidationError") -> str:
     """Return a validation error as one line: the place, and the problem. Names come from the caller, so they are escaped."""
     parts = []
     for e in error.errors()[:3]:

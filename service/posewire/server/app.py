@@ -1,8 +1,12 @@
 """The application: the only place where the parts of the server are wired together."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -14,6 +18,7 @@ from posewire import __version__
 from posewire.cameras.cameras import Cameras
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
+from posewire.engine.pool import settle
 from posewire.server import cameras, demo, ops, pose, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
@@ -28,17 +33,22 @@ _HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id",
 _EXPOSED = ("X-Request-Id", "Retry-After")
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, engine: Engine | None = None, *, load: Callable[[Metrics], Engine] | None = None) -> FastAPI:
     """Return the service as an ASGI application.
 
     Args:
         settings: of the service.
         engine: loaded, not yet started; None: the lifespan loads it.
+        load: loads the engine in the background, and may block. Meanwhile the application answers: what needs the models with 503.
+            `Services.loading` is the task, whose error the server must look for. None: the lifespan begins when the engine is ready.
 
     Raises:
         ConfigError: the file of API keys cannot be read or is wrong.
 
-    Raises (from the lifespan):
+    Raises (from the lifespan, without `load`):
         ModelError, DeviceError: as `load_engine`.
     """
     metrics = engine.metrics if engine else Metrics()
@@ -56,17 +66,19 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if services.engine is None:
-            services.engine = await asyncio.to_thread(load_engine, settings, metrics)
-        await services.engine.start()
-        await services.cameras.start(services.engine)
+        services.loading = asyncio.create_task(_load(services, load or partial(load_engine, settings)), name="load-models")
         watch = asyncio.create_task(watch_event_loop(metrics), name="event-loop-lag")
         try:
+            if load is None:
+                await services.loading
             yield
         finally:
             watch.cancel()
+            services.loading.cancel()
+            await asyncio.gather(services.loading, return_exceptions=True)
             await services.cameras.close()
-            await services.engine.close()
+            if services.engine is not None:
+                await services.engine.close()
 
     app = FastAPI(
         title="Posewire",
@@ -95,6 +107,37 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     demo.install(app)
     _add_docs(app)
     return app
+
+
+async def _load(services: Services, load: Callable[[Metrics], Engine]) -> None:
+    """Load the engine unless it is there, and start it; the services have it when it is ready."""
+    started = time.monotonic()
+    engine = services.engine or await _on_daemon_thread(partial(load, services.metrics))
+    try:
+        await engine.start()
+    except BaseException:
+        await engine.close()
+        raise
+    services.engine = engine
+    await services.cameras.start(engine)
+    log.info("the models are ready", extra={"seconds": round(time.monotonic() - started, 2)})
+
+
+async def _on_daemon_thread(function: Callable[[], Engine]) -> Engine:
+    """Run a function that cannot be interrupted. The end of the process does not wait for it: a stop may come while models are opened."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Engine] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result: Engine | BaseException = function()
+        except BaseException as error:
+            result = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, done, result)
+
+    threading.Thread(target=run, name="posewire-load", daemon=True).start()
+    return await done
 
 
 def create_ops_app(services: Services) -> FastAPI:

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import math
-import resource
 import signal
 import socket
 from contextlib import suppress
+from importlib import import_module
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from posewire.config import Settings
 from posewire.errors import ConfigError
 from posewire.server.connections import Connections
 from posewire.server.services import Services
+from posewire.signals import handle_signal, stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class GracefulServer:
         self._config = server_config(app, settings, self._connections)
         self._server = uvicorn.Server(self._config)
         self._stop = asyncio.Event()
+        self._load_error: BaseException | None = None
 
     @property
     def started(self) -> bool:
@@ -124,8 +126,8 @@ class GracefulServer:
         return self._server.started
 
     def drain(self) -> None:
-        """Report that the service is not ready, and close the port after `drain_s`; at once if it drains already."""
-        if self._services.draining:
+        """Report that the service is not ready, and close the port after `drain_s`; at once if it drains already or never was ready."""
+        if self._services.draining or self._services.engine is None:
             self.stop()
             return
         self._services.draining = True
@@ -140,10 +142,13 @@ class GracefulServer:
         self._stop.set()
 
     async def serve(self, *, signals: bool = False) -> None:
-        """Serve until the end of a drain or of a stop.
+        """Serve until the end of a drain or of a stop, or until the models cannot be loaded.
 
         Args:
             signals: drain at SIGTERM and SIGHUP; stop at Ctrl-C and at a second signal.
+
+        Raises:
+            PosewireError: the error of the application's `load`.
         """
         _allow_files(self._settings.max_connections + _OTHER_FILES)
         serving = asyncio.create_task(self._server.serve(self._sockets), name="http-server")
@@ -158,21 +163,28 @@ class GracefulServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._connections.abort()
+        if self._load_error is not None:
+            raise self._load_error
 
     def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.drain)
-        loop.add_signal_handler(signal.SIGINT, self.stop)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-            loop.add_signal_handler(signal.SIGHUP, self.drain)
+        handle_signal(signal.SIGINT, self.stop)
+        for number in stop_signals():
+            handle_signal(number, self.drain)
 
     async def _announce(self) -> None:
-        """Log the addresses when connections are accepted."""
+        """Log the addresses when connections are accepted, and stop if the models cannot be loaded then."""
         while not self.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(_POLL_S)
         for listener in self._sockets:
             host, port = listener.getsockname()[:2]
             log.info("Posewire is running on %s", _url(host, port))
+        loading = self._services.loading
+        if loading is None:
+            return
+        await asyncio.wait([loading])
+        if not loading.cancelled() and (error := loading.exception()) is not None:
+            self._load_error = error
+            self.stop()
 
     async def _stop_when_asked(self) -> None:
         await self._stop.wait()
@@ -192,7 +204,11 @@ class GracefulServer:
 
 
 def _allow_files(files: int) -> None:
-    """Raise the soft limit of open files, as far as the hard limit allows."""
+    """Raise the soft limit of open files, as far as the hard limit allows; on Windows there is none."""
+    try:
+        resource = import_module("resource")
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -28,7 +28,7 @@ async def livez(request: Request) -> Response:
 @health.get("/readyz", summary="Would a request be answered?")
 @health.get("/healthz", summary="The same as /readyz")
 async def readyz(request: Request) -> Response:
-    """503 until the models are verified and warm, while one keeps failing or every worker is stuck, and while the service drains."""
+    """503 while the models are loaded and warmed, while one keeps failing or every worker is stuck, and while the service drains."""
     services = services_of(request)
     if services.ready:
         return JSONResponse({"status": "ready"})
@@ -36,6 +36,8 @@ async def readyz(request: Request) -> Response:
     why = "the models are not served"
     if services.draining:
         why = "the service is stopping"
+    elif services.loading is not None and not services.loading.done():
+        why = "the models are being loaded"
     elif failing:
         why = f"runs of the {' and the '.join(failing)} model keep failing; they are tried again until one works"
     elif services.engine and services.engine.stuck:

@@ -16,7 +16,7 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service. Only `engine`, `draining` and what is about videos change after the start."""
+    """The running service. Only `engine`, `loading`, `draining` and what is about videos change after the start."""
 
     settings: Settings
     metrics: Metrics
@@ -26,7 +26,8 @@ class Services:
     streams: StreamSlots
     cameras: Cameras
     keys: KeyRing | None  # None: no key is needed
-    engine: Engine | None = None  # None until the lifespan has loaded it
+    engine: Engine | None = None  # None until the lifespan has loaded and started it
+    loading: asyncio.Task[None] | None = None  # loads and starts the engine; None before the lifespan
     draining: bool = False
     videos: int = 0  # videos that are being processed
     uploads: Counter[str] = field(default_factory=Counter)  # videos that are being uploaded, by client

@@ -26,9 +26,9 @@ def watch(max_pixels: int) -> None:
     ignore_stop_signals()
     output = _Output(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what a library prints is no message
-    limit_memory(max_pixels)
     source = sys.stdin.buffer.readline().decode().rstrip("\n")
     try:
+        limit_memory(max_pixels)
         asyncio.run(_send_frames(output, source, max_pixels))
     except BrokenPipeError:
         pass

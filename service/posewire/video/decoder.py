@@ -7,17 +7,17 @@ process waits until the service has read a frame. Messages are not pickled: who 
 import json
 import math
 import os
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from posewire.errors import ServiceError, TooLarge
+from posewire.errors import NotInstalled, ServiceError, TooLarge
 from posewire.video.reading import VideoReader, measure
 
 # Bytes beside those of frames, and for each pixel of the largest frame: a codec keeps 16 frames and some more of up to 6 bytes a
@@ -43,10 +43,8 @@ def decode(video: int, max_pixels: int, max_frames: int, max_seconds: float) -> 
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
     threading.Thread(target=_end_with_service, daemon=True).start()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _allow_cpu(0)
-    limit_memory(max_pixels)
     try:
+        _limit(max_pixels)
         _send_frames(output, Path(f"/dev/fd/{video}"), max_pixels, max_frames, max_seconds)
     except BrokenPipeError:
         os._exit(0)
@@ -84,8 +82,22 @@ def ignore_stop_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _resource() -> Any:
+    try:
+        return import_module("resource")
+    except ImportError:
+        raise NotInstalled("videos are not decoded here: this system cannot limit the memory and the CPU time of a process") from None
+
+
+def _limit(max_pixels: int) -> None:
+    _resource().setrlimit(_resource().RLIMIT_CORE, (0, 0))
+    _allow_cpu(0)
+    limit_memory(max_pixels)
+
+
 def limit_memory(max_pixels: int) -> None:
     """Let this process have the memory to decode frames of at most `max_pixels`, and no more."""
+    resource = _resource()
     with suppress(OSError):  # only Linux has these files
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # where memory is short, the kernel ends this process before others
         mapped = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
@@ -95,6 +107,7 @@ def limit_memory(max_pixels: int) -> None:
 
 def _allow_cpu(frames: int) -> None:
     """Allow the CPU time for so many frames and the next; beyond it SIGXCPU ends the process."""
+    resource = _resource()
     seconds = math.ceil(_CPU_S + frames * _CPU_PER_FRAME_S)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Self, cast
 
 import numpy as np
 
-from posewire.errors import DecoderFailed, Overloaded, ServiceError, TooLarge, error_of
+from posewire.errors import DecoderFailed, NotInstalled, Overloaded, ServiceError, TooLarge, error_of
 from posewire.types import Frame
 from posewire.video.reading import VideoFrame, VideoInfo
 
@@ -36,9 +36,12 @@ class DecodingProcess:
 
     Raises:
         Overloaded: the system has no room for another process.
+        NotInstalled: the system is Windows, where a process gets no open file by its number.
     """
 
     def __init__(self, file: IO[bytes], *, max_pixels: int, max_frames: int, max_seconds: float) -> None:
+        if os.name == "nt":
+            raise NotInstalled("videos are not decoded on Windows: run the service on Linux or macOS")
         self._max_pixels = max_pixels
         self._closed = False
         self._reading = threading.Lock()
@@ -146,7 +149,7 @@ class DecodingProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        if code == -signal.SIGXCPU:
+        if -code == getattr(signal, "SIGXCPU", None):
             return TooLarge("the video takes more CPU time to decode than a video may; convert it, to H.264 for example")
         if not self._closed:
             log.error("the process that decodes a video has died", extra={"exit_code": code})

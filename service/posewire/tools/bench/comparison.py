@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime
 
 from posewire.backends.cpu_kernels import folded, network
 from posewire.backends.cpu_kernels.session import KernelSession
+from posewire.backends.runtime import onnx_runtime
 from posewire.config import Settings
 from posewire.errors import ModelError
 from posewire.files import open_plain
@@ -137,7 +137,7 @@ def _row(against: str, own: FloatArray, other: FloatArray, batch: int, threads: 
 
 
 def _open(path: Path, threads: int, **free: int) -> Any:
-    options = onnxruntime.SessionOptions()
+    options = onnx_runtime().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -145,7 +145,7 @@ def _open(path: Path, threads: int, **free: int) -> Any:
         options.add_free_dimension_override_by_name(name, size)
     open_plain(path).close()  # ONNX Runtime would wait for a pipe
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnx_runtime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
 

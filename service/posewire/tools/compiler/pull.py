@@ -1,15 +1,17 @@
 """Pull a model: download its files, verify them, compile a checkpoint or an IR, and install the model."""
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
+
+from filelock import FileLock, Timeout
 
 from posewire.errors import ModelError, PosewireError
-from posewire.files import make_folder, open_own
-from posewire.registry.download import Part, Report, fetch
+from posewire.files import make_folder
+from posewire.registry.download import Part, fetch
 from posewire.registry.installed import install
 from posewire.registry.manifest import Manifest
 from posewire.registry.networks.litehrnet.spec import get_variant
@@ -20,8 +22,15 @@ from posewire.registry.unpack import unpack
 from posewire.tools.compiler.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler
 from posewire.tools.compiler.litehrnet.options import GraphOptions
 
+# The name of the file, the bytes received, and the total; None: unknown.
+FileReport: TypeAlias = Callable[[str, int, int | None], None]
 
-def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: Report = lambda _have, _total: None) -> ModelSpec:
+
+def _silent(_file: str, _received: int, _total: int | None) -> None:
+    """Report nothing."""
+
+
+def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None, report: FileReport = _silent) -> ModelSpec:
     """Install a model in a folder, by name; a model that is installed and undamaged is not downloaded again.
 
     The folder's manifest is written last: a model is installed completely or not at all. After a lost connection or Ctrl-C,
@@ -32,7 +41,7 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         manifest: lists the downloads.
         root: the folder; created if it is missing.
         mirror: as in `source_of`.
-        report: called with the number of bytes received and, if known, the total.
+        report: called for each file, as `FileReport` says.
 
     Raises:
         PosewireError: the model cannot be pulled; the message is one line with the reason and the remedy.
@@ -57,10 +66,10 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
         return spec
 
 
-def _fetch_all(download: Download, mirror: str | None, parts: list[Part], report: Report) -> None:
+def _fetch_all(download: Download, mirror: str | None, parts: list[Part], report: FileReport) -> None:
     for remote, part in zip(download.files, parts, strict=True):
         try:
-            fetch(remote, source_of(remote, mirror), part, report)
+            fetch(remote, source_of(remote, mirror), part, partial(report, remote.file_name))
         except PosewireError:
             if not part.size():
                 _discard(parts)
@@ -111,13 +120,14 @@ def _weights(download: Download, source: Source, file: Path, ir_weights: Path | 
 @contextmanager
 def _exclusive(root: Path) -> Iterator[None]:
     """Hold a lock on the folder: two pulls would write to the same files, and lose manifest entries."""
-    path = root / ".lock"
-    with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(os.fdopen(open_own(path), "wb"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ModelError(f"{root}: another pull is at work there; wait for it") from None
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+    lock = FileLock(root / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ModelError(f"{root}: another pull is at work there; wait for it") from None
+    except OSError as error:
+        raise ModelError(f"{lock.lock_file}: cannot be written: {error.strerror}") from None
+    try:
         yield
+    finally:
+        lock.release()
