@@ -97,3 +97,25 @@ def test_a_reader_who_has_enough_ends_it(camera: MjpegCamera) -> None:
     assert process.wait(60) == 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_rules_print_events_and_sinks_get_them(tmp_path: Path) -> None:
+    rules, sinks, got = tmp_path / "rules.json", tmp_path / "sinks.json", tmp_path / "got.ndjson"
+    rules.write_text('[{"kind": "zone", "name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]')
+    sinks.write_text(json.dumps([{"kind": "file", "path": str(got)}]))
+    process = watch(write_video(tmp_path / "walk.mp4", walk(10)), "--rules", rules, "--sinks", sinks)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    printed = [line for line in map(json.loads, out.splitlines()) if line["type"] == "event"]
+    assert [(event["event"], event["rule"]) for event in printed] == [("entered", "all"), ("left", "all")]
+    assert [json.loads(line)["message"] for line in got.read_text().splitlines()] == printed
+
+
+@pytest.mark.parametrize(("option", "text"), [("--rules", '[{"kind": "teleport"}]'), ("--sinks", "[")])
+def test_a_bad_file_of_rules_or_sinks_is_named(tmp_path: Path, option: str, text: str) -> None:
+    file = tmp_path / "given.json"
+    file.write_text(text)
+    process = watch("missing.mp4", option, file)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith(f"posewire: {file}: {option.removeprefix('--')}: ")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,12 @@ def test_names_and_numbers_are_limited(client: httpx.Client, camera: MjpegCamera
 
 
 def test_cameras_go_on_after_kill_9_and_a_second_service_waits(tmp_path: Path, camera: MjpegCamera) -> None:
-    settings = {"state_dir": str(tmp_path), "camera_sources": "*", "workers": "1"}
-    with serve(**settings) as first, httpx.Client(base_url=first.url, timeout=60) as client:
+    start = partial(serve, state_dir=str(tmp_path), camera_sources="*", workers="1")
+    with start() as first, httpx.Client(base_url=first.url, timeout=60) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         add(client, camera.url)
         until(lambda: status(client)["frames"] >= 1)
-        with serve(**settings) as second, httpx.Client(base_url=second.url, timeout=60) as other:
+        with start() as second, httpx.Client(base_url=second.url, timeout=60) as other:
             until(lambda: other.get("/readyz").status_code == 200)
             until(lambda: other.get("/v1/cameras").status_code == 503)
             assert "another process" in other.get("/v1/cameras").json()["detail"]

@@ -110,17 +110,25 @@ def watch(
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
+    rules: Annotated[
+        Path | None, typer.Option(help="JSON list of rules, which give events (docs/events.md).", exists=True, dir_okay=False)
+    ] = None,
+    sinks: Annotated[
+        Path | None, typer.Option(help="JSON list of sinks, which get messages (docs/cameras.md).", exists=True, dir_okay=False)
+    ] = None,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Track the people of a camera: prints JSON Lines until Ctrl-C, and reconnects when the camera is lost."""
     from posewire.cli.predict_options import Tracking
+    from posewire.cli.watch import WatchOptions
     from posewire.cli.watch import watch as run
 
     settings = load_settings(
         models=models, device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
     )
-    raise typer.Exit(run(source, out, min_keypoint_score, Tracking(track, smooth, detect_every), settings))
+    options = WatchOptions.read(out, min_keypoint_score, Tracking(track, smooth, detect_every), rules, sinks)
+    raise typer.Exit(run(source, options, settings))
 
 
 @app.command()
