@@ -1,6 +1,5 @@
 """`posewire watch` before a camera of HTTP (Motion JPEG) and a file."""
 
-import http.server
 import json
 import os
 import signal
@@ -13,51 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.pictures import encode
+from tests.mjpeg import MjpegCamera
 from tests.registry.downloads import silent_store
 from tests.videos import times_of, walk, write_video
-
-_FRAMES = [encode(pixels) for pixels in walk(4)]
-
-
-class MjpegCamera(http.server.ThreadingHTTPServer):
-    """Sends Motion JPEG, 20 frames a second; each connection ends after `frames`."""
-
-    daemon_threads = True
-
-    def __init__(self, frames: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.frames = frames
-        self.connections = 0
-        self.stopped = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://user:secret@127.0.0.1:{self.server_port}/video"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: MjpegCamera
-
-    def do_GET(self) -> None:
-        self.server.connections += 1
-        if self.path != "/video":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        for i in range(self.server.frames):
-            data = _FRAMES[i % len(_FRAMES)]
-            try:
-                self.wfile.write(f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data + b"\r\n")
-            except OSError:
-                return
-            if self.server.stopped.wait(0.05):
-                return
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        pass
 
 
 @pytest.fixture
@@ -143,3 +100,25 @@ def test_a_reader_who_has_enough_ends_it(camera: MjpegCamera) -> None:
     assert process.wait(60) == 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_rules_print_events_and_sinks_get_them(tmp_path: Path) -> None:
+    rules, sinks, got = tmp_path / "rules.json", tmp_path / "sinks.json", tmp_path / "got.ndjson"
+    rules.write_text('[{"kind": "zone", "name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]')
+    sinks.write_text(json.dumps([{"kind": "file", "path": str(got)}]))
+    process = watch(write_video(tmp_path / "walk.mp4", walk(10)), "--rules", rules, "--sinks", sinks)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    printed = [line for line in map(json.loads, out.splitlines()) if line["type"] == "event"]
+    assert [(event["event"], event["rule"]) for event in printed] == [("entered", "all"), ("left", "all")]
+    assert [json.loads(line)["message"] for line in got.read_text().splitlines()] == printed
+
+
+@pytest.mark.parametrize(("option", "text"), [("--rules", '[{"kind": "teleport"}]'), ("--sinks", "[")])
+def test_a_bad_file_of_rules_or_sinks_is_named(tmp_path: Path, option: str, text: str) -> None:
+    file = tmp_path / "given.json"
+    file.write_text(text)
+    process = watch("missing.mp4", option, file)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith(f"posewire: {file}: {option.removeprefix('--')}: ")

@@ -23,19 +23,30 @@ PREFIX = "POSEWIRE_"
 _ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
 _HOST = r"\s*((\*\.)?[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)\s*"  # a name or an address
 
-# The folder of a user without a home, such as a number without an account. Nobody else can write there, unlike in /tmp.
+# The folders of a user without a home, such as a number without an account. Nobody else can write there, unlike in /tmp.
 _CACHE_WITHOUT_HOME: Final = Path("/var/cache")
+_STATE_WITHOUT_HOME: Final = Path("/var/lib")
 
 
 def _cache_dir() -> Path:
-    """Return the default of `cache_dir`. It is looked up at each call: a process may have no home folder."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if named.is_absolute():  # the XDG specification ignores others
+    """Return the default of `cache_dir`."""
+    return _own_folder("XDG_CACHE_HOME", ".cache", _CACHE_WITHOUT_HOME)
+
+
+def _state_dir() -> Path:
+    """Return the default of `state_dir`."""
+    return _own_folder("XDG_STATE_HOME", ".local/state", _STATE_WITHOUT_HOME)
+
+
+def _own_folder(variable: str, in_home: str, without_home: Path) -> Path:
+    """Return Posewire's folder by the XDG specification. It is looked up at each call: a process may have no home folder."""
+    named = Path(os.environ.get(variable, ""))
+    if named.is_absolute():  # the specification ignores others
         return named / "posewire"
     try:
-        return Path.home() / ".cache" / "posewire"
+        return Path.home() / in_home / "posewire"
     except (RuntimeError, KeyError):
-        return _CACHE_WITHOUT_HOME / "posewire"
+        return without_home / "posewire"
 
 
 class Device(StrEnum):
@@ -182,6 +193,15 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(
         default_factory=_cache_dir, description="Folder for pulled models, TensorRT's engines and the measured costs of model runs."
     )
+    state_dir: Path = Field(
+        default_factory=_state_dir, description="Folder for what must last: the cameras, and messages that wait for their receivers."
+    )
+    camera_sources: str | None = Field(
+        None,
+        description="Sources that cameras may have, such as rtsp://10.0.0.0/8,http://*.cams.example,/videos; *: any; empty: files, if no "
+        "API keys are needed, else none.",
+    )
+    max_cameras: Annotated[int, Field(ge=0, le=1000)] = Field(16, description="Limit of cameras; above it, 503.")
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Limit of bytes of one request's body.")
     max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
         32, description="Limit of open WebSocket streams; above it, 503 or close code 1013."
@@ -235,6 +255,13 @@ class Settings(BaseSettings):
     def hosts(self) -> tuple[str, ...]:
         """Return the parts of `allowed_hosts`, in lower case."""
         return tuple(host.strip().lower() for host in (self.allowed_hosts or "").split(",") if host.strip())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Return the parts of `camera_sources`, or what is allowed without it."""
+        if self.camera_sources is None:
+            return ("/",) if self.api_keys_file is None else ()
+        return tuple(source.strip() for source in self.camera_sources.split(",") if source.strip())
 
     def pose_options(
         self, min_detection_score: float | None = None, max_people: int | None = None, boxes_xywh: FloatArray | None = None

@@ -163,6 +163,30 @@ class UnknownModel(ServiceError):
     status, slug, title = 404, "unknown-model", "The model is not served here"
 
 
+class ForbiddenSource(ServiceError):
+    """The operator does not allow this source of a camera."""
+
+    status, slug, title = 403, "forbidden-source", "The source is not allowed"
+
+
+class NoSuchCamera(ServiceError):
+    """No camera has this name."""
+
+    status, slug, title = 404, "no-such-camera", "There is no such camera"
+
+
+class CameraExists(ServiceError):
+    """A camera has this name already."""
+
+    status, slug, title = 409, "camera-exists", "A camera has this name"
+
+
+class StateUnavailable(ServiceError):
+    """The state folder cannot be used, or another process uses it."""
+
+    status, slug, title = 503, "state-unavailable", "The state cannot be kept here"
+
+
 class RateLimited(ServiceError):
     """One client exceeds its rate limit."""
 

@@ -20,6 +20,10 @@ InputFormat: TypeAlias = Literal["float32-nchw", "uint8-nhwc", "uint8-nchw"]
 # The stages of an image; "encode" is that of the answer.
 Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 
+# off: not enabled. connecting: not connected yet. live: frames come. waiting: the source is away and is tried again. ended: a file is
+# at its end. failed: it is not tried again before it is changed.
+CameraState: TypeAlias = Literal["off", "connecting", "live", "waiting", "ended", "failed"]
+
 
 class Priority(IntEnum):
     """The priority of an image: lower values run first, but a share is reserved for `BULK`."""

@@ -25,6 +25,9 @@ app.add_typer(models_app, name="models")
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
+cameras_app = typer.Typer(help="The cameras of a running service. POSEWIRE_API_KEY holds the key, if one is needed.", no_args_is_help=True)
+app.add_typer(cameras_app, name="cameras")
+
 DeviceOption = Annotated[Device | None, typer.Option(help="auto, cpu, cuda or tensorrt.")]
 ModelsOption = Annotated[
     str | None, typer.Option(metavar="PAIR", help="Name of a pair of models: fast, accurate or paper; see `models use`.")
@@ -116,18 +119,26 @@ def watch(
     track: TrackOption = True,
     smooth: SmoothOption = True,
     detect_every: DetectEveryOption = 5,
+    rules: Annotated[
+        Path | None, typer.Option(help="JSON list of rules, which give events (docs/events.md).", exists=True, dir_okay=False)
+    ] = None,
+    sinks: Annotated[
+        Path | None, typer.Option(help="JSON list of sinks, which get messages (docs/cameras.md).", exists=True, dir_okay=False)
+    ] = None,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Track the people of a camera: prints JSON Lines until Ctrl-C, and reconnects when the camera is lost."""
     _check_runtime()
     from posewire.cli.predict_options import Tracking
+    from posewire.cli.watch import WatchOptions
     from posewire.cli.watch import watch as run
 
     settings = load_settings(
         models=models, device=device, min_detection_score=min_detection_score, max_people=max_people, log_level="warning"
     )
-    raise typer.Exit(run(source, out, min_keypoint_score, Tracking(track, smooth, detect_every), settings))
+    options = WatchOptions.read(out, min_keypoint_score, Tracking(track, smooth, detect_every), rules, sinks)
+    raise typer.Exit(run(source, options, settings))
 
 
 @app.command()
@@ -328,6 +339,44 @@ def models_quantize(
 
     options = QuantizeOptions(images, annotations, validate_images, validate_annotations, out, people, coverage, rounds, keep)
     raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))
+
+
+UrlOption = Annotated[str, typer.Option(help="Address of the service.")]
+_SERVICE_URL = "http://127.0.0.1:8000"
+
+
+@cameras_app.command("add")
+def cameras_add(
+    name: Annotated[str, typer.Argument(help="Small letters, digits, - and _.")],
+    source: Annotated[str, typer.Argument(help="The rtsp:// or http:// address of a camera, or the absolute path of a video file.")],
+    rules: Annotated[Path | None, typer.Option(help="JSON list of rules, which give events.", exists=True, dir_okay=False)] = None,
+    sinks: Annotated[Path | None, typer.Option(help="JSON list of sinks, which get messages.", exists=True, dir_okay=False)] = None,
+    fps: Annotated[float | None, typer.Option(help="Limit of frames a second.")] = None,
+    detect_every: Annotated[int | None, typer.Option(min=1, help="Maximum number of frames between two runs of the detector.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Limit of people per frame; the best are kept.")] = None,
+    url: UrlOption = _SERVICE_URL,
+) -> None:
+    """Add a camera; the service watches it until it is removed, also after a restart."""
+    from posewire.cli.cameras import Service, add_camera
+
+    options = {"fps": fps, "detect_every": detect_every, "max_people": max_people}
+    raise typer.Exit(add_camera(Service(url), name, source, {"rules": rules, "sinks": sinks}, options))
+
+
+@cameras_app.command("list")
+def cameras_list(as_json: JsonOption = False, url: UrlOption = _SERVICE_URL) -> None:
+    """Show the cameras, and how they are doing."""
+    from posewire.cli.cameras import Service, list_cameras
+
+    raise typer.Exit(list_cameras(Service(url), as_json=as_json))
+
+
+@cameras_app.command("remove")
+def cameras_remove(name: Annotated[str, typer.Argument(help="The camera's name.")], url: UrlOption = _SERVICE_URL) -> None:
+    """Remove a camera."""
+    from posewire.cli.cameras import Service, remove_camera
+
+    raise typer.Exit(remove_camera(Service(url), name))
 
 
 def _check_runtime() -> None:

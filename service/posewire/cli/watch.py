@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, Self, TypeVar
 
 from posewire.cli.output import OutputError, drop_output
 from posewire.cli.predict_options import Tracking
@@ -13,29 +15,73 @@ from posewire.cli.video_output import VideoOutput
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
-from posewire.files import make_folder
+from posewire.events.watcher import EventWatcher
+from posewire.files import make_folder, read_plain
 from posewire.registry.choice import choose
 from posewire.registry.store import open_store
+from posewire.schemas.events import Rule, ZoneRule, parse_rules
+from posewire.schemas.sinks import Sink, parse_sinks
 from posewire.schemas.video import WatchLine
 from posewire.signals import handle_signal, stop_signals
+from posewire.sinks.feed import Feed
+from posewire.sinks.opening import subscribe
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Priority
 from posewire.video.camera import Camera, address_of
 
+T = TypeVar("T")
 
-def watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> int:
-    """Print the poses of a camera until a file's end, Ctrl-C, SIGTERM or SIGHUP; return 0 after any of them.
+_NAME: Final = "watch"  # of the camera, in messages to sinks
+_MAX_JSON_BYTES: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """The options of the command line."""
+
+    out: Path | None
+    min_keypoint_score: float | None
+    tracking: Tracking
+    rules: tuple[Rule, ...]
+    sinks: tuple[Sink, ...]
+
+    @classmethod
+    def read(cls, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, rules: Path | None, sinks: Path | None) -> Self:
+        """Return the options, with rules and sinks from their JSON files.
+
+        Raises:
+            PosewireError: a file cannot be read, or has a rule or a sink that is not valid.
+        """
+        return cls(
+            out,
+            min_keypoint_score,
+            tracking,
+            () if rules is None else tuple(_parsed(parse_rules, rules)),
+            () if sinks is None else tuple(_parsed(parse_sinks, sinks)),
+        )
+
+
+def _parsed(parse: Callable[[bytes], T], path: Path) -> T:
+    try:
+        return parse(read_plain(path, _MAX_JSON_BYTES))
+    except ServiceError as error:
+        raise PosewireError(f"{path}: {error.detail}") from None
+
+
+def watch(source: str, options: WatchOptions, settings: Settings) -> int:
+    """Print the poses of a camera, and the events, until a file's end, Ctrl-C, SIGTERM or SIGHUP; return 0 after any of them.
 
     Raises:
         PosewireError: the camera does not answer, a file cannot be written, or the models do not load.
     """
+    out = options.out
     configure_logging(settings.log_level)
     choose(settings, open_store(settings).manifest)  # a wrong name is an error before a camera is asked
     if out is not None:
         make_folder(out)
     try:
-        asyncio.run(_watch(source, out, min_keypoint_score, tracking, settings))
+        asyncio.run(_watch(source, options, settings))
     except KeyboardInterrupt:
         pass
     except ServiceError as error:
@@ -47,7 +93,7 @@ def watch(source: str, out: Path | None, min_keypoint_score: float | None, track
     return 0
 
 
-async def _watch(source: str, out: Path | None, min_keypoint_score: float | None, tracking: Tracking, settings: Settings) -> None:
+async def _watch(source: str, options: WatchOptions, settings: Settings) -> None:
     task = asyncio.current_task()
     assert task is not None
     for number in stop_signals():
@@ -55,8 +101,22 @@ async def _watch(source: str, out: Path | None, min_keypoint_score: float | None
     with contextlib.suppress(asyncio.CancelledError):
         # The camera is first: a wrong address is an error at once.
         async with Camera(source, max_pixels=settings.max_pixels, report=_print_note) as camera, _engine(settings) as engine:
-            with _output(out, camera.info.rate, engine, min_keypoint_score) as output:
-                await _track(camera, engine, output, min_keypoint_score or 0.0, tracking)
+            with _output(options.out, camera.info.rate, engine, options.min_keypoint_score) as output:
+                async with _feed(engine, options, settings) as feed:
+                    await _track(camera, engine, output, feed, options)
+
+
+@contextlib.asynccontextmanager
+async def _feed(engine: Engine, options: WatchOptions, settings: Settings) -> AsyncIterator[Feed]:
+    """Yield what gives events and feeds the sinks; at the end everyone who is there leaves."""
+    watcher = EventWatcher(options.rules, engine.pose.spec.keypoints.names)
+    zones = tuple(rule.name for rule in options.rules if isinstance(rule, ZoneRule))
+    feed = Feed(_NAME, watcher, await subscribe(options.sinks, _NAME, zones, settings.state_dir / "spools", _print_note))
+    try:
+        yield feed
+    finally:
+        for event in await feed.close():
+            print(event.model_dump_json(), flush=True)
 
 
 @contextlib.asynccontextmanager
@@ -69,8 +129,8 @@ async def _engine(settings: Settings) -> AsyncIterator[Engine]:
         await engine.close()
 
 
-async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, min_keypoint_score: float, tracking: Tracking) -> None:
-    session = tracking.session(engine, Priority.STREAM)
+async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, feed: Feed, options: WatchOptions) -> None:
+    session = options.tracking.session(engine, Priority.STREAM)
     names = engine.pose.spec.keypoints.names
     while (newest := await camera.newest()) is not None:
         source, dropped = newest
@@ -78,13 +138,15 @@ async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, min
         line = WatchLine.from_result(
             result,
             names,
-            min_keypoint_score,
+            options.min_keypoint_score or 0.0,
             frame=source.index,
             pts_s=source.t_seconds,
             time=datetime.now(UTC).isoformat(),
             dropped=dropped,
         )
         print(line.model_dump_json(), flush=True)
+        for event in await feed.step(result, line, source.t_seconds):
+            print(event.model_dump_json(), flush=True)
         if output is not None:
             await engine.offload(output.write, source, result, line)
 

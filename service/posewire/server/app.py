@@ -16,11 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from posewire import __version__
+from posewire.cameras.cameras import Cameras
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.engine.pool import settle
 from posewire.schemas.inference_protocol import JSON_LENGTH
-from posewire.server import asyncapi, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video
+from posewire.server import asyncapi, cameras, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
@@ -30,7 +31,7 @@ from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
-_METHODS = ("GET", "POST")
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent", JSON_LENGTH)
 _EXPOSED = ("X-Request-Id", "Retry-After", JSON_LENGTH)
 
@@ -64,6 +65,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
         RateLimit(settings.rate_limit, settings.rate_burst),
         ByteBudget(settings.max_bytes_in_flight, metrics),
         StreamSlots(settings.max_streams, settings.max_streams_per_client, metrics),
+        Cameras(settings, metrics),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
     )
@@ -80,6 +82,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
             watch.cancel()
             services.loading.cancel()
             await asyncio.gather(services.loading, return_exceptions=True)
+            await services.cameras.close()
             if services.engine is not None:
                 await services.engine.close()
 
@@ -109,7 +112,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     app.add_middleware(RequestContext, services=services)
     app.add_middleware(inference_protocol.ProtocolErrors)
     problems.install(app, metrics)
-    for router in (pose.router, pose_aliases.router, inference_protocol.router, video.router, stream.router, ops.router):
+    for router in (pose.router, pose_aliases.router, inference_protocol.router, video.router, cameras.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)
@@ -135,6 +138,7 @@ async def _load(services: Services, load: Callable[[Metrics], Engine]) -> None:
         await engine.close()
         raise
     services.engine = engine
+    await services.cameras.start(engine)
     log.info("the models are ready", extra={"seconds": round(time.monotonic() - started, 2)})
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
-from posewire.errors import Draining, Overloaded, RateLimited, TooLarge, TooManyStreams
-from posewire.server.latest_frame import LatestFrame
+from posewire.errors import Draining, Overloaded, RateLimited, ServiceError, TooLarge, TooManyStreams
 from posewire.telemetry.metrics import Metrics
 
 # The request's scope holds the name of the key's holder here; `auth.Access` sets it.
@@ -252,6 +252,13 @@ class RateLimit:
         return bucket
 
 
+class OpenStream(Protocol):
+    """Something that holds a slot, such as the buffer of a stream."""
+
+    def end(self, reason: ServiceError) -> None:
+        """End it soon."""
+
+
 class StreamSlots:
     """Limits the open streams, and ends them when the service stops.
 
@@ -265,11 +272,11 @@ class StreamSlots:
         self.limit = limit
         self._client_limit = client_limit
         self._metrics = metrics
-        self._clients: dict[LatestFrame, str] = {}  # by the buffer of the stream
+        self._clients: dict[OpenStream, str] = {}
         self._all_closed = asyncio.Event()
 
     @contextmanager
-    def enter(self, frames: LatestFrame, client: str) -> Iterator[None]:
+    def enter(self, stream: OpenStream, client: str) -> Iterator[None]:
         """Hold a slot for a stream of this client.
 
         Raises:
@@ -280,20 +287,20 @@ class StreamSlots:
             raise TooManyStreams(f"{self._client_limit} streams of this client are open; close one, or try again later", retry_after_s=1)
         if len(self._clients) >= self.limit:
             raise Overloaded(f"{self.limit} streams are open, more are not taken; try again later", retry_after_s=1)
-        self._clients[frames] = client
+        self._clients[stream] = client
         self._metrics.set_streams(len(self._clients))
         try:
             yield
         finally:
-            del self._clients[frames]
+            del self._clients[stream]
             self._metrics.set_streams(len(self._clients))
             if not self._clients:
                 self._all_closed.set()
 
     async def close(self, within_s: float) -> None:
         """End every stream after the frame that it is answering, and wait until all have ended, or `within_s` seconds."""
-        for frames in self._clients:
-            frames.end(Draining("the service is stopping; connect again"))
+        for stream in self._clients:
+            stream.end(Draining("the service is stopping; connect again"))
         if self._clients:
             self._all_closed.clear()
             with suppress(TimeoutError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from posewire.cameras.cameras import Cameras
 from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.server.auth import KeyRing
@@ -23,6 +24,7 @@ class Services:
     rate_limit: RateLimit
     body_bytes: ByteBudget
     streams: StreamSlots
+    cameras: Cameras
     keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded and started it
     loading: asyncio.Task[None] | None = None  # loads and starts the engine; None before the lifespan

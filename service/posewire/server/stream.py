@@ -61,7 +61,7 @@ async def stream(websocket: WebSocket) -> None:
     except ServiceError as error:
         code, reason = error.close_code, error.detail
         services.metrics.count_rejection(error)
-        await _refuse(websocket, error)
+        await refuse(websocket, error)
     except Exception:
         code, reason = ServiceError.close_code, "the service failed on this stream; its log has the cause under the request id"
         log.exception("unhandled error")
@@ -172,7 +172,7 @@ def _started(engine: Engine, start: StartMessage) -> StartedMessage:
     )
 
 
-async def _refuse(websocket: WebSocket, error: ServiceError) -> None:
+async def refuse(websocket: WebSocket, error: ServiceError) -> None:
     """End a stream with an error.
 
     A stream that has not begun is answered over HTTP, except to a browser, which shows neither status nor reason to its page.

@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Literal, TypeAlias, get_args
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from posewire import __version__
 from posewire.errors import ServiceError, service_errors
 from posewire.telemetry.buckets import BATCH_SIZES, PEOPLE, REQUEST_S, STEP_S
 from posewire.telemetry.registry import MetricInfo, Registry
-from posewire.types import Stage
+from posewire.types import CameraState, Stage
 
 Task: TypeAlias = Literal["detector", "pose"]
 # The reasons why a frame of a stream has no result: a newer frame arrived, it became too old, it is not an image, the model
 # failed or was overloaded, the stream ended.
 FrameLoss: TypeAlias = Literal["newer", "late", "bad", "failed", "closed"]
+# What happened to a frame of a camera: it has a result, a newer one had come, or the model failed or was overloaded.
+FrameOutcome: TypeAlias = Literal["ok", "dropped", "failed"]
 # The values of the label `detector`: False is "skipped", True is "ran".
 _DETECTOR_RUNS = ("skipped", "ran")
 # A client may send any method. Others are counted as one, so that a client cannot create series without limit.
@@ -36,6 +38,7 @@ class Metrics:
         self._add_request_metrics()
         self._add_model_metrics()
         self._add_stream_metrics()
+        self._add_camera_metrics()
         self._gauge("posewire_build_info", "The version of Posewire.", "version").labels(version).set(1)
 
     def _add_request_metrics(self) -> None:
@@ -63,6 +66,16 @@ class Metrics:
         self._in_flight_limit = self._gauge("posewire_pictures_in_flight_limit", "Limit of images admitted at a time.")
         self._ready = self._gauge("posewire_ready", "1 while the models are loaded and the service accepts requests.")
         self._lag = self._histogram("posewire_event_loop_lag_seconds", "Delay of the event loop, measured four times a second.", STEP_S)
+
+    def _add_camera_metrics(self) -> None:
+        self._camera_frames = self._counter(
+            "posewire_camera_frames_total", "Frames of cameras, by outcome: ok, dropped or failed.", "camera", "outcome"
+        )
+        self._camera_reconnects = self._counter("posewire_camera_reconnects_total", "How often a camera was lost.", "camera")
+        self._camera_states = self._gauge("posewire_camera_state", "1 for the state that a camera is in.", "camera", "state")
+        self._camera_seen = self._gauge(
+            "posewire_camera_last_frame_timestamp_seconds", "Time of the last frame with a result, seconds since 1970.", "camera"
+        )
 
     def _add_model_metrics(self) -> None:
         tasks = get_args(Task)
@@ -217,6 +230,10 @@ class Metrics:
         finally:
             report(0)
 
+    def camera(self, name: str) -> "CameraMetrics":
+        """Return the metrics of one camera; their series exist until it is removed. The number of cameras is limited."""
+        return CameraMetrics(name, self._camera_frames, self._camera_reconnects, self._camera_states, self._camera_seen)
+
     def set_model(self, task: Task, name: str, sha256: str, provider: str) -> None:
         """Set the model that is loaded for a task; the digest is shortened to twelve digits."""
         self._models.labels(task, name, sha256[:12], provider).set(1)
@@ -253,6 +270,42 @@ class Metrics:
 
 def _exemplar(trace_id: str | None) -> dict[str, str] | None:
     return {"trace_id": trace_id} if trace_id else None
+
+
+class CameraMetrics:
+    """The frames and the state of one camera."""
+
+    def __init__(self, name: str, frames: Counter, reconnects: Counter, states: Gauge, seen: Gauge) -> None:
+        self._name = name
+        self._frames, self._reconnects, self._states, self._seen = frames, reconnects, states, seen
+        self._state: CameraState | None = None
+        for outcome in get_args(FrameOutcome):
+            frames.labels(name, outcome)
+        reconnects.labels(name)
+
+    def count_frames(self, outcome: FrameOutcome, number: int = 1) -> None:
+        """Count frames; those of outcome "ok" have a result now."""
+        self._frames.labels(self._name, outcome).inc(number)
+        if outcome == "ok":
+            self._seen.labels(self._name).set_to_current_time()
+
+    def count_reconnect(self) -> None:
+        """Count a loss of the camera."""
+        self._reconnects.labels(self._name).inc()
+
+    def set_state(self, state: CameraState) -> None:
+        """Set the state that the camera is in."""
+        if self._state is not None:
+            self._states.labels(self._name, self._state).set(0)
+        self._states.labels(self._name, state).set(1)
+        self._state = state
+
+    def remove(self) -> None:
+        """Remove the camera's series."""
+        for outcome in get_args(FrameOutcome):
+            self._frames.remove(self._name, outcome)
+        for metric in (self._reconnects, self._states, self._seen):
+            metric.remove_by_labels({"camera": self._name})
 
 
 class BatchMetrics:

@@ -15,7 +15,7 @@ from posewire.video.reading import VideoFrame, VideoInfo, VideoReader
 
 _TIMEOUT_S = 10.0  # for an answer or a frame
 _FIRST_PAUSE_S = 1.0  # before the first attempt to reconnect; it doubles with each attempt until a frame arrives
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 4.0  # a camera that is back has frames again within five seconds
 
 
 class Camera:
@@ -28,15 +28,17 @@ class Camera:
         source: an RTSP or HTTP address, or a file, which plays at its own frame rate and ends.
         max_pixels: of one frame.
         report: is called on the camera's thread with a message when a connection is lost.
+        keep_trying: try the first connection again as well, and do not wait for it on entering.
 
-    Raises (on entering):
+    Raises (on entering, without `keep_trying`):
         NotInstalled, BadVideo, TooLarge: as `VideoReader`. The first connection is tried only once.
     """
 
-    def __init__(self, source: str, *, max_pixels: int, report: Callable[[str], None]) -> None:
+    def __init__(self, source: str, *, max_pixels: int, report: Callable[[str], None], keep_trying: bool = False) -> None:
         self._source = source
         self._max_pixels = max_pixels
         self._report = report
+        self._keep_trying = keep_trying
         self._is_file = Path(source).is_file()
         self._stop = threading.Event()
         self._wanted = threading.Event()  # `newest` was called
@@ -55,7 +57,8 @@ class Camera:
         connected: asyncio.Future[None] = loop.create_future()
         # A daemon: a silent camera must not keep the process alive.
         threading.Thread(target=self._read, args=(loop, connected), name="posewire-camera", daemon=True).start()
-        await connected
+        if not self._keep_trying:
+            await connected
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -68,7 +71,8 @@ class Camera:
         Returns None at the end of a file. Times are seconds since the first frame: our clock for a camera, its own for a file.
 
         Raises:
-            BadVideo, TooLarge: a file is damaged, or the frames have become too large.
+            BadVideo, TooLarge: a file is damaged, or the frames are too large.
+            NotInstalled: PyAV is not installed.
         """
         self._wanted.set()
         while self._newest is None:
@@ -91,7 +95,7 @@ class Camera:
                 self._play(loop, connected)
             except ServiceError as error:
                 problem = error
-            if self._is_file or not self._read_frames or not isinstance(problem, BadVideo | None):
+            if self._is_file or not (self._read_frames or self._keep_trying) or not isinstance(problem, BadVideo | None):
                 _call(loop, self._finish, connected, problem)
                 return
             pause = _FIRST_PAUSE_S if self._read_frames > before else min(2 * pause, _LONGEST_PAUSE_S)
@@ -128,7 +132,7 @@ class Camera:
     def _finish(self, connected: "asyncio.Future[None]", problem: ServiceError | None) -> None:
         self._ended, self._end = True, problem
         self._received.set()
-        if not connected.done():
+        if not connected.done() and not self._keep_trying:
             connected.set_exception(problem or BadVideo("the video has no frame"))
 
 

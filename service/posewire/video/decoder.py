@@ -39,8 +39,7 @@ def decode(video: int, max_pixels: int, max_frames: int, max_seconds: float) -> 
         max_frames: limit of frames.
         max_seconds: limit of seconds.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to everyone; the service ends this process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_stop_signals()
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
     threading.Thread(target=_end_with_service, daemon=True).start()
@@ -77,6 +76,12 @@ def _send(output: IO[bytes], head: Mapping[str, object], pixels: memoryview | No
     output.flush()
 
 
+def ignore_stop_signals() -> None:
+    """Let this process go on at a stop: a service manager sends the signal to everyone, and the service ends this process."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _resource() -> Any:
     try:
         return import_module("resource")
@@ -85,9 +90,14 @@ def _resource() -> Any:
 
 
 def _limit(max_pixels: int) -> None:
-    resource = _resource()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _resource().setrlimit(_resource().RLIMIT_CORE, (0, 0))
     _allow_cpu(0)
+    limit_memory(max_pixels)
+
+
+def limit_memory(max_pixels: int) -> None:
+    """Let this process have the memory to decode frames of at most `max_pixels`, and no more."""
+    resource = _resource()
     with suppress(OSError):  # only Linux has these files
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # where memory is short, the kernel ends this process before others
         mapped = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()

@@ -1,0 +1,1 @@
+"""Cameras that the service watches: kept on disk, each read by a process of its own."""

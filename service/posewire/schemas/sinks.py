@@ -1,0 +1,94 @@
+"""The JSON of sinks, which send a camera's messages to others, and of what they send."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+from posewire.errors import BadParameter
+from posewire.schemas.pose import describe
+
+# event: of a rule. state: who is there, sent when it changes. result: everyone in a frame.
+MessageKind: TypeAlias = Literal["event", "state", "result"]
+
+_HTTP = r"^https?://[^\s/]+(/\S*)?$"
+_MQTT = r"^mqtts?://[^\s/]+/?$"
+_TOPIC = r"^[^\s#+/$][^\s#+]*$"
+
+
+class _Sink(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    send: tuple[MessageKind, ...] = Field(("event",), min_length=1, description="The kinds of messages.")
+
+
+class FileSink(_Sink):
+    """A file of JSON lines. When it is full, it gets the suffix .1, the one before .2, and so on."""
+
+    kind: Literal["file"]
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    max_bytes: Annotated[int, Field(ge=1_000, le=10**12)] = Field(100_000_000, description="Bytes of one file.")
+    keep: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="Files that are kept besides the newest.")
+
+
+class WebhookSink(_Sink):
+    """An address that gets each message as an HTTP POST."""
+
+    kind: Literal["webhook"]
+    url: Annotated[str, Field(pattern=_HTTP, max_length=2048)]
+    secret: SecretStr | None = Field(None, description="Signs each request with HMAC-SHA-256; null: not signed.")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(10.0, description="Of one request.")
+
+
+class MqttSink(_Sink):
+    """A broker of MQTT."""
+
+    kind: Literal["mqtt"]
+    url: Annotated[str, Field(pattern=_MQTT, max_length=2048)] = Field(description="mqtt://user:password@host:port, or mqtts:// with TLS.")
+    topic: Annotated[str, Field(pattern=_TOPIC, max_length=256)] = Field(
+        "posewire", description="Messages go to TOPIC/CAMERA/event, …/state and …/result."
+    )
+    qos: Literal[0, 1, 2] = 1
+    home_assistant: bool = Field(False, description="Announce the camera to Home Assistant (MQTT discovery); sends `state` as well.")
+
+
+Sink: TypeAlias = Annotated[FileSink | WebhookSink | MqttSink, Field(discriminator="kind")]
+
+_SINKS: TypeAdapter[list[Sink]] = TypeAdapter(Annotated[list[Sink], Field(max_length=16, fail_fast=True)])
+
+
+def parse_sinks(text: str | bytes) -> list[Sink]:
+    """Parse a JSON list of sinks.
+
+    Raises:
+        BadParameter: it is not JSON, or a sink is not valid.
+    """
+    try:
+        return _SINKS.validate_json(text)
+    except ValidationError as error:
+        raise BadParameter(f"sinks: {describe(error)}") from None
+
+
+class ZoneState(BaseModel):
+    """Who is in a zone."""
+
+    people: int
+
+
+class State(BaseModel):
+    """Who is there."""
+
+    type: Literal["state"] = "state"
+    time_s: float = Field(description="The time of the frame since which it is so.")
+    people: int = Field(description="People in the frame.")
+    zones: dict[str, ZoneState] = Field(description="By the names of the rules.")
+
+
+class Delivery(BaseModel):
+    """What a sink sends: a message, and what tells it from others."""
+
+    id: str = Field(description="The same for the same message, whenever and how often it is sent.")
+    attempt: int = Field(description="From 1. Above 1 an earlier attempt may have arrived as well.")
+    camera: str
+    time: str = Field(description="When the message was made: ISO 8601, UTC.")
+    kind: MessageKind
+    message: dict[str, Any]

@@ -1,0 +1,61 @@
+"""Opens sinks by their JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from posewire.errors import ConfigError
+from posewire.schemas.sinks import FileSink, MessageKind, MqttSink, WebhookSink
+from posewire.schemas.sinks import Sink as SinkSpec
+from posewire.sinks.base import Report, Sink, Transport, spool_path
+from posewire.sinks.feed import Subscription
+from posewire.sinks.file import FileLines
+from posewire.sinks.spooled import SpooledSink
+from posewire.sinks.webhook import WebhookTransport
+
+
+async def subscribe(specs: Sequence[SinkSpec], camera: str, zones: tuple[str, ...], spools: Path, report: Report) -> list[Subscription]:
+    """Open sinks, all or none; arguments and errors are as of `open_sink`."""
+    opened: list[Subscription] = []
+    try:
+        for spec in specs:
+            kinds = frozenset[MessageKind](spec.send)
+            if isinstance(spec, MqttSink) and spec.home_assistant:
+                kinds |= {"state"}
+            opened.append(Subscription(open_sink(spec, camera, zones, spools, report), kinds))
+    except BaseException:
+        for subscription in opened:
+            await subscription.sink.close()
+        raise
+    return opened
+
+
+def open_sink(spec: SinkSpec, camera: str, zones: tuple[str, ...], spools: Path, report: Report) -> Sink:
+    """Open a sink; needs a running event loop.
+
+    Args:
+        spec: its JSON.
+        camera: its name.
+        zones: names of the rules for zones.
+        spools: folder of the messages that wait.
+        report: takes a line about a receiver that goes away.
+
+    Raises:
+        ConfigError: an extra is not installed.
+        PosewireError: a file cannot be written.
+    """
+    if isinstance(spec, FileSink):
+        return FileLines(spec)
+    host = spec.url.rpartition("@")[2].removeprefix(f"{spec.url.partition('://')[0]}://")
+    name = f"{spec.kind} {host}"
+    spool = spool_path(spools, camera, name)
+    if isinstance(spec, WebhookSink):
+        return SpooledSink(WebhookTransport(spec), spool, name, report)
+    return SpooledSink(_mqtt(spec, camera, zones), spool, name, report)
+
+
+def _mqtt(spec: MqttSink, camera: str, zones: tuple[str, ...]) -> Transport:
+    try:
+        from posewire.sinks.mqtt import MqttTransport  # noqa: PLC0415 - aiomqtt is an extra
+    except ImportError:
+        raise ConfigError("MQTT needs aiomqtt: pip install 'posewire[mqtt]'") from None
+    return MqttTransport(spec, camera, zones)

@@ -1,0 +1,64 @@
+"""The process that reads one camera: a crash of a codec ends it and nothing else.
+
+Its standard input has the source on the first line, so that no list of processes shows a password, and then a byte for each frame that is
+wanted. Its standard output has a line of JSON for each message, and after that of a frame its pixels.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import IO
+
+from posewire.errors import ServiceError
+from posewire.video.camera import Camera
+from posewire.video.decoder import ignore_stop_signals, limit_memory
+
+
+def watch(max_pixels: int) -> None:
+    """Read a camera; the main function of the process. It ends when the service closes standard input or output.
+
+    Args:
+        max_pixels: limit of pixels of one frame.
+    """
+    ignore_stop_signals()
+    output = _Output(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # what a library prints is no message
+    source = sys.stdin.buffer.readline().decode().rstrip("\n")
+    try:
+        limit_memory(max_pixels)
+        asyncio.run(_send_frames(output, source, max_pixels))
+    except BrokenPipeError:
+        pass
+    except ServiceError as error:
+        output.send({"error": error.slug, "detail": error.detail})
+    os._exit(0)  # the camera's thread may wait for a frame
+
+
+async def _send_frames(output: "_Output", source: str, max_pixels: int) -> None:
+    async with Camera(source, max_pixels=max_pixels, report=lambda text: output.send({"lost": text}), keep_trying=True) as camera:
+        while await asyncio.to_thread(sys.stdin.buffer.read, 1):
+            newest = await camera.newest()
+            if newest is None:
+                output.send({"end": True})
+                return
+            read, dropped = newest
+            size = {"width": read.frame.width, "height": read.frame.height}
+            output.send({"frame": read.index, "t_seconds": read.t_seconds, "dropped": dropped, **size}, read.frame.pixels.data)
+
+
+class _Output:
+    """Whole messages, from several threads."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def send(self, head: Mapping[str, object], pixels: memoryview | None = None) -> None:
+        with self._lock:
+            self._file.write(json.dumps(head).encode() + b"\n")
+            if pixels is not None:
+                self._file.write(pixels)
+            self._file.flush()

@@ -1,0 +1,137 @@
+"""Frames of a camera that a process of its own reads."""
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Final, cast
+
+import numpy as np
+
+from posewire.errors import DecoderFailed, Overloaded, ServiceError, error_of
+from posewire.types import Frame
+from posewire.video.reading import VideoFrame
+
+log = logging.getLogger(__name__)
+
+_MAIN: Final = "import sys; from posewire.video.camera_decoder import watch; watch(int(sys.argv[1]))"
+_MAX_HEAD_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraFrame:
+    """The newest frame of a camera."""
+
+    video: VideoFrame  # `index` counts the frames that were read; `t_seconds` is our clock for a camera, its own for a file
+    dropped: int  # frames that were left out before it
+
+
+class CameraProcess:
+    """Reads a camera in a process of its own, which connects again when the camera is lost. `close` it in any case.
+
+    Args:
+        source: an address, with user and password if it needs them, or a file.
+        max_pixels: limit of pixels of one frame.
+        report: takes a message each time the camera is lost.
+
+    Raises:
+        Overloaded: the system has no room for another process.
+    """
+
+    def __init__(self, source: str, *, max_pixels: int, report: Callable[[str], None]) -> None:
+        self._max_pixels = max_pixels
+        self._report = report
+        paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = os.environ | paths | {"OPENBLAS_NUM_THREADS": "1"}  # as for videos
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a caller's
+                [sys.executable, "-c", _MAIN, str(max_pixels)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise Overloaded(f"no process can be started for the camera: {error.strerror}; try again later", retry_after_s=10) from None
+        self._input = cast("IO[bytes]", self._process.stdin)
+        self._output = cast("IO[bytes]", self._process.stdout)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="posewire-camera")
+        self._source: str | None = source
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    async def newest(self) -> CameraFrame | None:
+        """Wait for a frame that was not returned before; None: a file is at its end.
+
+        Raises:
+            NotInstalled: PyAV is not installed.
+            BadVideo, TooLarge: a file is damaged, or the frames are too large.
+            DecoderFailed: the process has died.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._newest, asyncio.get_running_loop())
+
+    async def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._release)
+        self._thread.shutdown()
+
+    def _release(self) -> None:
+        for pipe in (self._input, self._output):
+            with suppress(BrokenPipeError):  # what was still to be written to a process that is gone
+                pipe.close()
+        self._process.wait()
+
+    def _newest(self, loop: asyncio.AbstractEventLoop) -> CameraFrame | None:
+        try:
+            if self._source is not None:
+                self._input.write(self._source.encode() + b"\n")
+                self._source = None
+            self._input.write(b"n")
+            self._input.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+        while True:
+            head = self._head()
+            if "lost" in head:
+                loop.call_soon_threadsafe(self._report, str(head["lost"]))
+            elif "end" in head:
+                return None
+            else:
+                return self._frame(head)
+
+    def _frame(self, head: dict[str, Any]) -> CameraFrame:
+        try:
+            index, t_seconds, dropped, width, height = (head[name] for name in ("frame", "t_seconds", "dropped", "width", "height"))
+            if min(width, height) < 1 or width * height > self._max_pixels:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise self._died() from None
+        pixels = np.empty((height, width, 3), np.uint8)
+        if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+            raise self._died()
+        return CameraFrame(VideoFrame(index, t_seconds, Frame(pixels)), dropped)
+
+    def _head(self) -> dict[str, Any]:
+        line = self._output.readline(_MAX_HEAD_BYTES)
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError
+            head: dict[str, Any] = json.loads(line)
+            error = error_of(head["error"], head["detail"]) if "error" in head else None
+        except (ValueError, KeyError, TypeError):
+            raise self._died() from None
+        if error is not None:
+            raise error
+        return head
+
+    def _died(self) -> ServiceError:
+        self._process.kill()
+        log.error("the process that reads a camera has died", extra={"exit_code": self._process.wait()})
+        return DecoderFailed("the process that reads the camera has died")
