@@ -129,7 +129,7 @@ async def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(listen: Liste
 
         await eventually(closed)
         stream.offer(astronaut)
-        assert (await anext(stream)).connection == 1
+        assert (await anext(stream)).connection >= 1  # a slow machine falls asleep more than once
 
 
 async def test_what_will_not_work_again_is_raised(listen: Listen) -> None:
