@@ -33,7 +33,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(min_detection_score="0.5") as running:
+    with serve(min_detection_score="0.5", stream_deadline_ms="30000") as running:
         yield running
 
 
@@ -89,7 +89,7 @@ async def test_who_finds_the_service_busy_comes_back_when_it_says(listen: Listen
 
 async def test_of_the_frames_that_wait_at_the_client_the_newest_is_sent(listen: Listen, models: Engine, astronaut: bytes) -> None:
     gate = Gate()
-    server = await listen(detector=GatedDetector(models.detector, gate))
+    server = await listen(detector=GatedDetector(models.detector, gate), stream_deadline_ms=30_000)
     async with AsyncPoseClient(server.url) as client, client.stream() as stream:
         with gate.shut():
             await stream.put(astronaut)
@@ -105,14 +105,14 @@ async def test_of_the_frames_that_wait_at_the_client_the_newest_is_sent(listen: 
 
 
 async def test_a_stream_survives_the_end_of_its_server(make_engine: MakeEngine, astronaut: bytes) -> None:
-    async with listening(make_engine()) as server:
+    async with listening(make_engine(stream_deadline_ms=30_000)) as server:
         client = AsyncPoseClient(server.url)
         stream = await client.stream().__aenter__()
         stream.offer(astronaut)
         first = await anext(stream)
     stream.offer(b"old")
     stream.offer(astronaut)
-    async with listening(make_engine(), server.port):
+    async with listening(make_engine(stream_deadline_ms=30_000), server.port):
         second = await anext(stream)
         await stream.close()
         assert [result async for result in stream] == []
@@ -121,7 +121,7 @@ async def test_a_stream_survives_the_end_of_its_server(make_engine: MakeEngine, 
 
 
 async def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(listen: Listen, astronaut: bytes) -> None:
-    server = await listen(stream_idle_s=0.2)
+    server = await listen(stream_idle_s=0.2, stream_deadline_ms=30_000)
     async with AsyncPoseClient(server.url) as client, client.stream() as stream:
 
         async def closed() -> bool:
@@ -129,7 +129,7 @@ async def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(listen: Liste
 
         await eventually(closed)
         stream.offer(astronaut)
-        assert (await anext(stream)).connection == 1
+        assert (await anext(stream)).connection >= 1  # a slow machine falls asleep more than once
 
 
 async def test_what_will_not_work_again_is_raised(listen: Listen) -> None:
@@ -154,7 +154,7 @@ async def test_what_will_not_work_again_is_raised(listen: Listen) -> None:
 async def test_a_client_without_a_key_is_told_and_does_not_try_again(listen: Listen, tmp_path: Path, astronaut: bytes) -> None:
     key, line = new_key("camera")
     (tmp_path / "keys").write_text(line)
-    server = await listen(api_keys_file=tmp_path / "keys")
+    server = await listen(api_keys_file=tmp_path / "keys", stream_deadline_ms=30_000)
     async with AsyncPoseClient(server.url) as client:
         with pytest.raises(Unauthorized):
             await client.pose(astronaut)
@@ -252,7 +252,7 @@ async def test_pictures_are_paths_bytes_or_files(listen: Listen, astronaut: byte
             await client.pose("nowhere.jpg")
         for other in (io.StringIO("text"), None, 5, [astronaut]):
             with pytest.raises(TypeError, match=r"bytes, a path, a file in binary mode, an array .* or a PIL image, not \w+"):
-                await client.pose(other)  # type: ignore[arg-type]
+                await client.pose(other)  # type: ignore[call-overload]
 
 
 async def test_boxes_are_lists_or_arrays(listen: Listen, astronaut: bytes) -> None:
@@ -269,7 +269,7 @@ async def test_boxes_are_lists_or_arrays(listen: Listen, astronaut: bytes) -> No
 
 
 async def test_frames_that_are_not_bytes_are_refused_at_once(listen: Listen, astronaut: bytes) -> None:
-    server = await listen()
+    server = await listen(stream_deadline_ms=30_000)
 
     async def frames(*given: object) -> AsyncIterator[Any]:
         for frame in given:

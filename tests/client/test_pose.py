@@ -160,7 +160,7 @@ async def test_a_service_is_ready_or_not(listen: Listen) -> None:
 async def test_the_api_key_is_sent_with_requests_and_streams(listen: Listen, tmp_path: Path, astronaut: bytes) -> None:
     key, line = new_key("camera")
     (tmp_path / "keys").write_text(line)
-    server = await listen(api_keys_file=tmp_path / "keys")
+    server = await listen(api_keys_file=tmp_path / "keys", stream_deadline_ms=30_000)
     async with AsyncPoseClient(server.url, api_key=key, headers={"X-Request-Id": "mine"}) as client:
         assert (await client.pose(astronaut)).request_id == "mine"
         assert (await client.models()).models
