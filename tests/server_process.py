@@ -34,11 +34,11 @@ class Server:
 
 
 @contextmanager
-def serve(port: int = 0, **settings: str) -> Iterator[Server]:
-    """Start a server on a port (0: a free one), wait until it listens, and end it afterwards."""
+def serve(port: str = "0", **settings: str) -> Iterator[Server]:
+    """Start a server on a port ("0": a free one), wait until it listens, and end it afterwards."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
-    command = [sys.executable, "-m", "posewire", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "posewire", "serve", "--port", port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         server = Server(process, settings.get("ops_port"))
         reader = threading.Thread(target=server.read_log)
