@@ -38,8 +38,8 @@ class Server:
 
 
 @contextmanager
-def serve(port: int = 0, **settings: str) -> Iterator[Server]:
-    """Start a server on a port (0: a free one), wait until it listens and has loaded its models, and end it afterwards."""
+def serve(port: str = "0", **settings: str) -> Iterator[Server]:
+    """Start a server on a port ("0": a free one), wait until it listens and has loaded its models, and end it afterwards."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     environment |= {f"POSEWIRE_{k.upper()}": v for k, v in settings.items()}
     with listening_server(environment, port) as server:
@@ -47,9 +47,9 @@ def serve(port: int = 0, **settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def listening_server(environment: Mapping[str, str], port: int = 0, *, loaded: bool = True) -> Iterator[Server]:
+def listening_server(environment: Mapping[str, str], port: str = "0", *, loaded: bool = True) -> Iterator[Server]:
     """As `serve`, with the whole environment of the process; unless `loaded`, the models need not be loaded."""
-    command = [sys.executable, "-m", "posewire", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "posewire", "serve", "--port", port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         server = Server(process, environment.get("POSEWIRE_OPS_PORT"))
         reader = threading.Thread(target=server.read_log)
