@@ -12,28 +12,34 @@ export type ProblemType =
   | 'bad-picture'
   | 'bad-request'
   | 'bad-video'
+  | 'camera-exists'
   | 'client-gone'
+  | 'dead'
   | 'deadline-exceeded'
   | 'decoder-failed'
   | 'draining'
+  | 'forbidden-source'
   | 'foreign-origin'
   | 'headers-too-large'
   | 'inference-failed'
   | 'internal'
   | 'misdirected'
   | 'no-space'
+  | 'no-such-camera'
   | 'not-acceptable'
   | 'not-installed'
   | 'not-ready'
   | 'out-of-memory'
   | 'overloaded'
   | 'rate-limited'
+  | 'state-unavailable'
   | 'target-too-long'
   | 'timed-out'
   | 'too-fast'
   | 'too-large'
   | 'too-many-streams'
   | 'unauthorized'
+  | 'unknown-model'
   | 'unsupported-encoding'
   | 'unsupported-media-type';
 
@@ -42,13 +48,19 @@ export type ProblemType =
  */
 export interface AckMessage {
   type: 'ack';
+  /**
+   * The number of the answered frame.
+   */
   seq: number;
 }
 /**
  * One row of COCO's results list; `image_id` is the image's index in the request.
  */
 export interface CocoPerson {
-  image_id: number | string;
+  image_id: number;
+  /**
+   * 1: COCO's category of people.
+   */
   category_id: number;
   /**
    * x, y, score for each of the 17 keypoints.
@@ -56,6 +68,8 @@ export interface CocoPerson {
   keypoints: number[];
   score: number;
   /**
+   * x, y, width, height, in pixels of the upright image.
+   *
    * @minItems 4
    * @maxItems 4
    */
@@ -84,17 +98,38 @@ export interface ErrorMessage {
  * The fields of an error (RFC 9457).
  */
 export interface StreamProblem {
+  /**
+   * A URN that names the kind of error, such as urn:posewire:problem:bad-picture.
+   */
   type: string;
+  /**
+   * The same for every error of the type.
+   */
   title: string;
+  /**
+   * The HTTP status.
+   */
   status: number;
+  /**
+   * What is wrong, and what to do.
+   */
   detail: string;
 }
 /**
  * Everyone in one image: best first, or in the order of the caller's boxes.
  */
 export interface ImageOut {
+  /**
+   * Pixels of the upright image.
+   */
   width: number;
+  /**
+   * Pixels of the upright image.
+   */
   height: number;
+  /**
+   * Empty if nobody is in the image.
+   */
   people: PersonOut[];
   timings_ms: TimingsOut;
 }
@@ -103,7 +138,7 @@ export interface ImageOut {
  */
 export interface PersonOut {
   /**
-   * x, y, width, height.
+   * x, y, width, height, in pixels of the upright image.
    *
    * @minItems 4
    * @maxItems 4
@@ -113,14 +148,26 @@ export interface PersonOut {
    * 0..1: the box's score times the mean of the keypoint scores above 0.2.
    */
   score: number;
+  /**
+   * In the order of the keypoint set, without those below `min_keypoint_score`.
+   */
   keypoints: KeypointOut[];
 }
 /**
  * One keypoint.
  */
 export interface KeypointOut {
+  /**
+   * A name of the model's keypoint set, such as nose or left_elbow.
+   */
   name: string;
+  /**
+   * Pixels of the upright image, from its left edge.
+   */
   x: number;
+  /**
+   * Pixels of the upright image, from its upper edge.
+   */
   y: number;
   /**
    * 0..1: the heatmap's peak.
@@ -131,10 +178,25 @@ export interface KeypointOut {
  * The time of each stage of one image, in milliseconds.
  */
 export interface TimingsOut {
+  /**
+   * Decoding of the image.
+   */
   decode: number;
+  /**
+   * Waiting for a worker or a model.
+   */
   queue: number;
+  /**
+   * The detector.
+   */
   detect: number;
+  /**
+   * The crops, and the pose model.
+   */
   pose: number;
+  /**
+   * From the admission to the result.
+   */
   total: number;
 }
 /**
@@ -148,7 +210,13 @@ export interface ModelNames {
  * One served model.
  */
 export interface ModelOut {
+  /**
+   * Of the manifest.
+   */
   name: string;
+  /**
+   * detector or pose.
+   */
   task: string;
   title: string;
   /**
@@ -164,17 +232,38 @@ export interface ModelOut {
    */
   sha256: string;
   licence: string;
+  /**
+   * Pixels.
+   */
   input_height: number;
+  /**
+   * Pixels.
+   */
   input_width: number;
+  /**
+   * Names of the keypoints; null: not a pose model.
+   */
   keypoints: string[] | null;
+  /**
+   * Pairs of indices into `keypoints` that a limb connects; null: not a pose model.
+   */
   skeleton: [number, number][] | null;
 }
 /**
  * The answer of GET /v1/models.
  */
 export interface ModelsResponse {
+  /**
+   * cpu, cuda or tensorrt; none: the models are not loaded yet.
+   */
   device: string;
+  /**
+   * The reason for this device.
+   */
   device_reason: string;
+  /**
+   * Number of worker processes; 0: the models run in the service's process.
+   */
   workers: number;
   /**
    * The name of the pair of both models; null: they are not a pair of the manifest.
@@ -186,8 +275,14 @@ export interface ModelsResponse {
  * The answer of POST /v1/pose, format=posewire.
  */
 export interface PoseResponse {
+  /**
+   * The same as the header X-Request-Id.
+   */
   request_id: string;
   model: ModelNames;
+  /**
+   * In the order of the request.
+   */
   images: ImageOut[];
 }
 /**
@@ -217,7 +312,7 @@ export interface ResultMessage {
  */
 export interface TrackedPerson {
   /**
-   * x, y, width, height.
+   * x, y, width, height, in pixels of the upright image.
    *
    * @minItems 4
    * @maxItems 4
@@ -227,6 +322,9 @@ export interface TrackedPerson {
    * 0..1: the box's score times the mean of the keypoint scores above 0.2.
    */
   score: number;
+  /**
+   * In the order of the keypoint set, without those below `min_keypoint_score`.
+   */
   keypoints: KeypointOut[];
   /**
    * The same number from frame to frame; null: not tracked.
@@ -264,6 +362,9 @@ export interface StartMessage {
  */
 export interface StartedMessage {
   type: 'started';
+  /**
+   * The id of the stream in the service's log.
+   */
   request_id: string;
   model: ModelNames;
   /**
