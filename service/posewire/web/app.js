@@ -409,7 +409,7 @@ for (const radio of document.querySelectorAll('[name="timing"]')) {
   });
 }
 $('settings').addEventListener('submit', (event) => event.preventDefault());
-new ResizeObserver(redraw).observe(overlay);
+new ResizeObserver(() => last && redraw()).observe(overlay);
 video.addEventListener('resize', () => video.videoWidth && !$('frame').hidden && show(video, video.videoWidth, video.videoHeight));
 addEventListener('online', () => stream?.retry());
 navigator.mediaDevices?.addEventListener('devicechange', hintAboutCamera);
