@@ -51,7 +51,7 @@ async def hostile(out: Path, counts: Counts, minutes: float, port: int) -> Resul
         port: of the service.
     """
     # Videos are sent side by side as well: what is turned away is not tested.
-    with posewire(out, port, workers="2", log_level="warning", max_videos=str(_SIDE_BY_SIDE)) as server:
+    with posewire(out, port, workers="2", log_level="warning", max_videos=str(_SIDE_BY_SIDE), camera_sources="/nowhere") as server:
         target = Target.of(server.url)
         good, workers, memory_mb = _people(target), _pids(server), server.memory_mb()
         found = {

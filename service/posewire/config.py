@@ -201,6 +201,11 @@ class Settings(BaseSettings):
         description="Sources that cameras may have, such as rtsp://10.0.0.0/8,http://*.cams.example,/videos; *: any; empty: files, if no "
         "API keys are needed, else none.",
     )
+    camera_sinks: str | None = Field(
+        None,
+        description="Where cameras that are added over HTTP may send messages, such as https://hooks.example,mqtt://10.0.0.0/8,"
+        "/var/log/cameras; *: anywhere; empty: nowhere.",
+    )
     max_cameras: Annotated[int, Field(ge=0, le=1000)] = Field(16, description="Limit of cameras; above it, 503.")
     max_request_bytes: Annotated[int, Field(ge=1)] = Field(100_000_000, description="Limit of bytes of one request's body.")
     max_streams: Annotated[int, Field(ge=0, le=10_000)] = Field(
@@ -261,7 +266,12 @@ class Settings(BaseSettings):
         """Return the parts of `camera_sources`, or what is allowed without it."""
         if self.camera_sources is None:
             return ("/",) if self.api_keys_file is None else ()
-        return tuple(source.strip() for source in self.camera_sources.split(",") if source.strip())
+        return _parts(self.camera_sources)
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Return the parts of `camera_sinks`."""
+        return _parts(self.camera_sinks or "")
 
     def pose_options(
         self, min_detection_score: float | None = None, max_people: int | None = None, boxes_xywh: FloatArray | None = None
@@ -269,6 +279,10 @@ class Settings(BaseSettings):
         """Return the options for one image: a caller's values within the limits of the settings; None: the settings' values."""
         score = self.min_detection_score if min_detection_score is None else min_detection_score
         return PoseOptions(score, min(max_people or self.max_people, self.max_people), boxes_xywh)
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _is_address(value: str) -> bool:

@@ -163,10 +163,10 @@ class UnknownModel(ServiceError):
     status, slug, title = 404, "unknown-model", "The model is not served here"
 
 
-class ForbiddenSource(ServiceError):
-    """The operator does not allow this source of a camera."""
+class ForbiddenPlace(ServiceError):
+    """The operator does not allow this source or this sink of a camera."""
 
-    status, slug, title = 403, "forbidden-source", "The source is not allowed"
+    status, slug, title = 403, "forbidden-place", "The address is not allowed"
 
 
 class NoSuchCamera(ServiceError):

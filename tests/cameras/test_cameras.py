@@ -41,7 +41,8 @@ def camera() -> Iterator[MjpegCamera]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     state = tmp_path_factory.mktemp("state")
-    with serve(state_dir=str(state), camera_sources=f"http://127.0.0.0/8,{state.parent}", max_cameras="3", workers="1") as found:
+    places = {"camera_sources": f"http://127.0.0.0/8,{state.parent}", "camera_sinks": f"http://127.0.0.0/8,{state.parent}"}
+    with serve(state_dir=str(state), max_cameras="3", workers="1", **places) as found:
         until(lambda: httpx.get(f"{found.url}/readyz").status_code == 200)
         yield found
 
@@ -173,6 +174,13 @@ def test_a_change_connects_anew_and_keeps_the_password(client: httpx.Client, cam
         ({"name": "x", "source": "http://192.168.0.1/x"}, 403, "POSEWIRE_CAMERA_SOURCES"),
         ({"name": "x", "source": "/etc/passwd"}, 403, "POSEWIRE_CAMERA_SOURCES"),
         ({"name": "x", "source": "ftp://127.0.0.1/x"}, 422, "source"),
+        (
+            {"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "webhook", "url": "http://169.254.169.254/x"}]},
+            403,
+            "POSEWIRE_CAMERA_SINKS",
+        ),
+        ({"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "file", "path": "/etc/cron.d/x"}]}, 403, "POSEWIRE_CAMERA_SINKS"),
+        ({"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "file", "path": "x"}]}, 422, "absolute path"),
         ({"name": "X y", "source": "/a"}, 422, "name"),
         ({"name": "x", "source": "http://127.0.0.1/x", "rules": [{"kind": "zone", "name": "z", "polygon": []}]}, 422, "polygon"),
         ({"name": "x", "source": "http://127.0.0.1/x", "rules": [*RULES, *RULES]}, 422, "two rules"),

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from posewire.cameras.sources import AllowedSources, Source
-from posewire.errors import BadParameter, ConfigError, ForbiddenSource
+from posewire.cameras.sources import SCHEMES, AllowedPlaces, Source
+from posewire.errors import BadParameter, ConfigError, ForbiddenPlace
+
+SETTING = "POSEWIRE_CAMERA_SOURCES"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +51,12 @@ def test_what_is_no_source(text: str) -> None:
     ],
 )
 def test_the_list_decides(patterns: list[str], source: str, allowed: bool) -> None:
-    check = AllowedSources(patterns).check
+    check = AllowedPlaces(SETTING, SCHEMES, patterns).check
     if allowed:
-        check(Source.parse(source))
+        check(Source.parse(source).address)
     else:
-        with pytest.raises(ForbiddenSource, match="POSEWIRE_CAMERA_SOURCES"):
-            check(Source.parse(source))
+        with pytest.raises(ForbiddenPlace, match="POSEWIRE_CAMERA_SOURCES"):
+            check(Source.parse(source).address)
 
 
 def test_a_folder_allows_what_is_in_it_and_no_link_out_of_it(tmp_path: Path) -> None:
@@ -63,14 +65,14 @@ def test_a_folder_allows_what_is_in_it_and_no_link_out_of_it(tmp_path: Path) -> 
     (folder / "a.mp4").touch()
     (tmp_path / "secret").touch()
     (folder / "link").symlink_to(tmp_path / "secret")
-    allowed = AllowedSources([str(folder)])
-    allowed.check(Source(str(folder / "a.mp4")))
+    allowed = AllowedPlaces(SETTING, SCHEMES, [str(folder)])
+    allowed.check(str(folder / "a.mp4"))
     for outside in (folder / "link", folder / ".." / "secret", tmp_path / "videos2"):
-        with pytest.raises(ForbiddenSource):
-            allowed.check(Source(str(outside)))
+        with pytest.raises(ForbiddenPlace):
+            allowed.check(str(outside))
 
 
 @pytest.mark.parametrize("pattern", ["cam1", "ftp://cam1", "rtsp://", "videos/"])
 def test_a_bad_pattern_is_named(pattern: str) -> None:
     with pytest.raises(ConfigError, match="POSEWIRE_CAMERA_SOURCES"):
-        AllowedSources([pattern])
+        AllowedPlaces(SETTING, SCHEMES, [pattern])

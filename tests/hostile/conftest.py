@@ -54,7 +54,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Service]:
-    with serve(workers="1", max_videos="4") as server:
+    with serve(workers="1", max_videos="4", camera_sources="/nowhere") as server:
         yield Service(Target.of(server.url), Watched(psutil.Process(server.process.pid), server.url))
 
 

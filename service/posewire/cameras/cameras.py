@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from posewire.cameras.sources import AllowedSources, Source
+from posewire.cameras.sources import SCHEMES, AllowedPlaces, Source
 from posewire.cameras.store import CameraStore, InUse
 from posewire.cameras.watcher import CameraWatcher
 from posewire.config import Settings
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SINK_SCHEMES: Final = frozenset({"http", "https", "mqtt", "mqtts"})
+
 # How often a process looks whether the one that watches the cameras has gone.
 _STANDBY_S: Final = 2.0
 
@@ -35,13 +37,14 @@ class Cameras:
         metrics: of the service.
 
     Raises:
-        ConfigError: `POSEWIRE_CAMERA_SOURCES` is wrong.
+        ConfigError: `POSEWIRE_CAMERA_SOURCES` or `POSEWIRE_CAMERA_SINKS` is wrong.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._allowed = AllowedSources(settings.sources)
+        self._sources = AllowedPlaces("POSEWIRE_CAMERA_SOURCES", SCHEMES, settings.sources)
+        self._sinks = AllowedPlaces("POSEWIRE_CAMERA_SINKS", SINK_SCHEMES, settings.sinks)
         self._engine: Engine | None = None
         self._store: CameraStore | None = None
         self._problem: str | None = "the service is starting"
@@ -92,7 +95,8 @@ class Cameras:
 
         Raises:
             CameraExists: one has this name.
-            ForbiddenSource, BadParameter: its source is not allowed or no source, or a rule needs a keypoint that the model does not have.
+            ForbiddenPlace, BadParameter: the source or a sink is not allowed or not valid, or a rule needs a keypoint that the model
+                does not have.
             Overloaded: there are too many.
             StateUnavailable: as `all`, or the disk cannot be written.
         """
@@ -111,7 +115,7 @@ class Cameras:
 
         Raises:
             NoSuchCamera: none has this name.
-            ForbiddenSource, BadParameter, StateUnavailable: as `add`.
+            ForbiddenPlace, BadParameter, StateUnavailable: as `add`.
         """
         async with self._changing:
             store = await self._opened()
@@ -139,12 +143,23 @@ class Cameras:
             raise StateUnavailable(self._problem, retry_after_s=5)
 
     def _check_spec(self, spec: CameraSpec) -> None:
-        self._allowed.check(Source.parse(spec.source))
+        self._check_places(spec)
         assert self._engine is not None
         try:
             EventWatcher(spec.rules, self._engine.pose.spec.keypoints.names)
         except ConfigError as error:
             raise BadParameter(str(error)) from None
+
+    def _check_places(self, spec: CameraSpec) -> None:
+        """Check the source and the sinks against the lists of the operator, which may have changed since they were given."""
+        self._sources.check(Source.parse(spec.source).address)
+        for sink in spec.sinks:
+            if isinstance(sink, MqttSink | WebhookSink):
+                self._sinks.check(_without_credentials(sink.url))
+            elif not sink.path.startswith("/"):
+                raise BadParameter(f"sinks: {sink.path}: an absolute path is needed")
+            else:
+                self._sinks.check(sink.path)
 
     async def _opened(self) -> CameraStore:
         self._check()
@@ -192,7 +207,7 @@ class Cameras:
 
     async def _run(self, watcher: CameraWatcher) -> None:
         try:
-            self._allowed.check(Source.parse(watcher.spec.source))  # the operator may have changed the list since
+            self._check_places(watcher.spec)
         except PosewireError as error:
             watcher.fail(str(error))
             return
@@ -239,6 +254,9 @@ def _shown(watcher: CameraWatcher) -> CameraOut:
 def _without_secrets(sink: Sink) -> Sink:
     if not isinstance(sink, MqttSink | WebhookSink):
         return sink
-    url = urlsplit(sink.url)
-    host = url.netloc.rpartition("@")[2]
-    return sink.model_copy(update={"url": urlunsplit(url._replace(netloc=host))})
+    return sink.model_copy(update={"url": _without_credentials(sink.url)})
+
+
+def _without_credentials(address: str) -> str:
+    url = urlsplit(address)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))

@@ -1,4 +1,7 @@
-"""Which sources a camera may have. Without this check a caller could make the service ask internal addresses, or read any file."""
+"""Which sources and sinks a camera may have.
+
+Without this check a caller could make the service ask internal addresses, or write any file.
+"""
 
 import ipaddress
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from posewire.errors import BadParameter, ConfigError, ForbiddenSource
+from posewire.errors import BadParameter, ConfigError, ForbiddenPlace
 
 SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 
@@ -52,10 +55,12 @@ class Source:
         return urlunsplit(url._replace(netloc=f"{self.credentials}@{url.netloc}"))
 
 
-class AllowedSources:
-    """The list of `POSEWIRE_CAMERA_SOURCES`.
+class AllowedPlaces:
+    """The list of a setting: where cameras may be, or where their messages may go.
 
     Args:
+        setting: its name, for messages.
+        schemes: of the addresses that it may list.
         patterns: `*` allows everything; `/videos` or a folder's or file's path allows what is in it; `rtsp://10.0.0.0/8`, `rtsp://cam1`,
             `http://*.cams.example` and `rtsp://*` allow hosts: a network, a name, the names below a name, every host. Hosts of a network
             are given by number, for a name may be changed to lead elsewhere.
@@ -64,7 +69,8 @@ class AllowedSources:
         ConfigError: a pattern is none of these.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, setting: str, schemes: frozenset[str], patterns: Sequence[str]) -> None:
+        self._setting = setting
         self._everything = "*" in patterns
         self._folders = [Path(p) for p in patterns if p.startswith("/")]
         self._hosts: list[tuple[str, str]] = []
@@ -72,26 +78,26 @@ class AllowedSources:
             if pattern == "*" or pattern.startswith("/"):
                 continue
             scheme, separator, host = pattern.partition("://")
-            if not separator or scheme not in SCHEMES or not host:
-                raise ConfigError(f"POSEWIRE_CAMERA_SOURCES: {pattern!r} is neither a path nor an address such as rtsp://10.0.0.0/8")
+            if not separator or scheme not in schemes or not host:
+                raise ConfigError(f"{setting}: {pattern!r} is neither a path nor an address such as {min(schemes)}://10.0.0.0/8")
             self._hosts.append((scheme, host.lower()))
 
-    def check(self, source: Source) -> None:
-        """Return if the source is allowed.
+    def check(self, place: str) -> None:
+        """Return if an absolute path, or an address without user and password, is allowed.
 
         Raises:
-            ForbiddenSource: it is not.
+            ForbiddenPlace: it is not.
         """
         if self._everything:
             return
-        if source.is_file:
-            path = Path(source.address).resolve()
+        if place.startswith("/"):
+            path = Path(place).resolve()
             allowed = any(path.is_relative_to(folder.resolve()) for folder in self._folders)
         else:
-            url = urlsplit(source.address)
+            url = urlsplit(place)
             allowed = any(scheme == url.scheme and _is_host(url, host) for scheme, host in self._hosts)
         if not allowed:
-            raise ForbiddenSource(f"POSEWIRE_CAMERA_SOURCES does not allow {source.address}; the operator of this service can add it")
+            raise ForbiddenPlace(f"{self._setting} does not allow {place}; the operator of this service can add it")
 
 
 def _is_host(url: SplitResult, pattern: str) -> bool:

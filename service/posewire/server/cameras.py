@@ -13,9 +13,21 @@ from starlette.websockets import WebSocketDisconnect
 from posewire.cameras.broadcast import Line, Reader
 from posewire.cameras.cameras import Cameras
 from posewire.cameras.watcher import CameraWatcher
-from posewire.errors import NotReady, ServiceError
+from posewire.errors import (
+    BadParameter,
+    CameraExists,
+    ForbiddenPlace,
+    NoSuchCamera,
+    NotReady,
+    Overloaded,
+    ServiceError,
+    StateUnavailable,
+    TooManyStreams,
+)
 from posewire.schemas.cameras import CameraName, CameraOut, CameraPatch, CamerasOut, CameraSpec
+from posewire.server.estimation import loaded_engine
 from posewire.server.limits import client_of
+from posewire.server.openapi import BINARY, problems
 from posewire.server.services import Services, services_of
 from posewire.server.stream import refuse
 
@@ -27,29 +39,43 @@ _KEEP_ALIVE_S = 15.0
 
 Name = Annotated[CameraName, Path(description="The camera's name.")]
 
+_MISSING = (NoSuchCamera, BadParameter, NotReady, StateUnavailable)
+_BAD_SPEC = (BadParameter, ForbiddenPlace, NotReady, StateUnavailable, Overloaded)
+_STREAMING = problems(*_MISSING, TooManyStreams, Overloaded)
+
 
 def _cameras_of(request: Request | WebSocket) -> tuple[Services, Cameras]:
     services = services_of(request)
-    if services.engine is None or not services.engine.ready:
-        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+    loaded_engine(services)
     return services, services.cameras
 
 
-@router.post("/v1/cameras", status_code=201, summary="Add a camera, and watch it")
+@router.post(
+    "/v1/cameras",
+    status_code=201,
+    operation_id="add_camera",
+    summary="Add a camera, and watch it",
+    responses=problems(*_BAD_SPEC, CameraExists),
+)
 async def add_camera(request: Request, spec: CameraSpec) -> CameraOut:
     """The camera is kept over restarts. Its user, its password and the secrets of its sinks are never answered."""
     _, cameras = _cameras_of(request)
     return await cameras.add(spec)
 
 
-@router.get("/v1/cameras", summary="All cameras, and how they are doing")
+@router.get(
+    "/v1/cameras",
+    operation_id="list_cameras",
+    summary="All cameras, and how they are doing",
+    responses=problems(NotReady, StateUnavailable),
+)
 async def list_cameras(request: Request) -> CamerasOut:
     """By name."""
     _, cameras = _cameras_of(request)
     return CamerasOut(cameras=cameras.all())
 
 
-@router.get("/v1/cameras/{name}", summary="One camera, and how it is doing")
+@router.get("/v1/cameras/{name}", operation_id="get_camera", summary="One camera, and how it is doing", responses=problems(*_MISSING))
 async def get_camera(request: Request, name: Name) -> CameraOut:
     """Without credentials."""
     _, cameras = _cameras_of(request)
@@ -57,14 +83,16 @@ async def get_camera(request: Request, name: Name) -> CameraOut:
     return next(camera for camera in cameras.all() if camera.name == name)
 
 
-@router.patch("/v1/cameras/{name}", summary="Change a camera")
+@router.patch("/v1/cameras/{name}", operation_id="change_camera", summary="Change a camera", responses=problems(*_BAD_SPEC, NoSuchCamera))
 async def change_camera(request: Request, name: Name, patch: CameraPatch) -> CameraOut:
     """Fields that are not given stay as they are. The camera is connected anew, and its identities start anew."""
     _, cameras = _cameras_of(request)
     return await cameras.change(name, patch)
 
 
-@router.delete("/v1/cameras/{name}", status_code=204, summary="Remove a camera")
+@router.delete(
+    "/v1/cameras/{name}", status_code=204, operation_id="remove_camera", summary="Remove a camera", responses=problems(*_MISSING)
+)
 async def remove_camera(request: Request, name: Name) -> Response:
     """Its messages that wait for a sink stay on disk until a camera of the same name has the same sink."""
     _, cameras = _cameras_of(request)
@@ -72,7 +100,13 @@ async def remove_camera(request: Request, name: Name) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/v1/cameras/{name}/events", summary="Results and events of a camera, as they happen", response_class=StreamingResponse)
+@router.get(
+    "/v1/cameras/{name}/events",
+    operation_id="follow_camera",
+    summary="Results and events of a camera, as they happen",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}, **_STREAMING},
+)
 async def camera_events(
     request: Request, name: Name, results: Annotated[bool, Query(description="False: events alone.")] = True
 ) -> StreamingResponse:
@@ -92,7 +126,13 @@ async def camera_events(
     return _Streaming(services, request, watcher, lines, media_type="text/event-stream", headers=headers)
 
 
-@router.get("/v1/cameras/{name}/live", summary="Live images of a camera with skeletons", response_class=StreamingResponse)
+@router.get(
+    "/v1/cameras/{name}/live",
+    operation_id="show_camera",
+    summary="Live images of a camera with skeletons",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Motion JPEG.", "content": {"multipart/x-mixed-replace": BINARY}}, **_STREAMING},
+)
 async def camera_live(request: Request, name: Name) -> StreamingResponse:
     """Motion JPEG, for browsers' `<img>` and Home Assistant: the newest image as soon as the reader has taken the one before."""
     services, cameras = _cameras_of(request)
@@ -111,7 +151,13 @@ async def camera_live(request: Request, name: Name) -> StreamingResponse:
     return _Streaming(services, request, watcher, images, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
-@router.get("/v1/cameras/{name}/snapshot", summary="The newest image of a camera with skeletons")
+@router.get(
+    "/v1/cameras/{name}/snapshot",
+    operation_id="get_snapshot",
+    summary="The newest image of a camera with skeletons",
+    response_class=Response,
+    responses={200: {"description": "A JPEG file.", "content": {"image/jpeg": BINARY}}, **problems(*_MISSING)},
+)
 async def camera_snapshot(request: Request, name: Name) -> Response:
     """A JPEG. If the camera has had no frame for five seconds after the request, 503."""
     _, cameras = _cameras_of(request)

@@ -41,6 +41,7 @@ The messages of the stream at `/v1/stream`, a WebSocket, are in an [AsyncAPI doc
 TAGS = [
     {"name": "poses", "description": "People in images."},
     {"name": "video", "description": "People in a video, followed from frame to frame."},
+    {"name": "cameras", "description": "Cameras that the service watches by itself."},
     {"name": "models", "description": "The models that are served."},
     {"name": "operations", "description": "Health and metrics."},
 ]
@@ -204,7 +205,7 @@ def _complete_operation(operation: dict[str, Any], *, key: bool, changes: bool) 
     operation["responses"] = dict(sorted(responses.items()))
     for status, response in responses.items():
         headers = response.setdefault("headers", {})
-        names = ["X-Request-Id"] + ["traceparent"] * (status == "200") + ["Retry-After"] * (status in _RETRYABLE)
+        names = ["X-Request-Id"] + ["traceparent"] * status.startswith("2") + ["Retry-After"] * (status in _RETRYABLE)
         for name in names:
             headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     for parameter in operation.get("parameters", []):
