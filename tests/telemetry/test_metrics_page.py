@@ -38,6 +38,10 @@ EXPECTED = {
     "posewire_workers": "gauge",
     "posewire_worker_deaths": "counter",
     "posewire_device_fallback": "gauge",
+    "posewire_camera_frames": "counter",
+    "posewire_camera_reconnects": "counter",
+    "posewire_camera_state": "gauge",
+    "posewire_camera_last_frame_timestamp_seconds": "gauge",
 }
 
 
@@ -45,6 +49,10 @@ EXPECTED = {
 def busy() -> Metrics:
     """Metrics with every series in use."""
     metrics = Metrics()
+    camera = metrics.camera("door")
+    camera.set_state("live")
+    camera.count_frames("ok")
+    camera.count_reconnect()
     metrics.observe_request("/v1/pose", "POST", 200, 0.02)
     metrics.set_run_costs("pose", {1: 0.004, 4: 0.012})
     metrics.set_model("pose", "litehrnet18", "0123456789abcdef" * 4, "CPUExecutionProvider")
@@ -90,6 +98,8 @@ def test_no_label_or_name_carries_a_client_or_a_model(busy: Metrics) -> None:
         "provider",
         "version",
         "le",
+        "camera",  # of the operator; their number is limited
+        "state",
     }
     assert labels == allowed
     assert not [f.name for f in ours if "litehrnet" in f.name]
@@ -153,3 +163,14 @@ def test_the_page_is_prometheus_text_without_created_series(busy: Metrics) -> No
     assert media_type.startswith("text/plain; version=0.0.4")
     assert b"_created" not in body
     assert body.endswith(b"\n")
+
+
+def test_a_camera_that_is_removed_leaves_no_series() -> None:
+    metrics = Metrics()
+    camera = metrics.camera("door")
+    camera.set_state("connecting")
+    camera.set_state("live")
+    camera.count_frames("dropped", 3)
+    assert 'camera="door"' in metrics.render()[0].decode()
+    camera.remove()
+    assert 'camera="door"' not in metrics.render()[0].decode()
