@@ -121,4 +121,4 @@ def test_a_bad_file_of_rules_or_sinks_is_named(tmp_path: Path, option: str, text
     process = watch("missing.mp4", option, file)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
-    assert err.startswith(f"posewire: {file}: {option.removeprefix('--')}: ")
+    assert f"posewire: {file}: {option.removeprefix('--')}: " in err

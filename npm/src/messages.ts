@@ -18,7 +18,7 @@ export type ProblemType =
   | 'deadline-exceeded'
   | 'decoder-failed'
   | 'draining'
-  | 'forbidden-source'
+  | 'forbidden-place'
   | 'foreign-origin'
   | 'headers-too-large'
   | 'inference-failed'

@@ -102,6 +102,7 @@ def costs(seconds: Mapping[str, object], whole: object = ()) -> dict[str, object
         lambda content: b"[" * 50_000,
         changed(identity=IDENTITY | {"cpu": "another"}),
         changed(more=1),
+        changed(load=-1.0),
         changed(exclusive_pays="yes"),
         changed(measured_at=float("nan")),
         changed(costs={}),
@@ -127,6 +128,15 @@ def test_a_file_that_does_not_fit_is_ignored_and_replaced(tmp_path: Path, damage
     assert own.load() is None
     own.save(profile())
     assert own.load() is not None
+
+
+def test_a_profile_of_a_much_busier_machine_is_measured_again(tmp_path: Path) -> None:
+    cache(tmp_path).save(profile())
+    path = cache(tmp_path).path
+    path.write_bytes(changed(load=1000.0 + 2 * os.getloadavg()[0])(path.read_bytes()))
+    assert cache(tmp_path).load() is None
+    path.write_bytes(changed(load=0.0)(path.read_bytes()))  # at the most the costs are those of a machine that is free
+    assert cache(tmp_path).load() is not None
 
 
 @pytest.mark.parametrize("age_s", [MAX_AGE_S + 60, -3600.0])

@@ -1,7 +1,7 @@
 """Profiles of earlier starts, in files: a start does not measure what was measured on this machine before.
 
 A file holds one profile and everything that it depends on. A file that is damaged, too old, or of another machine, version, model or
-setting is ignored, and the start measures again. GPUs are left out: their first run of each size takes most of the time, and is needed.
+setting is ignored, and the start measures again. It also does where the machine was much busier when the profile was measured. GPUs are left out: their first run of each size takes most of the time, and is needed.
 """
 
 import hashlib
@@ -61,6 +61,7 @@ class _File(BaseModel):
 
     identity: dict[str, str | int | bool | list[str]]
     measured_at: float
+    load: Annotated[float, Field(ge=0)]  # of the machine at that time: processes that ran or waited, the mean of a minute
     exclusive_pays: bool
     costs: dict[Task, _Costs]
 
@@ -77,6 +78,7 @@ class ProfileCache:
     def __init__(self, folder: Path, identity: Identity, max_batch: int) -> None:
         self._identity = json.loads(json.dumps(identity))
         self._max_batch = max_batch
+        self._load = _load()  # before this start adds to it
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.path = folder / f"{digest[:16]}.json"
 
@@ -103,6 +105,8 @@ class ProfileCache:
             raise ValueError("it is of another machine, version, model or setting")
         if not 0 <= time.time() - found.measured_at <= MAX_AGE_S:
             raise ValueError("it is too old, or the clock was set back")
+        if found.load > 1.5 * self._load + 0.5 * (os.cpu_count() or 1):
+            raise ValueError("the machine was much busier when it was measured")
         sizes = {str(size): size for size in buckets(self._max_batch)}
         for costs in found.costs.values():
             if "1" not in costs.seconds or not costs.seconds.keys() <= sizes.keys() or not set(costs.whole) <= set(sizes.values()) - {1}:
@@ -122,7 +126,7 @@ class ProfileCache:
             for task, table in profile.costs.items()
         }
         content = _File(
-            identity=self._identity, measured_at=profile.measured_at, exclusive_pays=profile.exclusive_pays, costs=costs
+            identity=self._identity, measured_at=profile.measured_at, load=self._load, exclusive_pays=profile.exclusive_pays, costs=costs
         ).model_dump_json(indent=2)
         try:
             make_folder(self.path.parent)
@@ -152,6 +156,14 @@ def identity_of(pipeline: PosePipeline, plan: DevicePlan, settings: Settings, *,
         "decoding": settings.decoding.value,
         "flip_test": settings.flip_test,
     }
+
+
+def _load() -> float:
+    """Return the load of the machine: the mean of a minute; 0 where the system does not tell it."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none
+        return 0.0
 
 
 def _version(package: str) -> str:
