@@ -1,7 +1,8 @@
 """Profiles of earlier starts, in files: a start does not measure what was measured on this machine before.
 
 A file holds one profile and everything that it depends on. A file that is damaged, too old, or of another machine, version, model or
-setting is ignored, and the start measures again. It also does where the machine was much busier when the profile was measured. GPUs are left out: their first run of each size takes most of the time, and is needed.
+setting is ignored, and the start measures again. It also does if the machine was much busier when the profile was measured. GPUs are
+left out: their first run of each size takes most of the time, and is needed.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -160,9 +162,11 @@ def identity_of(pipeline: PosePipeline, plan: DevicePlan, settings: Settings, *,
 
 def _load() -> float:
     """Return the load of the machine: the mean of a minute; 0 where the system does not tell it."""
+    if sys.platform == "win32":  # it has none
+        return 0.0
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows has none
+    except OSError:
         return 0.0
 
 

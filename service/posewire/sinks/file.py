@@ -47,8 +47,10 @@ class FileLines:
         try:
             handle = open_own(self._path)
             size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                size += os.write(handle, b"\n")
+            if size:
+                os.lseek(handle, -1, os.SEEK_END)
+                if os.read(handle, 1) != b"\n":
+                    size += os.write(handle, b"\n")
         except OSError as error:
             raise PosewireError(f"{self._path} cannot be written: {error.strerror}") from None
         return handle, size
