@@ -199,6 +199,16 @@ def test_a_bad_camera_is_refused_and_not_kept(client: httpx.Client, body: dict[s
     assert client.get("/v1/cameras").json()["cameras"] == []
 
 
+def test_a_service_without_cameras_makes_no_state(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with serve(state_dir=str(state), camera_sources="/nowhere", workers="0") as server, httpx.Client(base_url=server.url) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/cameras", json={"name": "x", "source": "/etc/passwd"}).status_code == 403
+        assert client.delete("/v1/cameras/x").status_code == 404
+        assert client.get("/v1/cameras").json() == {"cameras": []}
+    assert not state.exists()
+
+
 def test_names_and_numbers_are_limited(client: httpx.Client, camera: MjpegCamera) -> None:
     for name in ("a", "b", "c"):
         add(client, camera.url, name, enabled=False)

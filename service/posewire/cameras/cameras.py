@@ -101,12 +101,13 @@ class Cameras:
             StateUnavailable: as `all`, or the disk cannot be written.
         """
         async with self._changing:
-            store = await self._opened()
+            self._check()
             if spec.name in self._watchers:
                 raise CameraExists(f"a camera is called {spec.name!r}; PATCH /v1/cameras/{spec.name} changes it")
             if len(self._watchers) >= self._settings.max_cameras:
                 raise Overloaded(f"there are {len(self._watchers)} cameras already, which is POSEWIRE_MAX_CAMERAS")
             self._check_spec(spec)
+            store = await self._opened()
             await self._write(store.put, spec)
             return _shown(self._watch(spec))
 
@@ -118,9 +119,9 @@ class Cameras:
             ForbiddenPlace, BadParameter, StateUnavailable: as `add`.
         """
         async with self._changing:
-            store = await self._opened()
             spec = patched(self.get(name).spec, patch)
             self._check_spec(spec)
+            store = await self._opened()
             await self._write(store.put, spec)
             await self._stop(name)
             return _shown(self._watch(spec))
@@ -133,8 +134,8 @@ class Cameras:
             StateUnavailable: as `add`.
         """
         async with self._changing:
-            store = await self._opened()
             self.get(name)
+            store = await self._opened()
             await self._write(store.remove, name)
             await self._stop(name)
 
