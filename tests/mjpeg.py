@@ -2,6 +2,8 @@
 
 import http.server
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.pictures import encode
 from tests.videos import walk
@@ -47,3 +49,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         pass
+
+
+@contextmanager
+def running_camera(frames: int) -> Iterator[MjpegCamera]:
+    """A camera whose connections end after so many frames."""
+    with MjpegCamera(frames) as camera:
+        thread = threading.Thread(target=camera.serve_forever)
+        thread.start()
+        yield camera
+        camera.stopped.set()
+        camera.shutdown()
+        thread.join()

@@ -5,27 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mjpeg import MjpegCamera
+from tests.mjpeg import MjpegCamera, running_camera
 from tests.registry.downloads import silent_store
 from tests.videos import times_of, walk, write_video
 
 
 @pytest.fixture
 def camera() -> Iterator[MjpegCamera]:
-    with MjpegCamera(frames=15) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with running_camera(frames=15) as server:
         yield server
-        server.stopped.set()
-        server.shutdown()
-        thread.join()
 
 
 def watch(*arguments: str | Path, **settings: str) -> subprocess.Popen[str]:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from tests.mjpeg import MjpegCamera
+from tests.mjpeg import MjpegCamera, running_camera
 from tests.server_process import Server, serve
 from tests.sinks.receivers import Hook, running
 from tests.videos import walk, write_video
@@ -29,13 +28,8 @@ RULES = [{"kind": "zone", "name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0,
 @pytest.fixture(scope="module")
 def camera() -> Iterator[MjpegCamera]:
     """Ends each connection after fifteen frames, so that it is lost again and again."""
-    with MjpegCamera(frames=15) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
+    with running_camera(frames=15) as found:
         yield found
-        found.stopped.set()
-        found.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

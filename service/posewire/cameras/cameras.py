@@ -76,7 +76,7 @@ class Cameras:
             StateUnavailable: another process watches them, or the folder cannot be used.
         """
         self._check()
-        return [_shown(watcher) for _, (watcher, _, _) in sorted(self._watchers.items())]
+        return [shown(watcher) for _, (watcher, _, _) in sorted(self._watchers.items())]
 
     def get(self, name: str) -> CameraWatcher:
         """Return a camera.
@@ -109,7 +109,7 @@ class Cameras:
             self._check_spec(spec)
             store = await self._opened()
             await self._write(store.put, spec)
-            return _shown(self._watch(spec))
+            return shown(self._watch(spec))
 
     async def change(self, name: str, patch: CameraPatch) -> CameraOut:
         """Change a camera: it is watched anew. Secrets that are given as they are shown stay as they are.
@@ -124,7 +124,7 @@ class Cameras:
             store = await self._opened()
             await self._write(store.put, spec)
             await self._stop(name)
-            return _shown(self._watch(spec))
+            return shown(self._watch(spec))
 
     async def remove(self, name: str) -> None:
         """Stop watching a camera, and forget it.
@@ -243,7 +243,7 @@ def patched(spec: CameraSpec, patch: CameraPatch) -> CameraSpec:
         raise BadParameter(str(error)) from None
 
 
-def _shown(watcher: CameraWatcher) -> CameraOut:
+def shown(watcher: CameraWatcher) -> CameraOut:
     """Return a camera as it is answered."""
     spec = watcher.spec
     source = Source.parse(spec.source)

@@ -21,13 +21,11 @@ from posewire.errors import (
     ServiceError,
     TooLarge,
 )
-from posewire.events.watcher import EventWatcher
 from posewire.imaging.draw import encode
 from posewire.schemas.cameras import CameraSpec, CameraStatus
-from posewire.schemas.events import ZoneRule
 from posewire.schemas.video import WatchLine
 from posewire.sinks.feed import Feed
-from posewire.sinks.opening import subscribe
+from posewire.sinks.opening import open_feed
 from posewire.telemetry.metrics import CameraMetrics
 from posewire.types import CameraState, Priority
 from posewire.video.camera_process import CameraFrame, CameraProcess
@@ -104,10 +102,8 @@ class CameraWatcher:
         if not self.spec.enabled:
             return
         try:
-            names = self._engine.pose.spec.keypoints.names
-            watcher = EventWatcher(self.spec.rules, names)
-            zones = tuple(rule.name for rule in self.spec.rules if isinstance(rule, ZoneRule))
-            feed = Feed(self.spec.name, watcher, await subscribe(self.spec.sinks, self.spec.name, zones, self._spools, self._note))
+            spec, names = self.spec, self._engine.pose.spec.keypoints.names
+            feed = await open_feed(spec.name, spec.rules, spec.sinks, names, self._spools, self._note)
         except PosewireError as error:
             self._set("failed", str(error))
             return

@@ -15,16 +15,15 @@ from posewire.cli.video_output import VideoOutput
 from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
-from posewire.events.watcher import EventWatcher
 from posewire.files import make_folder, read_plain
 from posewire.registry.choice import choose
 from posewire.registry.store import open_store
-from posewire.schemas.events import Rule, ZoneRule, parse_rules
+from posewire.schemas.events import Rule, parse_rules
 from posewire.schemas.sinks import Sink, parse_sinks
 from posewire.schemas.video import WatchLine
 from posewire.signals import handle_signal, stop_signals
 from posewire.sinks.feed import Feed
-from posewire.sinks.opening import subscribe
+from posewire.sinks.opening import open_feed
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Priority
@@ -109,9 +108,8 @@ async def _watch(source: str, options: WatchOptions, settings: Settings) -> None
 @contextlib.asynccontextmanager
 async def _feed(engine: Engine, options: WatchOptions, settings: Settings) -> AsyncIterator[Feed]:
     """Yield what gives events and feeds the sinks; at the end everyone who is there leaves."""
-    watcher = EventWatcher(options.rules, engine.pose.spec.keypoints.names)
-    zones = tuple(rule.name for rule in options.rules if isinstance(rule, ZoneRule))
-    feed = Feed(_NAME, watcher, await subscribe(options.sinks, _NAME, zones, settings.state_dir / "spools", _print_note))
+    names = engine.pose.spec.keypoints.names
+    feed = await open_feed(_NAME, options.rules, options.sinks, names, settings.state_dir / "spools", _print_note)
     try:
         yield feed
     finally:

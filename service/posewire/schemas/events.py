@@ -4,7 +4,7 @@ Places are fractions of the frame: x from 0 (left) to 1 (right), y from 0 (top) 
 Times are seconds on the clock of the frames. Angles are degrees.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -198,8 +198,3 @@ Event: TypeAlias = Annotated[
 ]
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-def rules_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a list of rules."""
-    return _RULES.json_schema()

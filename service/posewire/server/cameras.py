@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from posewire.cameras.broadcast import Line, Reader
-from posewire.cameras.cameras import Cameras
+from posewire.cameras.cameras import Cameras, shown
 from posewire.cameras.watcher import CameraWatcher
 from posewire.errors import (
     BadParameter,
@@ -79,8 +79,7 @@ async def list_cameras(request: Request) -> CamerasOut:
 async def get_camera(request: Request, name: Name) -> CameraOut:
     """Without credentials."""
     _, cameras = _cameras_of(request)
-    cameras.get(name)
-    return next(camera for camera in cameras.all() if camera.name == name)
+    return shown(cameras.get(name))
 
 
 @router.patch("/v1/cameras/{name}", operation_id="change_camera", summary="Change a camera", responses=problems(*_BAD_SPEC, NoSuchCamera))

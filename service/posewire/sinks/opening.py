@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posewire.errors import ConfigError
+from posewire.events.watcher import EventWatcher
+from posewire.schemas.events import Rule, ZoneRule
 from posewire.schemas.sinks import FileSink, MessageKind, MqttSink, WebhookSink
 from posewire.schemas.sinks import Sink as SinkSpec
 from posewire.sinks.base import Report, Sink, Transport, spool_path
-from posewire.sinks.feed import Subscription
+from posewire.sinks.feed import Feed, Subscription
 from posewire.sinks.file import FileLines
 from posewire.sinks.spooled import SpooledSink
 from posewire.sinks.webhook import WebhookTransport
@@ -27,6 +29,28 @@ async def subscribe(specs: Sequence[SinkSpec], camera: str, zones: tuple[str, ..
             await subscription.sink.close()
         raise
     return opened
+
+
+async def open_feed(
+    camera: str, rules: Sequence[Rule], sinks: Sequence[SinkSpec], names: tuple[str, ...], spools: Path, report: Report
+) -> Feed:
+    """Open what gives a camera's events and feeds its sinks; needs a running event loop.
+
+    Args:
+        camera: its name.
+        rules: that give events.
+        sinks: their JSON.
+        names: of the keypoints of the model.
+        spools: as of `open_sink`.
+        report: as of `open_sink`.
+
+    Raises:
+        ConfigError: a rule needs a keypoint that the model does not have, or as `open_sink`.
+        PosewireError: as `open_sink`.
+    """
+    watcher = EventWatcher(rules, names)
+    zones = tuple(rule.name for rule in rules if isinstance(rule, ZoneRule))
+    return Feed(camera, watcher, await subscribe(sinks, camera, zones, spools, report))
 
 
 def open_sink(spec: SinkSpec, camera: str, zones: tuple[str, ...], spools: Path, report: Report) -> Sink:

@@ -5,7 +5,6 @@ wanted. Its standard output has a line of JSON for each message, and after that 
 """
 
 import asyncio
-import json
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import IO
 from posewire.errors import ServiceError
 from posewire.video.camera import Camera
 from posewire.video.decoder import ignore_stop_signals, limit_memory
+from posewire.video.messages import send
 
 
 def watch(max_pixels: int) -> None:
@@ -58,7 +58,4 @@ class _Output:
 
     def send(self, head: Mapping[str, object], pixels: memoryview | None = None) -> None:
         with self._lock:
-            self._file.write(json.dumps(head).encode() + b"\n")
-            if pixels is not None:
-                self._file.write(pixels)
-            self._file.flush()
+            send(self._file, head, pixels)

@@ -1,27 +1,22 @@
 """Frames of a camera that a process of its own reads."""
 
 import asyncio
-import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any, Final, cast
+from typing import IO, Final, cast
 
-import numpy as np
-
-from posewire.errors import DecoderFailed, Overloaded, ServiceError, error_of
-from posewire.types import Frame
+from posewire.errors import DecoderFailed, Overloaded, ServiceError
+from posewire.video.messages import environment, read_frame, read_head
 from posewire.video.reading import VideoFrame
 
 log = logging.getLogger(__name__)
 
 _MAIN: Final = "import sys; from posewire.video.camera_decoder import watch; watch(int(sys.argv[1]))"
-_MAX_HEAD_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +42,10 @@ class CameraProcess:
     def __init__(self, source: str, *, max_pixels: int, report: Callable[[str], None]) -> None:
         self._max_pixels = max_pixels
         self._report = report
-        paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        environment = os.environ | paths | {"OPENBLAS_NUM_THREADS": "1"}  # as for videos
         try:
             self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a caller's
                 [sys.executable, "-c", _MAIN, str(max_pixels)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise Overloaded(f"no process can be started for the camera: {error.strerror}; try again later", retry_after_s=10) from None
@@ -60,11 +53,6 @@ class CameraProcess:
         self._output = cast("IO[bytes]", self._process.stdout)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="posewire-camera")
         self._source: str | None = source
-
-    @property
-    def pid(self) -> int:
-        """The id of the process."""
-        return self._process.pid
 
     async def newest(self) -> CameraFrame | None:
         """Wait for a frame that was not returned before; None: a file is at its end.
@@ -97,39 +85,17 @@ class CameraProcess:
             self._input.flush()
         except BrokenPipeError:
             raise self._died() from None
-        while True:
-            head = self._head()
-            if "lost" in head:
-                loop.call_soon_threadsafe(self._report, str(head["lost"]))
-            elif "end" in head:
-                return None
-            else:
-                return self._frame(head)
-
-    def _frame(self, head: dict[str, Any]) -> CameraFrame:
         try:
-            index, t_seconds, dropped, width, height = (head[name] for name in ("frame", "t_seconds", "dropped", "width", "height"))
-            if min(width, height) < 1 or width * height > self._max_pixels:
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            raise self._died() from None
-        pixels = np.empty((height, width, 3), np.uint8)
-        if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-            raise self._died()
-        return CameraFrame(VideoFrame(index, t_seconds, Frame(pixels)), dropped)
-
-    def _head(self) -> dict[str, Any]:
-        line = self._output.readline(_MAX_HEAD_BYTES)
-        try:
-            if not line.endswith(b"\n"):
-                raise ValueError
-            head: dict[str, Any] = json.loads(line)
-            error = error_of(head["error"], head["detail"]) if "error" in head else None
+            while True:
+                head = read_head(self._output)
+                if "lost" in head:
+                    loop.call_soon_threadsafe(self._report, str(head["lost"]))
+                elif "end" in head:
+                    return None
+                else:
+                    return CameraFrame(read_frame(self._output, head, self._max_pixels), int(head["dropped"]))
         except (ValueError, KeyError, TypeError):
             raise self._died() from None
-        if error is not None:
-            raise error
-        return head
 
     def _died(self) -> ServiceError:
         self._process.kill()

@@ -4,13 +4,11 @@ It writes messages to its standard output: a line of JSON, and after that of a f
 process waits until the service has read a frame. Messages are not pickled: who took over this process by a file takes over no other.
 """
 
-import json
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from posewire.errors import NotInstalled, ServiceError, TooLarge
+from posewire.video.messages import send
 from posewire.video.reading import VideoReader, measure
 
 # Bytes beside those of frames, and for each pixel of the largest frame: a codec keeps 16 frames and some more of up to 6 bytes a
@@ -49,9 +48,9 @@ def decode(video: int, max_pixels: int, max_frames: int, max_seconds: float) -> 
     except BrokenPipeError:
         os._exit(0)
     except ServiceError as error:
-        _send(output, {"error": error.slug, "detail": error.detail})
+        send(output, {"error": error.slug, "detail": error.detail})
     except MemoryError:
-        _send(output, {"error": TooLarge.slug, "detail": "the video needs more memory to decode than there is for it"})
+        send(output, {"error": TooLarge.slug, "detail": "the video needs more memory to decode than there is for it"})
 
 
 def _send_frames(output: IO[bytes], source: Path, max_pixels: int, max_frames: int, max_seconds: float) -> None:
@@ -60,20 +59,13 @@ def _send_frames(output: IO[bytes], source: Path, max_pixels: int, max_frames: i
         info = reader.info
         if length.frames >= (info.frames or 0):  # else it is damaged, and its header is more right
             info = replace(info, frames=length.frames, duration_s=round(length.seconds, 6))
-        _send(output, {"info": asdict(info)})
+        send(output, {"info": asdict(info)})
         for read in reader:
             pixels = read.frame.pixels
             head = {"frame": read.index, "t_seconds": read.t_seconds, "width": read.frame.width, "height": read.frame.height}
-            _send(output, head, pixels.data)
+            send(output, head, pixels.data)
             _allow_cpu(read.index + 1)
-    _send(output, {"end": True})
-
-
-def _send(output: IO[bytes], head: Mapping[str, object], pixels: memoryview | None = None) -> None:
-    output.write(json.dumps(head).encode() + b"\n")
-    if pixels is not None:
-        output.write(pixels)
-    output.flush()
+    send(output, {"end": True})
 
 
 def ignore_stop_signals() -> None:

@@ -1,6 +1,5 @@
 """Frames of a video that a process of its own decodes."""
 
-import json
 import logging
 import os
 import signal
@@ -8,18 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
-import numpy as np
-
-from posewire.errors import DecoderFailed, NotInstalled, Overloaded, ServiceError, TooLarge, error_of
-from posewire.types import Frame
+from posewire.errors import DecoderFailed, NotInstalled, Overloaded, ServiceError, TooLarge
+from posewire.video.messages import environment, read_frame, read_head
 from posewire.video.reading import VideoFrame, VideoInfo
 
 log = logging.getLogger(__name__)
 
 _MAIN = "import sys; from posewire.video.decoder import decode; a = sys.argv; decode(int(a[1]), int(a[2]), int(a[3]), float(a[4]))"
-_MAX_HEAD_BYTES = 4096
 _END_S = 10.0  # in which a process that has closed its output ends
 
 
@@ -46,14 +42,11 @@ class DecodingProcess:
         self._closed = False
         self._reading = threading.Lock()
         command = [sys.executable, "-c", _MAIN, str(file.fileno()), str(max_pixels), str(max_frames), str(max_seconds)]
-        paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        # NumPy's threads are not used; their stacks would count as memory.
-        environment = os.environ | paths | {"OPENBLAS_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         try:
             # In a session of its own: only the service receives Ctrl-C of the terminal.
             self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a caller's
-                command, stdin=pipe, stdout=pipe, env=environment, pass_fds=(file.fileno(),), start_new_session=True
+                command, stdin=pipe, stdout=pipe, env=environment(), pass_fds=(file.fileno(),), start_new_session=True
             )
         except OSError as error:
             raise Overloaded(f"no process can be started for the video: {error.strerror}; try again later", retry_after_s=10) from None
@@ -73,10 +66,9 @@ class DecodingProcess:
             DecoderFailed: the process has died.
         """
         with self._reading:
-            head = self._head()
             try:
-                return VideoInfo(**head["info"])
-            except (KeyError, TypeError):
+                return VideoInfo(**read_head(self._output)["info"])
+            except (ValueError, KeyError, TypeError):
                 raise self._failure() from None
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -113,34 +105,12 @@ class DecodingProcess:
             self._process.wait()
 
     def _frame(self) -> VideoFrame | None:
-        """Return the next frame, or None at the end of the video."""
-        head = self._head()
-        if "end" in head:
-            return None
+        """Return the next frame, or None at the end of the video; raise the error that the process reports."""
         try:
-            index, t_seconds, width, height = (head[name] for name in ("frame", "t_seconds", "width", "height"))
-            if min(width, height) < 1 or width * height > self._max_pixels:
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
+            head = read_head(self._output)
+            return None if "end" in head else read_frame(self._output, head, self._max_pixels)
+        except ValueError:
             raise self._failure() from None
-        pixels = np.empty((height, width, 3), np.uint8)
-        if self._output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-            raise self._failure()
-        return VideoFrame(index, t_seconds, Frame(pixels))
-
-    def _head(self) -> dict[str, Any]:
-        """Return the head of the next message, or raise the error that it reports."""
-        line = self._output.readline(_MAX_HEAD_BYTES)
-        if not line.endswith(b"\n"):
-            raise self._failure()
-        try:
-            head: dict[str, Any] = json.loads(line)
-            error = error_of(head["error"], head["detail"]) if "error" in head else None
-        except (ValueError, KeyError, TypeError):
-            raise self._failure() from None
-        if error is not None:
-            raise error
-        return head
 
     def _failure(self) -> ServiceError:
         """Return the error for a process that has died, or that says what it should not; it is ended."""
