@@ -1,5 +1,6 @@
 """The wall of cameras in a real browser, with a real service and real cameras."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,6 +31,8 @@ CHANGES = """canvas => new Promise(done => {
   const again = () => (look() === first ? setTimeout(again, 50) : done(true));
   again();
 })"""  # noqa: E501
+
+HIDE = "Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange'))"
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +285,7 @@ async def test_sixteen_cameras_leave_the_page_its_connections(
 
     page.on("request", begin)
     for event in ("requestfinished", "requestfailed"):
-        page.on(event, open_now.discard)  # type: ignore[call-overload]  # it has an overload for each literal
+        page.on(event, open_now.discard)
     await page.reload()
     for name in names:
         await expect(tile(page, name).locator("canvas")).to_be_visible(timeout=120_000)
@@ -293,6 +296,12 @@ async def test_sixteen_cameras_leave_the_page_its_connections(
     await expect(page.locator("#one-state")).to_have_text("Paused")
     assert kept(client)[names[3]]["enabled"] is False
     assert most < CONNECTIONS
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.locator("#one-state")).to_have_text("Live", timeout=120_000)
+    await page.evaluate(HIDE)  # a hidden tab leaves the connections to others
+    async with asyncio.timeout(30):
+        while open_now:
+            await page.evaluate("new Promise(done => setTimeout(done, 50))")
 
 
 async def test_where_a_key_is_needed_images_and_events_come_with_it_and_no_address_has_it(

@@ -2,7 +2,7 @@
 
 export const LONGEST = 200; // events in the list
 
-const seconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+const seconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)}\u00a0s`;
 
 const TEXTS = {
   entered: (person, { rule }) => `${person} entered ${rule}`,

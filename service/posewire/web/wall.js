@@ -233,7 +233,7 @@ function drop(name) {
 
 /** Enlarge the camera of the address, or show the wall. */
 function openFromAddress() {
-  const name = decodeURIComponent(location.hash.slice(1)) || null;
+  const name = location.hash.slice(1) || null;
   if (name !== null && !tiles.has(name)) {
     history.replaceState(null, '', location.pathname);
     complain(`No camera is called ${name}`, 'It may have been removed.');
