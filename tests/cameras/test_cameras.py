@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,12 @@ def test_a_webhook_gets_events(client: httpx.Client, camera: MjpegCamera) -> Non
 def test_a_change_connects_anew_and_keeps_the_password(client: httpx.Client, camera: MjpegCamera) -> None:
     add(client, camera.url)
     until(lambda: status(client)["frames"] >= 1)
-    changed = client.patch("/v1/cameras/door", json={"fps": 5, "source": f"http://127.0.0.1:{camera.server_port}/video"}).json()
+    body = {"fps": 5, "source": f"http://127.0.0.1:{camera.server_port}/video"}
+    with ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(client.patch, "/v1/cameras/door", json=body)
+        while not changing.done():
+            assert client.get("/v1/cameras/door").status_code == 200  # it is there all the time
+        changed = changing.result().json()
     assert (changed["fps"], changed["credentials"]) == (5, True)
     until(lambda: status(client)["frames"] >= 1)
     off = client.patch("/v1/cameras/door", json={"enabled": False}).json()

@@ -145,6 +145,7 @@ class Cameras:
             store = await self._opened()
             await self._write(store.remove, name)
             await self._stop(name)
+            del self._watchers[name]
 
     def _check(self) -> None:
         if self._problem is not None:
@@ -222,7 +223,8 @@ class Cameras:
         await watcher.run()
 
     async def _stop(self, name: str) -> None:
-        watcher, metrics, task = self._watchers.pop(name)
+        """Stop watching a camera. It stays in the list until it is replaced or removed: who asks meanwhile must find it."""
+        watcher, metrics, task = self._watchers[name]
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
