@@ -285,9 +285,12 @@ async def test_sixteen_cameras_leave_the_page_its_connections(
             open_now.add(request)
         most = max(most, len(open_now))
 
+    def end(request: Request) -> None:
+        open_now.discard(request)
+
     page.on("request", begin)
-    for event in ("requestfinished", "requestfailed"):
-        page.on(event, open_now.discard)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
     await page.reload()
     for name in names:
         await expect(tile(page, name).locator("canvas")).to_be_visible(timeout=240_000)
