@@ -16,8 +16,8 @@ class MjpegCamera(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, frames: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, frames: int, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.frames = frames
         self.connections = 0
         self.stopped = threading.Event()
@@ -52,9 +52,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_camera(frames: int) -> Iterator[MjpegCamera]:
-    """A camera whose connections end after so many frames."""
-    with MjpegCamera(frames) as camera:
+def running_camera(frames: int, port: int = 0) -> Iterator[MjpegCamera]:
+    """A camera whose connections end after so many frames, on a port; 0: a free one."""
+    with MjpegCamera(frames, port) as camera:
         thread = threading.Thread(target=camera.serve_forever)
         thread.start()
         yield camera

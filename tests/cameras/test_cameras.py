@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,45 @@ def test_events_and_results_come_over_http_and_websocket(client: httpx.Client, s
     assert json.loads(data.removeprefix("data: "))["people"]
 
 
+def read_events(client: httpx.Client, count: int, **request: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The ids and messages of the first events of all cameras."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    with client.stream("GET", "/v1/cameras/events", **request) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            if name == "data":
+                assert fields["event"] == "event"
+                found.append((fields["id"], json.loads(value)))
+            if len(found) == count:
+                break
+    return found
+
+
+def test_events_of_all_cameras_come_on_one_connection_and_none_twice(client: httpx.Client, camera: MjpegCamera) -> None:
+    for name in ("left", "right"):
+        add(client, camera.url, name, rules=[{**RULES[0], "name": f"{name}-all"}])
+    until(lambda: status(client, "left")["frames"] >= 1 and status(client, "right")["frames"] >= 1)
+    client.patch("/v1/cameras/left", json={"rules": [{**RULES[0], "name": "left-again"}]})  # its people leave, and enter again
+    names: set[str] = set()
+    count = 2
+    while not {"left-all", "right-all", "left-again"} <= names:
+        events = read_events(client, count, params={"recent": 200})
+        names = {message["message"]["rule"] for _, message in events}
+        count += 1
+    assert {message["camera"] for _, message in events} >= {"left", "right"}
+    assert all(set(message) == {"camera", "time", "message"} for _, message in events)
+    ids = [number for number, _ in events]
+    assert len(set(ids)) == len(ids)
+    # A reader that was away goes on after the last event that it knows; one that knows an event of another process gets those asked for.
+    assert read_events(client, len(ids) - 1, headers={"Last-Event-ID": ids[0]})[: len(ids) - 1] == events[1:]
+    assert read_events(client, 1, params={"recent": 200}, headers={"Last-Event-ID": "0-1"})[0] == events[0]
+    assert client.get("/v1/cameras/events", params={"recent": 201}).status_code == 422
+
+
 def test_live_images_and_a_snapshot_show_the_skeleton(client: httpx.Client, camera: MjpegCamera) -> None:
     add(client, camera.url)
     snapshot = client.get("/v1/cameras/door/snapshot")
@@ -154,7 +194,12 @@ def test_a_webhook_gets_events(client: httpx.Client, camera: MjpegCamera) -> Non
 def test_a_change_connects_anew_and_keeps_the_password(client: httpx.Client, camera: MjpegCamera) -> None:
     add(client, camera.url)
     until(lambda: status(client)["frames"] >= 1)
-    changed = client.patch("/v1/cameras/door", json={"fps": 5, "source": f"http://127.0.0.1:{camera.server_port}/video"}).json()
+    body = {"fps": 5, "source": f"http://127.0.0.1:{camera.server_port}/video"}
+    with ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(client.patch, "/v1/cameras/door", json=body)
+        while not changing.done():
+            assert client.get("/v1/cameras/door").status_code == 200  # it is there all the time
+        changed = changing.result().json()
     assert (changed["fps"], changed["credentials"]) == (5, True)
     until(lambda: status(client)["frames"] >= 1)
     off = client.patch("/v1/cameras/door", json={"enabled": False}).json()
@@ -176,6 +221,7 @@ def test_a_change_connects_anew_and_keeps_the_password(client: httpx.Client, cam
         ({"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "file", "path": "/etc/cron.d/x"}]}, 403, "POSEWIRE_CAMERA_SINKS"),
         ({"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "file", "path": "x"}]}, 422, "absolute path"),
         ({"name": "X y", "source": "/a"}, 422, "name"),
+        ({"name": "events", "source": "http://127.0.0.1/x"}, 422, "path of the API"),
         ({"name": "x", "source": "http://127.0.0.1/x", "rules": [{"kind": "zone", "name": "z", "polygon": []}]}, 422, "polygon"),
         ({"name": "x", "source": "http://127.0.0.1/x", "rules": [*RULES, *RULES]}, 422, "two rules"),
         (

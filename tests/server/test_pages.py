@@ -4,21 +4,24 @@ import re
 from importlib.resources import files
 from urllib.parse import urljoin
 
+import httpx
 import pytest
 
+from posewire.config import load_settings
+from posewire.server.app import create_app
 from tests.server.support import Api
 
 WEB = files("posewire") / "web"
 
 
-async def test_the_page_and_all_it_loads_come_from_here_with_strict_headers(api: Api) -> None:
-    page = await api.client.get("/")
-    assert page.headers["Content-Type"].startswith("text/html")
-    assets = set(re.findall(r'(?:src|href)="([^"#]+\.\w+)"', page.text))
+async def test_the_pages_and_all_they_load_come_from_here_with_strict_headers(api: Api) -> None:
+    pages = [await api.client.get(path) for path in ("/", "/cameras")]
+    assert all(page.headers["Content-Type"].startswith("text/html") for page in pages)
+    assets = {asset for page in pages for asset in re.findall(r'(?:src|href)="([^"#]+\.\w+)"', page.text)}
     scripts = [(await api.client.get(f"/{asset}")).text for asset in assets if asset.endswith(".js")]
     modules = {f"web/{name}" for script in scripts for name in re.findall(r"from '\./([^']+)'", script)}
-    assert {f"web/{file.name}" for file in WEB.iterdir()} == assets | modules | {"web/index.html"}
-    for path in ["", *assets, *modules]:
+    assert {f"web/{file.name}" for file in WEB.iterdir()} == assets | modules | {"web/index.html", "web/cameras.html"}
+    for path in ["", "cameras", *assets, *modules]:
         answer = await api.client.get(urljoin("http://posewire/", path))
         assert answer.status_code == 200, path
         policy = dict(directive.split(" ", 1) for directive in answer.headers["Content-Security-Policy"].split("; "))
@@ -30,14 +33,25 @@ async def test_the_page_and_all_it_loads_come_from_here_with_strict_headers(api:
 
 
 async def test_the_page_needs_nothing_that_the_policy_forbids() -> None:
-    page = (WEB / "index.html").read_text()
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", page)
+    for page in ("index.html", "cameras.html"):
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", (WEB / page).read_text()), page
     for file in WEB.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "").replace("https:// ", "")
         assert not re.search(r"https?://[a-z]|\beval\(|innerHTML|@import", text), file.name
 
 
-@pytest.mark.parametrize("path", ["/", "/web/app.js", "/web/style.css", "/web/icon.svg"])
+async def test_there_is_no_wall_where_there_can_be_no_cameras(api: Api) -> None:
+    assert 'href="cameras"' in (await api.client.get("/")).text
+    app = create_app(load_settings({}, max_cameras=0))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://posewire") as client:
+        assert (await client.get("/cameras")).status_code == 404
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert "cameras" not in page.text
+        assert 'href="docs"' in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/cameras", "/web/app.js", "/web/style.css", "/web/icon.svg"])
 async def test_text_is_compressed_for_those_that_accept_it(api: Api, path: str) -> None:
     plain = await api.client.get(path, headers={"Accept-Encoding": "identity"})
     small = await api.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})

@@ -1,6 +1,7 @@
-"""One camera's messages and images to everyone who looks at it."""
+"""One camera's messages and images to everyone who looks at it, and the events of all cameras."""
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -8,10 +9,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from posewire.errors import ServiceError
+from posewire.schemas.cameras import CameraEvent
 from posewire.types import Frame, PoseResult
 
 # Messages that wait for one reader. Above it results are dropped, the oldest first; events never are, up to twice as many.
 _MAX_WAITING = 256
+
+# Events that are kept for those who come later, or again.
+MAX_RECENT = 200
 
 
 LineKind: TypeAlias = Literal["result", "event"]
@@ -23,6 +28,7 @@ class Line:
 
     kind: LineKind
     text: str
+    id: str = ""  # of an event of all cameras
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,3 +110,43 @@ class Broadcast:
         self._ended = True
         for reader in self._readers:
             reader.end()
+
+
+class CameraEvents:
+    """The events of all cameras, to everyone who follows them. The newest ones are kept."""
+
+    def __init__(self) -> None:
+        # Numbers begin anew with each process, so an id names the process as well.
+        self._process = secrets.token_hex(4)
+        self._count = 0
+        self._recent: deque[Line] = deque(maxlen=MAX_RECENT)
+        self._readers: set[Reader] = set()
+
+    def add(self, event: CameraEvent) -> None:
+        """Keep an event, and give it to all readers."""
+        self._count += 1
+        line = Line("event", event.model_dump_json(), f"{self._process}-{self._count}")
+        self._recent.append(line)
+        for reader in self._readers:
+            reader.put(line)
+
+    @contextmanager
+    def reading(self, *, recent: int, after: str | None) -> Iterator[Reader]:
+        """Give a reader of kept events, and of all that follow.
+
+        Args:
+            recent: the most kept events for a reader that knows none, from 0 to `MAX_RECENT`.
+            after: id of the last event that the reader knows; None, or an id of another process or of an event that is not kept any
+                more: the reader gets `recent` events.
+        """
+        reader = Reader()
+        kept = list(self._recent)
+        known = next((i for i, line in enumerate(kept) if line.id == after), None)
+        first = max(0, len(kept) - recent) if known is None else known + 1
+        for line in kept[first:]:
+            reader.put(line)
+        self._readers.add(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from posewire.cameras.broadcast import CameraEvents
 from posewire.cameras.sources import SCHEMES, AllowedPlaces, Source
 from posewire.cameras.store import CameraStore, InUse
 from posewire.cameras.watcher import CameraWatcher
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 SINK_SCHEMES: Final = frozenset({"http", "https", "mqtt", "mqtts"})
 
+# `GET /v1/cameras/events` is another resource.
+_RESERVED: Final = frozenset({"events"})
+
 # How often a process looks whether the one that watches the cameras has gone.
 _STANDBY_S: Final = 2.0
 
@@ -41,6 +45,7 @@ class Cameras:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.events = CameraEvents()
         self._settings = settings
         self._metrics = metrics
         self._sources = AllowedPlaces("POSEWIRE_CAMERA_SOURCES", SCHEMES, settings.sources)
@@ -95,11 +100,13 @@ class Cameras:
 
         Raises:
             CameraExists: one has this name.
-            ForbiddenPlace, BadParameter: the source or a sink is not allowed or not valid, or a rule needs a keypoint that the model
-                does not have.
+            ForbiddenPlace, BadParameter: the source or a sink is not allowed or not valid, the name is reserved, or a rule needs a
+                keypoint that the model does not have.
             Overloaded: there are too many.
             StateUnavailable: as `all`, or the disk cannot be written.
         """
+        if spec.name in _RESERVED:
+            raise BadParameter(f"name: {spec.name!r} is a path of the API; choose another name")
         async with self._changing:
             self._check()
             if spec.name in self._watchers:
@@ -138,6 +145,7 @@ class Cameras:
             store = await self._opened()
             await self._write(store.remove, name)
             await self._stop(name)
+            del self._watchers[name]
 
     def _check(self) -> None:
         if self._problem is not None:
@@ -201,7 +209,7 @@ class Cameras:
     def _watch(self, spec: CameraSpec) -> CameraWatcher:
         assert self._engine is not None
         metrics = self._metrics.camera(spec.name)
-        watcher = CameraWatcher(spec, self._engine, self._settings.state_dir / "spools", metrics)
+        watcher = CameraWatcher(spec, self._engine, self._settings.state_dir / "spools", metrics, self.events)
         task = asyncio.create_task(self._run(watcher), name=f"camera {spec.name}")
         self._watchers[spec.name] = watcher, metrics, task
         return watcher
@@ -215,7 +223,8 @@ class Cameras:
         await watcher.run()
 
     async def _stop(self, name: str) -> None:
-        watcher, metrics, task = self._watchers.pop(name)
+        """Stop watching a camera. It stays in the list until it is replaced or removed: who asks meanwhile must find it."""
+        watcher, metrics, task = self._watchers[name]
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

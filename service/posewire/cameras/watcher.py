@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from posewire.cameras.broadcast import Broadcast
+from posewire.cameras.broadcast import Broadcast, CameraEvents
 from posewire.cameras.sources import Source
 from posewire.engine.engine import Engine
 from posewire.engine.video_session import PoseSession
@@ -22,7 +22,8 @@ from posewire.errors import (
     TooLarge,
 )
 from posewire.imaging.draw import encode
-from posewire.schemas.cameras import CameraSpec, CameraStatus
+from posewire.schemas.cameras import CameraEvent, CameraSpec, CameraStatus
+from posewire.schemas.events import Event
 from posewire.schemas.video import WatchLine
 from posewire.sinks.feed import Feed
 from posewire.sinks.opening import open_feed
@@ -50,11 +51,13 @@ class CameraWatcher:
         engine: started.
         spools: folder of the messages that wait for sinks.
         metrics: of this camera.
+        all_events: takes the events, beside those of other cameras.
     """
 
-    def __init__(self, spec: CameraSpec, engine: Engine, spools: Path, metrics: CameraMetrics) -> None:
+    def __init__(self, spec: CameraSpec, engine: Engine, spools: Path, metrics: CameraMetrics, all_events: CameraEvents) -> None:
         self.spec = spec
         self.broadcast = Broadcast()
+        self._all_events = all_events
         self._engine = engine
         self._spools = spools
         self._metrics = metrics
@@ -116,7 +119,7 @@ class CameraWatcher:
             self._set("failed", "the service failed on this camera; its log has the cause")
         finally:
             for event in await feed.close():
-                self.broadcast.send("event", event.model_dump_json())
+                self._tell(event)
 
     async def _watch(self, feed: Feed) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -177,13 +180,17 @@ class CameraWatcher:
         self.broadcast.send("result", line.model_dump_json())
         try:
             for event in await feed.step(result, line, video.t_seconds):
-                self.broadcast.send("event", event.model_dump_json())
+                self._tell(event)
         except PosewireError as error:  # the disk of a sink is full: the camera goes on
             detail = str(error)
         self._frames += 1
         self._metrics.count_frames("ok")
         self._last, self._people = time.monotonic(), len(result.people)
         self._set("live", detail)
+
+    def _tell(self, event: Event) -> None:
+        self.broadcast.send("event", event.model_dump_json())
+        self._all_events.add(CameraEvent(camera=self.spec.name, time=datetime.now(UTC).isoformat(), message=event))
 
     async def _keep_rate(self) -> None:
         """Wait until the next frame may be taken."""

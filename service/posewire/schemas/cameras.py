@@ -4,7 +4,7 @@ from typing import Annotated, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from posewire.schemas.events import Rule
+from posewire.schemas.events import Event, Rule
 from posewire.schemas.sinks import Sink
 from posewire.types import CameraState
 
@@ -89,3 +89,11 @@ class CamerasOut(BaseModel):
     """All cameras, by name."""
 
     cameras: list[CameraOut]
+
+
+class CameraEvent(BaseModel):
+    """An event of one of all cameras."""
+
+    camera: CameraName
+    time: str = Field(description="When it was noticed: ISO 8601, UTC.")
+    message: Event

@@ -117,7 +117,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     if settings.ops_port is None:
         app.include_router(ops.health)
     asyncapi.install(app)
-    demo.install(app)
+    demo.install(app, cameras=settings.max_cameras > 0)
     _add_docs(app)
     return app
 

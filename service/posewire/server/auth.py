@@ -32,9 +32,9 @@ from posewire.telemetry.metrics import Metrics
 SUBPROTOCOL = "posewire.v1"
 _KEY_SUBPROTOCOL = "posewire.key."
 
-# These need no key: a load balancer learns nothing but yes or no, and the demo page can ask its user for a key.
+# These need no key: a load balancer learns nothing but yes or no, and the pages can ask their user for a key.
 _HEALTH = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PATHS = _HEALTH | {"/"}
+OPEN_PATHS = _HEALTH | {"/", "/cameras"}
 _PAGE_FILES = "/web/"
 
 # A page of any site may send these; without CORS it cannot read the answers. They change nothing.

@@ -2,17 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from posewire.cameras.broadcast import Line, Reader
+from posewire.cameras.broadcast import MAX_RECENT, Line, Reader
 from posewire.cameras.cameras import Cameras, shown
-from posewire.cameras.watcher import CameraWatcher
 from posewire.errors import (
     BadParameter,
     CameraExists,
@@ -36,6 +35,7 @@ router = APIRouter(tags=["cameras"])
 _BOUNDARY = "posewire-frame"
 _SNAPSHOT_S = 5.0  # to wait for a first frame
 _KEEP_ALIVE_S = 15.0
+_SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 Name = Annotated[CameraName, Path(description="The camera's name.")]
 
@@ -73,6 +73,36 @@ async def list_cameras(request: Request) -> CamerasOut:
     """By name."""
     _, cameras = _cameras_of(request)
     return CamerasOut(cameras=cameras.all())
+
+
+@router.get(
+    "/v1/cameras/events",
+    operation_id="follow_cameras",
+    summary="Events of all cameras, as they happen",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        **problems(BadParameter, NotReady, StateUnavailable, TooManyStreams, Overloaded),
+    },
+)
+async def all_events(
+    request: Request,
+    recent: Annotated[int, Query(ge=0, le=MAX_RECENT, description="The most earlier events that come first.")] = 0,
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event that is known: the later ones come first, if the service still has it.")
+    ] = None,
+) -> StreamingResponse:
+    """Server-sent events: `event: event`, `id:`, and `data:` with `camera`, `time` and `message`. It goes on when cameras are changed."""
+    services, cameras = _cameras_of(request)
+    cameras.all()  # raises where another process watches
+
+    async def lines(reader: Reader) -> AsyncIterator[bytes]:
+        yield b": connected\n\n"
+        async for line in _with_pauses(reader):
+            yield b": still here\n\n" if line is None else f"event: event\nid: {line.id}\ndata: {line.text}\n\n".encode()
+
+    reading = cameras.events.reading(recent=recent, after=last_event_id)
+    return _Streaming(services, request, reading, lines, media_type="text/event-stream", headers=_SSE_HEADERS)
 
 
 @router.get("/v1/cameras/{name}", operation_id="get_camera", summary="One camera, and how it is doing", responses=problems(*_MISSING))
@@ -121,8 +151,7 @@ async def camera_events(
             elif results or line.kind == "event":
                 yield f"event: {line.kind}\ndata: {line.text}\n\n".encode()
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return _Streaming(services, request, watcher, lines, media_type="text/event-stream", headers=headers)
+    return _Streaming(services, request, watcher.broadcast.reading(), lines, media_type="text/event-stream", headers=_SSE_HEADERS)
 
 
 @router.get(
@@ -147,7 +176,8 @@ async def camera_live(request: Request, name: Name) -> StreamingResponse:
                 yield head.encode() + data + b"\r\n"
 
     media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-    return _Streaming(services, request, watcher, images, media_type=media_type, headers={"Cache-Control": "no-store"})
+    reading = watcher.broadcast.reading()
+    return _Streaming(services, request, reading, images, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 @router.get(
@@ -215,7 +245,7 @@ async def _with_pauses(reader: Reader) -> AsyncIterator[Line | None]:
 
 
 class _Streaming(StreamingResponse):
-    """An answer that follows a camera; it holds a slot of a stream while it is sent.
+    """An answer that follows cameras; it holds a slot of a stream while it is sent.
 
     Raises:
         Overloaded, TooManyStreams: there is no slot.
@@ -225,14 +255,14 @@ class _Streaming(StreamingResponse):
         self,
         services: Services,
         request: Request,
-        watcher: CameraWatcher,
+        reading: AbstractContextManager[Reader],
         content: Callable[[Reader], AsyncIterator[bytes]],
         *,
         media_type: str,
         headers: dict[str, str],
     ) -> None:
         self._stack = ExitStack()
-        reader = self._stack.enter_context(watcher.broadcast.reading())
+        reader = self._stack.enter_context(reading)
         self._stack.enter_context(services.streams.enter(reader, client_of(request)))
         super().__init__(content(reader), media_type=media_type, headers=headers)
 

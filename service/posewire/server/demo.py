@@ -1,4 +1,4 @@
-"""The demo page at `/`: the files of `web/`, compressed, with headers that allow the page only what it needs."""
+"""The demo page at `/` and the wall of cameras at `/cameras`: files of `web/`, compressed, with headers that allow only what they need."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-# 'self' covers the WebSocket too. The page shows opened videos and images from blobs.
+# 'self' covers the WebSocket too. The pages show opened videos and images from blobs.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -42,6 +42,7 @@ _HEADERS = {
 }
 # Not those of `mimetypes`: it reads the machine's, and a browser runs no module of another type.
 _MEDIA_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_WALL_LINK = re.compile(rb'<a [^>]*href="cameras".*?</a>', re.DOTALL)
 _WEIGHT_0 = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
@@ -82,12 +83,23 @@ def _accepts_gzip(accept_encoding: str) -> bool:
     return not _WEIGHT_0.fullmatch(weights.get("gzip", weights.get("*", "q=0")))
 
 
-def install(app: FastAPI) -> None:
-    """Serve the page at `/`, and its files under `/web`."""
-    served = {file.name: _WebFile.of(file.name, file.read_bytes()) for file in (files("posewire") / "web").iterdir()}
+def install(app: FastAPI, *, cameras: bool) -> None:
+    """Serve the demo page at `/`, the wall at `/cameras`, and their files under `/web`.
+
+    Args:
+        app: the application.
+        cameras: False: the service can have no cameras, so there is no wall, and no link to it.
+    """
+    contents = {file.name: file.read_bytes() for file in (files("posewire") / "web").iterdir()}
+    if not cameras:
+        contents["index.html"] = _WALL_LINK.sub(b"", contents["index.html"])
+    served = {name: _WebFile.of(name, content) for name, content in contents.items()}
 
     async def page(request: Request) -> Response:
         return served["index.html"].answer(request)
+
+    async def wall(request: Request) -> Response:
+        return served["cameras.html"].answer(request)
 
     async def web_file(request: Request) -> Response:
         file = served.get(request.path_params["name"])
@@ -96,4 +108,6 @@ def install(app: FastAPI) -> None:
         return file.answer(request)
 
     app.add_route("/", page, include_in_schema=False)
+    if cameras:
+        app.add_route("/cameras", wall, include_in_schema=False)
     app.mount("/web", Router([Route("/{name}", web_file)]), name="web")

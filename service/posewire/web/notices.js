@@ -16,6 +16,16 @@ export function say(state, text) {
  * @param {{label: string, run: () => void} | null} action
  */
 export function complain(title, text, action = null) {
+  show('problem', title, text, action);
+}
+
+/** Show what was done, with a way to undo it, as `complain` shows a problem. */
+export function inform(title, text, action = null) {
+  show('done', title, text, action);
+}
+
+function show(kind, title, text, action) {
+  $('notice').dataset.kind = kind;
   $('notice-title').textContent = title;
   $('notice-text').textContent = text;
   $('notice-count').textContent = '';

@@ -34,12 +34,13 @@ export const address = () => new URL('.', document.baseURI).href;
 export const subprotocols = () => (key ? ['posewire.v1', `posewire.key.${key}`] : []);
 
 /**
- * Send a request; return the JSON of the answer.
+ * Send a request; return its answer, which is no error.
  *
  * @param {string} path below the page's.
  * @param {RequestInit} options
+ * @returns {Promise<Response>}
  */
-async function ask(path, options = {}) {
+export async function send(path, options = {}) {
   const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
   let answer;
   try {
@@ -47,14 +48,19 @@ async function ask(path, options = {}) {
   } catch {
     throw new SourceError('The server cannot be reached', 'Check that it runs and that you are online, then try again.');
   }
+  if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
   if (answer.status === 401) {
     const refused = key;
     holdKey('');
     throw new KeyNeeded('An API key is needed', refused ? body.detail : 'this service is for those who hold a key');
   }
   throw new SourceError(body.title ?? `The server answered ${answer.status}`, body.detail ?? 'Try again in a moment.');
+}
+
+/** Send a request; return the JSON of the answer. It takes what `send` takes. */
+async function ask(path, options) {
+  return (await send(path, options)).json();
 }
 
 /**
