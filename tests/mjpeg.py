@@ -57,7 +57,9 @@ def running_camera(frames: int) -> Iterator[MjpegCamera]:
     with MjpegCamera(frames) as camera:
         thread = threading.Thread(target=camera.serve_forever)
         thread.start()
-        yield camera
-        camera.stopped.set()
-        camera.shutdown()
-        thread.join()
+        try:
+            yield camera
+        finally:
+            camera.stopped.set()
+            camera.shutdown()
+            thread.join()

@@ -14,8 +14,7 @@ from posewire.schemas.stream import StreamOptions, StreamProblem
 from posewire.schemas.webrtc import EndedMessage
 from posewire.server.latest_frame import ReceivedFrame
 from posewire.server.problems import internal_error
-from posewire.server.stream import started_message
-from posewire.server.stream_worker import StreamWorker
+from posewire.server.stream_worker import StreamWorker, started_message
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame, PoseResult
 from posewire.webrtc.offers import Offer
