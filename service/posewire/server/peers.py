@@ -20,6 +20,9 @@ from posewire.types import Frame, PoseResult
 from posewire.webrtc.offers import Offer
 from posewire.webrtc.peer_process import PeerProcess
 
+# Frames have times that grow, whatever the process of a peer says.
+_TICK_S = 1e-6
+
 log = logging.getLogger(__name__)
 
 
@@ -231,7 +234,7 @@ class _PeerFrames:
         number = newest.index - self._taken
         self._metrics.count_received_frame(number)
         self._metrics.count_dropped_frame("newer", number - 1)
-        self._taken, self._at = newest.index, max(self._at, newest.at)
+        self._taken, self._at = newest.index, max(self._at + _TICK_S, newest.at)
         return ReceivedFrame(newest.index, newest.frame, self._at, newest.pts_s)
 
     def answered(self, seq: int) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from opentelemetry.trace import Span
 
@@ -95,12 +96,9 @@ class StreamWorker:
         dropped, age_s = self._frames.answered(frame.seq), _age(frame)
         metrics.observe_answered_frame(age_s, detected=result.timings.detect > 0, trace_id=tracing.sampled_trace_id(span))
         names = self._engine.pose.spec.keypoints.names
-        fields = {"seq": frame.seq, "dropped": dropped, "age_ms": _ms(age_s)}
-        min_score = self._start.min_keypoint_score
+        of = ResultMessage.from_result if frame.pts_s is None else partial(VideoResultMessage.from_result, pts_s=frame.pts_s)
         with metrics.time_stage("encode"), tracing.stage("encode"):
-            if frame.pts_s is None:
-                return ResultMessage.from_result(result, names, min_score, **fields).model_dump_json()
-            return VideoResultMessage.from_result(result, names, min_score, **fields, pts_s=frame.pts_s).model_dump_json()
+            return of(result, names, self._start.min_keypoint_score, seq=frame.seq, dropped=dropped, age_ms=_ms(age_s)).model_dump_json()
 
     async def _estimate(self, frame: ReceivedFrame) -> PoseResult:
         deadline = asyncio.get_running_loop().time() + self._deadline_s - _age(frame)

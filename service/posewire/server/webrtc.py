@@ -140,7 +140,13 @@ async def add_whep_candidates(request: Request, name: CameraName, session_id: Se
     return await _add_candidates(request, session_id, if_match)
 
 
-@router.delete("/v1/whip/{session_id}", operation_id="end_whip", summary="End a session", responses=problems(NoSuchSession, BadParameter))
+@router.delete(
+    "/v1/whip/{session_id}",
+    operation_id="end_whip",
+    summary="End a session",
+    response_class=Response,
+    responses=problems(NoSuchSession, BadParameter),
+)
 async def end_whip(request: Request, session_id: Session) -> Response:
     """The connection to the client is closed."""
     await services_of(request).peers.end(session_id)
@@ -151,6 +157,7 @@ async def end_whip(request: Request, session_id: Session) -> Response:
     "/v1/cameras/{name}/whep/{session_id}",
     operation_id="end_whep",
     summary="End a session",
+    response_class=Response,
     responses=problems(NoSuchSession, BadParameter),
 )
 async def end_whep(request: Request, name: CameraName, session_id: Session) -> Response:  # noqa: ARG001 - of the path

@@ -168,7 +168,7 @@ class PeerProcess:
                 async with asyncio.timeout(_CLOSE_S):
                     await self._write({"close": text}, even_if_ended=True)
                     await self._process.wait()
-        if self._process.returncode is None:
+        with suppress(ProcessLookupError):
             self._process.kill()
         self._input.close()
         with suppress(ConnectionError):
@@ -217,7 +217,8 @@ class PeerProcess:
         except (ValueError, KeyError, TypeError, asyncio.IncompleteReadError):
             log.error("the process of a WebRTC peer says what it should not")
             self.end(DecoderFailed("the process of the peer has failed"))
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                self._process.kill()
         code = await self._process.wait()
         if code and self._end is None:
             log.error("the process of a WebRTC peer has died", extra={"exit_code": code})
