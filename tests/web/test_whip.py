@@ -39,7 +39,7 @@ PUBLISH = """async () => {
 
 
 async def test_a_browser_gets_people_and_its_drawn_video(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:
-    server = await listen()
+    server = await listen(stream_deadline_ms=30_000)
     page = await open_page(server.url, complaints)
     found = await page.evaluate(PUBLISH)
     assert "problem" not in found, found["problem"]
