@@ -20,6 +20,7 @@ RATE = 10.0  # frames a second
 WIDTH, HEIGHT = 640, 480
 ROUNDS = 4  # of each way
 _QUALITY = 80  # of the JPEGs, as docs/streaming.md recommends
+_MIN_RESULTS = 20  # for a percentile
 _WARM_S = 2.0  # results of this time do not count: a connection begins slowly
 
 
@@ -86,11 +87,12 @@ async def webrtc(bench: Bench) -> Result:
 
 def _row(way: str, rounds: Sequence[Sequence[float]], seconds: float) -> Row:
     together = [each for found in rounds for each in found]
-    medians = [statistics.median(found) for found in rounds]
+    medians = [statistics.median(found) for found in rounds if found]
+    enough = len(together) >= _MIN_RESULTS
     return {
         "way": way,
         "answered": f"{len(together)} of {round(len(rounds) * seconds * RATE)}",
-        "median": round(statistics.median(together), 1),
-        "p95": round(statistics.quantiles(together, n=20)[-1], 1),
-        "medians of the rounds": f"{min(medians):.1f} to {max(medians):.1f}",
+        "median": round(statistics.median(together), 1) if enough else "too few",
+        "p95": round(statistics.quantiles(together, n=20)[-1], 1) if enough else "too few",
+        "medians of the rounds": f"{min(medians):.1f} to {max(medians):.1f}" if medians else "none",
     }
