@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from loadtests import attacks, limits, overload, rude, scenarios, soak
+from loadtests import attacks, limits, overload, rude, scenarios, soak, webrtc
 from loadtests.attackers import ATTACKS
 from loadtests.hostile.long import Counts, hostile
 from loadtests.processes import end_cleanly, posewire, stand_back
@@ -27,13 +27,16 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
     "overload": overload.overload,
     "saturation": limits.saturation,
     "overhead": limits.overhead,
+    "webrtc": webrtc.webrtc,
 }
+# Needs an extra, and compares two ways of one service.
+BY_HAND = ("webrtc",)
 # These start services of their own, and are not part of `all`.
 LONG = ("soak", "attacks", "hostile")
 
 
 def main(
-    names: Annotated[list[str], typer.Argument(help=f"{', '.join((*SCENARIOS, *LONG))}; or all (without {', '.join(LONG)})")],
+    names: Annotated[list[str], typer.Argument(help=f"{', '.join((*SCENARIOS, *LONG))}; or all (without {', '.join((*BY_HAND, *LONG))})")],
     seconds: Annotated[float, typer.Option(min=1, help="of one stretch of load, or of one attack; a scenario has a few stretches")] = 10.0,
     minutes: Annotated[float, typer.Option(min=0.1, help="of the soak, and at most of each kind of hostile input")] = 10.0,
     images: Annotated[int, typer.Option(min=0, help="damaged images of hostile")] = Counts().images,
@@ -44,7 +47,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for results")] = Path("out/loadtests"),
 ) -> None:
     """Load the service of this checkout on this machine. Exit code 1: a promise was not kept."""
-    wanted = list(SCENARIOS) if names == ["all"] else names
+    wanted = [name for name in SCENARIOS if name not in BY_HAND] if names == ["all"] else names
     if unknown := [name for name in wanted if name not in (*SCENARIOS, *LONG)]:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose of {', '.join((*SCENARIOS, *LONG))}, all")
     if unknown := [name for name in attack or () if name not in ATTACKS]:

@@ -57,7 +57,9 @@ def running_camera(frames: int, port: int = 0) -> Iterator[MjpegCamera]:
     with MjpegCamera(frames, port) as camera:
         thread = threading.Thread(target=camera.serve_forever)
         thread.start()
-        yield camera
-        camera.stopped.set()
-        camera.shutdown()
-        thread.join()
+        try:
+            yield camera
+        finally:
+            camera.stopped.set()
+            camera.shutdown()
+            thread.join()

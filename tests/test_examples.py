@@ -1,6 +1,7 @@
 """The examples, as a reader runs them."""
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import pytest
 
 from tests.figure import person
 from tests.pictures import ASTRONAUT
-from tests.videos import write_video
+from tests.server_process import serve
+from tests.videos import walk, write_video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -68,3 +70,18 @@ def test_a_folder_becomes_a_csv_file(tmp_path: Path) -> None:
     assert [row["x"] for row in rows if row["file"] == "a.jpg"] == [row["x"] for row in rows if row["file"] != "a.jpg"]
     (folder / "empty").mkdir()
     assert example("folder_to_csv.py", folder / "empty").returncode == 2
+
+
+def test_a_video_is_sent_over_webrtc(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.mp4", walk(30))
+    with serve(workers="1") as server:
+        done = example("whip_client.py", video, "--url", server.url)
+        nowhere = example("whip_client.py", tmp_path / "nowhere.mp4", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) >= 3
+    assert [result["seconds"] for result in results] == sorted({result["seconds"] for result in results})
+    assert {len(result["people"]) for result in results} == {1}
+    assert results[-1]["people"][0]["keypoints"][0]["name"] == "nose"
+    assert nowhere.returncode == 2
+    assert "cannot be opened as a video" in nowhere.stderr

@@ -8,6 +8,7 @@ export type ProblemType =
   | 'bad-body'
   | 'bad-host'
   | 'bad-message'
+  | 'bad-offer'
   | 'bad-parameter'
   | 'bad-picture'
   | 'bad-request'
@@ -26,11 +27,14 @@ export type ProblemType =
   | 'misdirected'
   | 'no-space'
   | 'no-such-camera'
+  | 'no-such-session'
   | 'not-acceptable'
   | 'not-installed'
   | 'not-ready'
   | 'out-of-memory'
   | 'overloaded'
+  | 'precondition-failed'
+  | 'precondition-required'
   | 'rate-limited'
   | 'state-unavailable'
   | 'target-too-long'
@@ -335,7 +339,6 @@ export interface TrackedPerson {
  * The client's first message.
  */
 export interface StartMessage {
-  type: 'start';
   /**
    * Give each person a track_id that stays the same from frame to frame.
    */
@@ -356,6 +359,7 @@ export interface StartMessage {
    * Keypoints below this score are left out.
    */
   min_keypoint_score?: number;
+  type: 'start';
 }
 /**
  * The answer to the start message.

@@ -23,6 +23,8 @@ PREFIX = "POSEWIRE_"
 _ORIGIN = r"\s*(\*|https?://[^/,\s]+)\s*"
 _HOST = r"\s*((\*\.)?[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)\s*"  # a name or an address
 
+_ICE_SERVER = r"(stun:[^,@?\s]+|turns?:[^,:@\s]+:[^,@\s]+@[^,@\s]+)"
+
 # The folders of a user without a home, such as a number without an account. Nobody else can write there, unlike in /tmp.
 _CACHE_WITHOUT_HOME: Final = Path("/var/cache")
 _STATE_WITHOUT_HOME: Final = Path("/var/lib")
@@ -216,6 +218,15 @@ class Settings(BaseSettings):
         description="Limit of open streams of one client (the holder of a key, or an address); above it, 429 or close code 4430; "
         "0: no limit.",
     )
+    max_webrtc_sessions: Annotated[int, Field(ge=0, le=1000)] = Field(
+        8, description="Limit of WebRTC sessions, each a process of about 100 MB; above it, 503; 0: no WebRTC."
+    )
+    webrtc_ice_servers: str | None = Field(
+        None,
+        pattern=rf"^{_ICE_SERVER}(,{_ICE_SERVER})*$",
+        description="STUN and TURN servers by which WebRTC peers find the service behind a NAT, such as "
+        "stun:stun.example,turn:user:password@turn.example:3478?transport=udp; at most one of each; empty: none is asked.",
+    )
     stream_max_bytes: Annotated[int, Field(ge=1)] = Field(2_000_000, description="Limit of bytes of one frame or message of a stream.")
     stream_max_pixels: Annotated[int, Field(ge=1)] = Field(
         8_300_000, description="Limit of pixels of one frame of a stream; checked in its header before it is decoded."
@@ -267,6 +278,11 @@ class Settings(BaseSettings):
         if self.camera_sources is None:
             return ("/",) if self.api_keys_file is None else ()
         return _parts(self.camera_sources)
+
+    @property
+    def ice_servers(self) -> tuple[str, ...]:
+        """Return the parts of `webrtc_ice_servers`."""
+        return _parts(self.webrtc_ice_servers or "")
 
     @property
     def sinks(self) -> tuple[str, ...]:

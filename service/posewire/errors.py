@@ -181,6 +181,30 @@ class CameraExists(ServiceError):
     status, slug, title = 409, "camera-exists", "A camera has this name"
 
 
+class BadOffer(ServiceError):
+    """The WebRTC offer is not a session description, or a candidate is none."""
+
+    status, slug, title = 400, "bad-offer", "The offer cannot be parsed"
+
+
+class NoSuchSession(ServiceError):
+    """No WebRTC session has this address, or it has ended."""
+
+    status, slug, title = 404, "no-such-session", "There is no such session"
+
+
+class PreconditionFailed(ServiceError):
+    """The `If-Match` header names another version of the resource."""
+
+    status, slug, title = 412, "precondition-failed", "The resource has another version"
+
+
+class PreconditionRequired(ServiceError):
+    """The request needs an `If-Match` header."""
+
+    status, slug, title = 428, "precondition-required", "The request needs If-Match"
+
+
 class StateUnavailable(ServiceError):
     """The state folder cannot be used, or another process uses it."""
 

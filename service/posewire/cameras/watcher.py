@@ -28,7 +28,7 @@ from posewire.schemas.video import WatchLine
 from posewire.sinks.feed import Feed
 from posewire.sinks.opening import open_feed
 from posewire.telemetry.metrics import CameraMetrics
-from posewire.types import CameraState, Priority
+from posewire.types import CameraState, Priority, UInt8Array
 from posewire.video.camera_process import CameraFrame, CameraProcess
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class CameraWatcher:
         self._people: int | None = None
         self._due = 0.0
         self._drawing = asyncio.Lock()
-        self._drawn: tuple[int, bytes] | None = None
+        self._drawn: tuple[int, UInt8Array] | None = None
+        self._jpeg: tuple[int, bytes] | None = None
 
     @property
     def status(self) -> CameraStatus:
@@ -89,16 +90,27 @@ class CameraWatcher:
         """Do not watch it, for a reason that is shown."""
         self._set("failed", detail)
 
+    async def drawn(self) -> tuple[int, UInt8Array] | None:
+        """Return the number of the newest frame and its pixels with skeletons, drawn once for all; None: there is no frame yet.
+
+        The pixels are (H, W, 3) uint8 RGB, and must not be changed.
+        """
+        async with self._drawing:
+            return await self._draw()
+
     async def jpeg(self) -> tuple[int, bytes] | None:
         """Return the number and the JPEG of the newest frame with its skeletons; None: there is no frame yet. It is drawn once for all."""
         async with self._drawing:
-            shown = self.broadcast.newest
-            if shown is None:
-                return None
-            if self._drawn is None or self._drawn[0] != shown.number:
-                pixels = await self._engine.offload(self._engine.draw_pixels, shown.frame, shown.result)
-                self._drawn = shown.number, await self._engine.offload(encode, pixels, "image/jpeg")
-            return self._drawn
+            drawn = await self._draw()
+            if drawn is not None and (self._jpeg is None or self._jpeg[0] != drawn[0]):
+                self._jpeg = drawn[0], await self._engine.offload(encode, drawn[1], "image/jpeg")
+            return self._jpeg
+
+    async def _draw(self) -> tuple[int, UInt8Array] | None:
+        shown = self.broadcast.newest
+        if shown is not None and (self._drawn is None or self._drawn[0] != shown.number):
+            self._drawn = shown.number, await self._engine.offload(self._engine.draw_pixels, shown.frame, shown.result)
+        return self._drawn
 
     async def run(self) -> None:
         """Watch until the end of a file, a fault that stays, or the cancellation."""

@@ -18,17 +18,22 @@ SENT = ConfigDict(json_schema_serialization_defaults_required=True)
 _MAX_CHARACTERS = 4096
 
 
-class StartMessage(BaseModel):
-    """The client's first message."""
+class StreamOptions(BaseModel):
+    """What a client chooses for its stream."""
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Literal["start"]
     track: bool = Field(True, description="Give each person a track_id that stays the same from frame to frame.")
     smooth: bool = Field(True, description="Reduce the jitter of the keypoints; only with track.")
     max_people: Annotated[int, Field(ge=1)] | None = Field(None, description="Limit of people per frame; the best are returned.")
     min_detection_score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="People below this score are left out.")
     min_keypoint_score: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Keypoints below this score are left out.")
+
+
+class StartMessage(StreamOptions):
+    """The client's first message."""
+
+    type: Literal["start"]
 
 
 class AckMessage(BaseModel):
@@ -91,11 +96,11 @@ class ResultMessage(_Answer):
 
     @classmethod
     def from_result(
-        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, seq: int, dropped: int, age_ms: float
+        cls, result: PoseResult, names: tuple[str, ...], min_keypoint_score: float, *, seq: int, dropped: int, age_ms: float, **more: object
     ) -> Self:
-        """Return a result as it is sent."""
+        """Return a result as it is sent; `more` are the fields of a subclass."""
         fields = image_fields(result, names, min_keypoint_score)
-        return cls.model_validate({"seq": seq, "dropped": dropped, "age_ms": age_ms, **fields})
+        return cls.model_validate({"seq": seq, "dropped": dropped, "age_ms": age_ms, **more, **fields})
 
 
 class StreamProblem(BaseModel):

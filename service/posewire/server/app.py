@@ -21,19 +21,29 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine, load_engine
 from posewire.engine.pool import settle
 from posewire.schemas.inference_protocol import JSON_LENGTH
-from posewire.server import asyncapi, cameras, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video
+from posewire.server import asyncapi, cameras, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video, webrtc
 from posewire.server.auth import Access, KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
 from posewire.server.openapi import SERVERS, TAGS, DocumentedApp
+from posewire.server.peers import Peers
 from posewire.server.services import Services
 from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
-_HEADERS = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent", JSON_LENGTH)
-_EXPOSED = ("X-Request-Id", "Retry-After", JSON_LENGTH)
+_HEADERS = (
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    "If-Match",
+    "X-Request-Id",
+    "X-Request-Timeout-Ms",
+    "traceparent",
+    JSON_LENGTH,
+)
+_EXPOSED = ("X-Request-Id", "Retry-After", "ETag", "Location", JSON_LENGTH)
 
 # Swagger UI's column of links, of which there are none, makes the page wider than a phone.
 _DOCS_STYLE = ".swagger-ui .response-col_links { display: none }"
@@ -66,6 +76,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
         ByteBudget(settings.max_bytes_in_flight, metrics),
         StreamSlots(settings.max_streams, settings.max_streams_per_client, metrics),
         Cameras(settings, metrics),
+        Peers(settings.max_webrtc_sessions),
         KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
         engine,
     )
@@ -82,6 +93,7 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
             watch.cancel()
             services.loading.cancel()
             await asyncio.gather(services.loading, return_exceptions=True)
+            await services.peers.close()
             await services.cameras.close()
             if services.engine is not None:
                 await services.engine.close()
@@ -112,7 +124,8 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
     app.add_middleware(RequestContext, services=services)
     app.add_middleware(inference_protocol.ProtocolErrors)
     problems.install(app, metrics)
-    for router in (pose.router, pose_aliases.router, inference_protocol.router, video.router, cameras.router, stream.router, ops.router):
+    images = (pose.router, pose_aliases.router, inference_protocol.router)
+    for router in (*images, video.router, cameras.router, webrtc.router, stream.router, ops.router):
         app.include_router(router)
     if settings.ops_port is None:
         app.include_router(ops.health)

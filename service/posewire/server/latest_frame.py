@@ -3,17 +3,30 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 from posewire.errors import BadMessage, ServiceError, TimedOut
+from posewire.types import Frame
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFrame:
-    """One encoded frame of a stream."""
+    """One frame of a stream."""
 
     seq: int  # on this connection, from 0
-    data: bytes
-    at: float  # when its last byte was received, seconds, monotonic
+    data: bytes | Frame  # encoded, or decoded already
+    at: float  # when its last byte was received, or when it was decoded, seconds, monotonic
+    pts_s: float | None = None  # seconds on the clock of the video that it is of; None: it is of none
+
+
+class FrameSource(Protocol):
+    """Hands out the newest frame of a stream."""
+
+    async def take(self) -> ReceivedFrame:
+        """Wait for a frame that was not taken before, and for leave to answer it; raises the reason why the stream ends."""
+
+    def answered(self, seq: int) -> int:
+        """Note that a frame is being answered. Return the number of frames dropped since the answer before."""
 
 
 class LatestFrame:

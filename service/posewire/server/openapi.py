@@ -42,6 +42,7 @@ TAGS = [
     {"name": "poses", "description": "People in images."},
     {"name": "video", "description": "People in a video, followed from frame to frame."},
     {"name": "cameras", "description": "Cameras that the service watches by itself."},
+    {"name": "webrtc", "description": "Video and results over WebRTC: WHIP (RFC 9725) and WHEP."},
     {"name": "models", "description": "The models that are served."},
     {"name": "operations", "description": "Health and metrics."},
 ]

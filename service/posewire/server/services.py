@@ -11,6 +11,7 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.server.auth import KeyRing
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
+from posewire.server.peers import Peers
 from posewire.telemetry.metrics import Metrics
 
 
@@ -25,6 +26,7 @@ class Services:
     body_bytes: ByteBudget
     streams: StreamSlots
     cameras: Cameras
+    peers: Peers
     keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded and started it
     loading: asyncio.Task[None] | None = None  # loads and starts the engine; None before the lifespan

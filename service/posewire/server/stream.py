@@ -23,14 +23,12 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from posewire.engine.engine import Engine
 from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
-from posewire.schemas.pose import ModelNames
-from posewire.schemas.stream import StartedMessage, StartMessage, StreamLimits, parse_ack, parse_start
+from posewire.schemas.stream import StartMessage, parse_ack, parse_start
 from posewire.server.latest_frame import LatestFrame
 from posewire.server.limits import client_of
 from posewire.server.problems import problem, problem_of
 from posewire.server.services import Services, services_of
-from posewire.server.stream_worker import StreamWorker
-from posewire.telemetry.logs import request_id_var
+from posewire.server.stream_worker import StreamWorker, started_message
 
 # Frames of a camera and their acknowledgements are far fewer.
 _MAX_MESSAGES_A_SECOND = 1000
@@ -85,7 +83,7 @@ async def _serve(websocket: WebSocket, services: Services, frames: LatestFrame) 
     if engine is None or not engine.ready:
         raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
     start = await _receive_start(websocket, services.settings.stream_start_s)
-    await websocket.send_text(_started(engine, start).model_dump_json())
+    await websocket.send_text(started_message(engine, start).model_dump_json())
     worker = StreamWorker(engine, frames, start, websocket.headers)
     tasks = [
         asyncio.create_task(_read(websocket, frames, engine), name="stream-read"),
@@ -152,24 +150,6 @@ async def _send(websocket: WebSocket, text: str) -> None:
         await websocket.send_text(text)
     except RuntimeError:  # uvicorn has closed it: no pong came, or a message was too large
         raise WebSocketDisconnect(1006) from None
-
-
-def _started(engine: Engine, start: StartMessage) -> StartedMessage:
-    settings, keypoints = engine.settings, engine.pose.spec.keypoints
-    return StartedMessage(
-        request_id=request_id_var.get() or "",
-        model=ModelNames(detector=engine.detector.spec.name, pose=engine.pose.spec.name),
-        keypoints=list(keypoints.names),
-        skeleton=list(keypoints.skeleton),
-        limits=StreamLimits(
-            max_bytes=settings.stream_max_bytes,
-            max_pixels=settings.stream_max_pixels,
-            max_people=settings.pose_options(max_people=start.max_people).max_people,
-            credits=settings.stream_credits,
-            deadline_ms=settings.stream_deadline_ms,
-            idle_s=settings.stream_idle_s,
-        ),
-    )
 
 
 async def refuse(websocket: WebSocket, error: ServiceError) -> None:

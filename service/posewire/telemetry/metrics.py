@@ -196,13 +196,13 @@ class Metrics:
         """Set the number of open streams."""
         self._streams.set(streams)
 
-    def count_received_frame(self) -> None:
-        """Count a received frame of a stream."""
-        self._frames_received.inc()
+    def count_received_frame(self, number: int = 1) -> None:
+        """Count received frames of a stream."""
+        self._frames_received.inc(number)
 
-    def count_dropped_frame(self, cause: FrameLoss) -> None:
-        """Count a frame of a stream that has no result."""
-        self._frames_dropped.labels(cause).inc()
+    def count_dropped_frame(self, cause: FrameLoss, number: int = 1) -> None:
+        """Count frames of a stream that have no result."""
+        self._frames_dropped.labels(cause).inc(number)
 
     def observe_answered_frame(self, age_s: float, *, detected: bool, trace_id: str | None = None) -> None:
         """Count a frame of a stream whose result is sent, and observe its age.

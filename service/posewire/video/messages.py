@@ -40,7 +40,11 @@ def read_head(output: IO[bytes]) -> dict[str, Any]:
         ValueError: the process has died, or says what it should not.
         ServiceError: the error that the message reports.
     """
-    line = output.readline(_MAX_HEAD_BYTES)
+    return parse_head(output.readline(_MAX_HEAD_BYTES))
+
+
+def parse_head(line: bytes) -> dict[str, Any]:
+    """Return the head that a line has; raises as `read_head`."""
     if not line.endswith(b"\n"):
         raise ValueError("the message is cut short")
     head: dict[str, Any] = json.loads(line)
@@ -59,13 +63,23 @@ def read_frame(output: IO[bytes], head: Mapping[str, Any], max_pixels: int) -> V
     Raises:
         ValueError: as `read_head`, or the frame has more than `max_pixels`.
     """
-    try:
-        index, t_seconds, width, height = (head[name] for name in ("frame", "t_seconds", "width", "height"))
-        if min(width, height) < 1 or width * height > max_pixels:
-            raise ValueError("the frame has a wrong size")
-    except (KeyError, TypeError) as fault:
-        raise ValueError("the message is no frame") from fault
+    index, t_seconds, width, height = frame_fields(head, max_pixels)
     pixels = np.empty((height, width, 3), np.uint8)
     if output.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
         raise ValueError("the frame is cut short")
     return VideoFrame(index, t_seconds, Frame(pixels))
+
+
+def frame_fields(head: Mapping[str, Any], max_pixels: int) -> tuple[int, float, int, int]:
+    """Return the number, the seconds, the width and the height of a frame.
+
+    Raises:
+        ValueError: as `read_frame`.
+    """
+    try:
+        index, t_seconds, width, height = int(head["frame"]), float(head["t_seconds"]), int(head["width"]), int(head["height"])
+    except (KeyError, TypeError) as fault:
+        raise ValueError("the message is no frame") from fault
+    if min(width, height) < 1 or width * height > max_pixels:
+        raise ValueError("the frame has a wrong size")
+    return index, t_seconds, width, height

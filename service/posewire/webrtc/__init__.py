@@ -1,0 +1,1 @@
+"""WebRTC peers, each in a process of its own."""
