@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from posewire.errors import ConfigError
 from posewire.events.watcher import EventWatcher
@@ -69,12 +70,12 @@ def open_sink(spec: SinkSpec, camera: str, zones: tuple[str, ...], spools: Path,
     """
     if isinstance(spec, FileSink):
         return FileLines(spec)
-    host = spec.url.rpartition("@")[2].removeprefix(f"{spec.url.partition('://')[0]}://")
-    name = f"{spec.kind} {host}"
-    spool = spool_path(spools, camera, name)
+    url = urlsplit(spec.url)
+    host = url.netloc.rpartition("@")[2]
+    name = f"{spec.kind} {host}"  # no more: the path of a webhook may be its secret
     if isinstance(spec, WebhookSink):
-        return SpooledSink(WebhookTransport(spec), spool, name, report)
-    return SpooledSink(_mqtt(spec, camera, zones), spool, name, report)
+        return SpooledSink(WebhookTransport(spec), spool_path(spools, camera, name, urlunsplit(url._replace(netloc=host))), name, report)
+    return SpooledSink(_mqtt(spec, camera, zones), spool_path(spools, camera, name, spec.topic), name, report)
 
 
 def _mqtt(spec: MqttSink, camera: str, zones: tuple[str, ...]) -> Transport:
