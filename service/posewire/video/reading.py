@@ -161,14 +161,15 @@ class VideoReader:
         last_s = time.monotonic()
         try:
             for packet in self._container.demux():
+                # Sound may still come; and at the end of its patience FFmpeg gives out a last frame that it has kept.
+                if time.monotonic() - last_s >= SILENCE_S:
+                    raise silence()
                 if packet.stream.index == self._stream.index:
                     with suppress(self._av.error.InvalidDataError):
                         for frame in packet.decode():
                             last_s = time.monotonic()
                             yield frame
                             last_s = time.monotonic()  # the reader may have waited
-                if time.monotonic() - last_s > SILENCE_S:  # sound may still come
-                    raise silence()
         except (OSError, self._av.FFmpegError) as error:
             raise lost(self._av, error, self._source, time.monotonic() - last_s) from None
 
