@@ -7,7 +7,7 @@ import numpy as np
 
 Fault: TypeAlias = Literal["source", "broker", "sigterm", "kill -9"]
 
-_QUIET_S = 20.0  # at the start and at the end
+QUIET_S = 20.0  # at the start and at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def plan(seconds: float, seed: int) -> list[Planned]:
     # Thirds of the soak begin with a restart, so that each life of the service is long enough to see whether its memory grows.
     faults.insert(round(len(faults) / 3), "sigterm")
     faults.insert(round(2 * len(faults) / 3), "kill -9")
-    slot = (seconds - 2 * _QUIET_S) / len(faults)
+    slot = (seconds - 2 * QUIET_S) / len(faults)
     longest = min(60.0, slot / 3)
-    starts = [_QUIET_S + slot * (i + random.uniform(0, 0.3)) for i in range(len(faults))]
+    starts = [QUIET_S + slot * (i + random.uniform(0, 0.3)) for i in range(len(faults))]
     return [Planned(at, fault, float(random.uniform(0.2, 1.0)) * longest) for at, fault in zip(starts, faults, strict=True)]

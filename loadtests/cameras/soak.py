@@ -16,7 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from loadtests.cameras.bench import PASSWORD, USER, Missing, Watched, film_of, free_port, left_behind, until, with_password
-from loadtests.cameras.plan import Planned, plan
+from loadtests.cameras.plan import QUIET_S, Planned, plan
 from loadtests.cameras.proof import Proof, lines_of, prove, spool_state
 from loadtests.processes import Server, posewire
 from loadtests.report import Plot, Result
@@ -27,7 +27,9 @@ from tests.sinks.receivers import running as receiving
 _CAMERA = "street"
 _RETURN_S = 5.0  # promised: from the return of the source to its first frame
 _WAIT_S = 120.0
-_SETTLE_S = 20.0  # after a start, until caches have their size
+_SETTLED = 1 / 30  # of the soak, after each start: until caches have their size
+_LONG_ENOUGH_S = 240.0  # of a life of the service, to see whether its memory grows
+_SAMPLE_S = 0.5
 _MAX_GROWTH = 0.05
 _RULES = [
     {"kind": "zone", "name": "left", "polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]], "hold_s": 0.2},
@@ -68,8 +70,9 @@ class Subscriber:
 class Service:
     """The service, which is started again and again on the same state, and its memory all the while."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, settle_s: float) -> None:
         self._out = out
+        self._settle_s = settle_s
         self._port = free_port()
         self._lives = 0
         self._stack = ExitStack()
@@ -112,8 +115,8 @@ class Service:
         self._stack.close()
 
     def _sample(self) -> None:
-        while not self._ended.wait(0.5):
-            if time.monotonic() - self._ready > _SETTLE_S and self.server.process.is_running():
+        while not self._ended.wait(_SAMPLE_S):
+            if time.monotonic() - self._ready > self._settle_s and self.server.process.is_running():
                 sample = (time.monotonic() - self._began, self._lives, self.server.memory_mb())
                 if len(self.server.tree()) > 1:  # else it is being ended
                     self.memory.append(sample)
@@ -132,7 +135,7 @@ def soak(out: Path, minutes: float, seed: int, video: Path) -> Result:
     seconds, faults = 60 * minutes, plan(60 * minutes, seed)
     broker, hook = _broker(out), Hook()
     source = RtspSource(free_port(), [Mount("/street", film)], out / "rtsp.log", USER, PASSWORD)
-    service = Service(out)
+    service = Service(out, _SETTLED * seconds)
     lines_path = out / "messages.ndjson"
     rows: list[dict[str, Any]] = []
     with _ended(service, source), receiving(broker), receiving(hook):
@@ -146,10 +149,11 @@ def soak(out: Path, minutes: float, seed: int, video: Path) -> Result:
         began = time.monotonic()
         for planned in faults:
             time.sleep(max(0.0, began + planned.at_s - time.monotonic()))
-            row = _fault(planned, service, source, broker)
+            hook.statuses.append(503)  # it has the message and says that it has not
+            row = {"at s": round(time.monotonic() - began), **_fault(planned, service, source, broker)}
             rows.append(row)
             print(json.dumps(row), flush=True)
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        time.sleep(max(QUIET_S, began + seconds - time.monotonic()))
         frames = service.cameras.status(_CAMERA)
         received: list[Sized] = [subscriber.received, hook.requests]
         # A receiver that was away is tried again after 40 seconds at most.
@@ -193,7 +197,6 @@ def _add(service: Service, source: RtspSource, broker: Broker, hook: Hook, lines
 def _fault(planned: Planned, service: Service, source: RtspSource, broker: Broker) -> dict[str, Any]:
     """Let a fault happen; return what it did."""
     row: dict[str, Any] = {
-        "at s": round(planned.at_s),
         "fault": planned.fault,
         "away s": None,
         "first frame s": None,
@@ -284,7 +287,7 @@ def _row(proof: Proof) -> dict[str, Any]:
 def _growth(memory: list[tuple[float, int, float]]) -> tuple[float, dict[int, float]]:
     """Growth of the median from the first third to the last: of the whole, and within each life of the service."""
     lives = {number: [mb for _, life, mb in memory if life == number] for number in sorted({life for _, life, _ in memory})}
-    within = {number: _thirds(samples) for number, samples in lives.items() if len(samples) >= 30}
+    within = {number: _thirds(samples) for number, samples in lives.items() if len(samples) * _SAMPLE_S >= _LONG_ENOUGH_S}
     return _thirds([mb for _, _, mb in memory]), within
 
 
