@@ -5,7 +5,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from posewire.schemas.events import Rule
-from posewire.schemas.sinks import Sink
+from posewire.schemas.sinks import Sink, check_addresses
 from posewire.types import CameraState
 
 CameraName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
@@ -40,6 +40,7 @@ class CameraSpec(_Options):
         names = [rule.name for rule in self.rules]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two rules have the name {twice!r}")
+        check_addresses(self.sinks)
         return self
 
 
