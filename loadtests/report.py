@@ -34,7 +34,7 @@ class Result:
     """What a scenario found."""
 
     scenario: str
-    shows: str  # in one sentence
+    shows: str  # in a few sentences
     tables: dict[str, list[Row]] = field(default_factory=dict)  # rows of a table have the same keys
     checks: dict[str, bool] = field(default_factory=dict)  # what was promised, and whether it held
     plots: list[Plot] = field(default_factory=list)
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
         "commit": _git("rev-parse", "--short=12", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
-        "command": shlex.join(["python", "-m", "loadtests" + (".peers" if "peers" in sys.argv[0] else ""), *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -135,6 +135,12 @@ def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
+
+
+def _module() -> str:
+    """Return the name of the package that runs, such as `loadtests.peers`."""
+    folder = Path(sys.argv[0]).resolve().parent
+    return ".".join(folder.relative_to(ROOT).parts) if folder.is_relative_to(ROOT / "loadtests") else "loadtests"
 
 
 def _git(*arguments: str) -> str:

@@ -200,8 +200,8 @@ class Settings(BaseSettings):
     )
     camera_sources: str | None = Field(
         None,
-        description="Sources that cameras may have, such as rtsp://10.0.0.0/8,http://*.cams.example,/videos; *: any; empty: files, if no "
-        "API keys are needed, else none.",
+        description="Sources that cameras may have, such as rtsp://10.0.0.0/8,http://*.cams.example,/videos,/dev/video0; *: any; empty: "
+        "files and devices, if no API keys are needed, else none.",
     )
     camera_sinks: str | None = Field(
         None,

@@ -230,6 +230,15 @@ def test_a_change_connects_anew_and_keeps_the_password(client: httpx.Client, cam
             "keypoint",
         ),
         ({"name": "x", "source": "http://127.0.0.1/x", "sinks": [{"kind": "pigeon"}]}, 422, "pigeon"),
+        (
+            {
+                "name": "x",
+                "source": "http://127.0.0.1/x",
+                "sinks": [{"kind": "webhook", "url": f"http://{user}127.0.0.1/in"} for user in ("", "user:password@")],
+            },
+            422,
+            "two sinks have the same address",
+        ),
     ],
 )
 def test_a_bad_camera_is_refused_and_not_kept(client: httpx.Client, body: dict[str, Any], code: int, text: str) -> None:

@@ -76,3 +76,19 @@ def test_a_folder_allows_what_is_in_it_and_no_link_out_of_it(tmp_path: Path) -> 
 def test_a_bad_pattern_is_named(pattern: str) -> None:
     with pytest.raises(ConfigError, match="POSEWIRE_CAMERA_SOURCES"):
         AllowedPlaces(SETTING, SCHEMES, [pattern])
+
+
+@pytest.mark.parametrize(
+    ("source", "is_file"),
+    [("/nowhere/a.mp4", True), ("/dev/video0", False), ("/dev/v4l/by-id/usb-cam", False), ("rtsp://cam1/x", False)],
+)
+def test_a_path_is_a_file_unless_it_is_a_device(source: str, is_file: bool) -> None:
+    assert Source.parse(source).is_file is is_file
+
+
+def test_a_device_is_allowed_by_its_path() -> None:
+    allowed = AllowedPlaces(SETTING, SCHEMES, ["/dev/video0"])
+    allowed.check("/dev/video0")
+    for other in ("/dev/video1", "/dev/video0/../mem", "/dev"):
+        with pytest.raises(ForbiddenPlace):
+            allowed.check(other)

@@ -10,7 +10,8 @@ from posewire.errors import PosewireError
 from posewire.events.watcher import EventWatcher
 from posewire.schemas.events import parse_rules
 from posewire.schemas.sinks import State, parse_sinks
-from posewire.sinks.feed import Feed
+from posewire.sinks.base import Message
+from posewire.sinks.feed import Feed, Subscription
 from posewire.sinks.opening import subscribe
 from posewire.types import Pose, PoseResult
 from tests.events.made import FPS, HEIGHT, NAMES, WIDTH, person
@@ -59,3 +60,46 @@ async def test_if_one_sink_cannot_be_opened_none_stays_open(tmp_path: Path) -> N
         await subscribe(specs, "hall", (), tmp_path / "spools", print)
     [again] = await subscribe(specs[:1], "hall", (), tmp_path / "spools", print)  # its spool is free
     await again.sink.close()
+
+
+async def test_a_sink_that_fails_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    sinks = [{"kind": "file", "path": str(tmp_path / name), "send": ["result", "event"]} for name in ("full", "good")]
+    opened = await subscribe(parse_sinks(json.dumps(sinks)), "hall", (), tmp_path, print)
+    feed = Feed("hall", EventWatcher(parse_rules(RULES), NAMES), opened)
+    await opened[0].sink.close()  # it can be written no more
+    for i, people in enumerate(WALK):
+        with pytest.raises(PosewireError, match="full cannot be written"):
+            await feed.step(PoseResult(WIDTH, HEIGHT, tuple(people)), State(time_s=i, people=-1, zones={}), i / FPS)
+    lines = (await asyncio.to_thread((tmp_path / "good").read_text)).splitlines()
+    assert len(lines) == len(WALK) + 2
+    assert [m["message"]["event"] for m in map(json.loads, lines) if m["kind"] == "event"] == ["entered", "left"]
+
+
+class SlowSink:
+    """Takes a message when it may."""
+
+    def __init__(self) -> None:
+        self.asked, self.allowed = asyncio.Event(), asyncio.Event()
+        self.taken: list[Message] = []
+
+    async def put(self, message: Message) -> None:
+        self.asked.set()
+        await self.allowed.wait()
+        self.taken.append(message)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_cancellation_keeps_a_message_from_no_sink() -> None:
+    """As a change of the camera and SIGTERM cancel it."""
+    sinks = [SlowSink(), SlowSink()]
+    feed = Feed("hall", EventWatcher((), NAMES), [Subscription(sink, frozenset({"result", "state"})) for sink in sinks])
+    step = asyncio.create_task(feed.step(PoseResult(WIDTH, HEIGHT, ()), State(time_s=0, people=-1, zones={}), 0.0))
+    await sinks[0].asked.wait()
+    step.cancel()
+    for sink in sinks:
+        sink.allowed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert [[m.kind for m in sink.taken] for sink in sinks] == [["result", "state"]] * 2

@@ -12,10 +12,11 @@ import pytest
 
 from posewire.errors import BadParameter, PosewireError
 from posewire.schemas.events import Crossed
+from posewire.schemas.sinks import Delivery, parse_sinks
 from posewire.schemas.sinks import Sink as SinkSpec
-from posewire.schemas.sinks import parse_sinks
 from posewire.sinks.base import Message, Sink
 from posewire.sinks.opening import open_sink
+from posewire.sinks.spooled import SpooledSink
 from tests.sinks.receivers import Broker, Hook, running
 
 
@@ -103,6 +104,49 @@ class TestWebhook:
         assert [m["attempt"] for m in hook.messages] == [1, 2, 3, 1]
         assert any("422" in note and "dropped" in note for note in notes)
 
+    async def test_each_address_of_a_receiver_has_messages_of_its_own(self, tmp_path: Path) -> None:
+        hook = Hook()
+        paths = ["in/a_b", "in/a/b", f"in/{'long' * 200}", "in/x@y", "in/z@y"]
+        sinks = [opened(spec(kind="webhook", url=f"http://127.0.0.1:{hook.port}/{path}"), tmp_path) for path in paths]
+        with running(hook):
+            for i, sink in enumerate(sinks):
+                await sink.put(message(i))
+            await until(lambda: len(hook.requests) == len(paths))
+            for sink in sinks:
+                await sink.close()
+        assert sorted(numbers(hook.messages)) == list(range(len(paths)))
+
+
+class FullDisk:
+    """A receiver during whose first delivery the disk is full, for half a second. A limit of this process stands for the disk."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    async def deliver(self, delivery: Delivery) -> None:
+        resource = pytest.importorskip("resource")
+        self.deliveries.append(delivery)
+        if len(self.deliveries) == 1:
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            asyncio.get_running_loop().call_later(0.5, resource.setrlimit, resource.RLIMIT_FSIZE, before)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_after_a_full_disk_a_sink_goes_on_and_marks_what_it_sends_again(tmp_path: Path) -> None:
+    receiver, notes = FullDisk(), list[str]()
+    sink = SpooledSink(receiver, tmp_path / "spool.sqlite", "here", notes.append)
+    await sink.put(message(0))
+    await until(lambda: len(receiver.deliveries) == 2)
+    await sink.put(message(1))
+    await until(lambda: len(receiver.deliveries) == 3)
+    await sink.close()
+    assert [(d.message["track_id"], d.attempt > 1) for d in receiver.deliveries] == [(0, False), (0, True), (1, False)]
+    assert "cannot be written" in notes[0]
+    assert notes[-1] == "here: it takes messages again"
+
 
 class TestFile:
     async def test_lines_rotate_and_none_is_lost(self, tmp_path: Path) -> None:
@@ -141,6 +185,15 @@ class TestFile:
 
 
 class TestMqtt:
+    async def test_two_topics_of_a_broker_have_messages_of_their_own(self, tmp_path: Path) -> None:
+        pytest.importorskip("aiomqtt")
+        url = "mqtt://127.0.0.1:9"
+        sinks = [opened(spec(kind="mqtt", url=url, topic=topic), tmp_path) for topic in ("cams", "house")]
+        for sink in sinks:
+            await sink.put(message(0))
+        await asyncio.gather(*(sink.close() for sink in sinks))
+        assert len(list((tmp_path / "spools").glob("*.sqlite"))) == 2
+
     async def test_nothing_is_lost_while_the_broker_is_killed(self, tmp_path: Path) -> None:
         aiomqtt = pytest.importorskip("aiomqtt")
         broker = Broker(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from posewire.errors import BadParameter, ConfigError, ForbiddenPlace
+from posewire.video.sources import is_path
 
 SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 
@@ -18,7 +19,7 @@ SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 class Source:
     """A source of frames."""
 
-    address: str  # without user and password; of a file: its path
+    address: str  # without user and password; of a file or a device: its path
     credentials: str = ""  # USER:PASSWORD as in the address; empty: none
 
     @classmethod
@@ -36,15 +37,17 @@ class Source:
         if not url.scheme and text.startswith("/"):
             return cls(text)
         if url.scheme not in SCHEMES or not url.hostname:
-            raise BadParameter("source: an rtsp://, rtsps://, http:// or https:// address, or the absolute path of a file, is needed")
+            raise BadParameter(
+                "source: an rtsp://, rtsps://, http:// or https:// address is needed, or the absolute path of a file or a device"
+            )
         user, at, _ = url.netloc.rpartition("@")
         host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
         return cls(urlunsplit(url._replace(netloc=host + (f":{port}" if port else ""))), user if at else "")
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a path."""
-        return self.address.startswith("/")
+        """Whether it is a video file. A device such as `/dev/video0` is none: it is tried again when it is unplugged."""
+        return is_path(self.address)
 
     @property
     def full(self) -> str:

@@ -29,12 +29,13 @@ from posewire.sinks.feed import Feed
 from posewire.sinks.opening import open_feed
 from posewire.telemetry.metrics import CameraMetrics
 from posewire.types import CameraState, Priority, UInt8Array
-from posewire.video.camera_process import CameraFrame, CameraProcess
+from posewire.video.camera import CameraFrame
+from posewire.video.camera_process import CameraProcess
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 1.0  # after the process has died; doubles up to the longest
-_LONGEST_PAUSE_S: Final = 4.0
+_LONGEST_PAUSE_S: Final = 2.0
 
 # A frame that waits for longer is of no use: the next one is there.
 _DEADLINE_S: Final = 2.0
@@ -186,6 +187,7 @@ class CameraWatcher:
             pts_s=video.t_seconds,
             time=datetime.now(UTC).isoformat(),
             dropped=newest.dropped,
+            age_ms=round(1000 * (time.monotonic() - newest.received_s), 1),
         )
         detail = None
         self.broadcast.show(video.frame, result)

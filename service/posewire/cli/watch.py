@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,7 +132,7 @@ async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, fee
     session = options.tracking.session(engine, Priority.STREAM)
     names = engine.pose.spec.keypoints.names
     while (newest := await camera.newest()) is not None:
-        source, dropped = newest
+        source = newest.video
         result = await session.step(source.frame, source.t_seconds)
         line = WatchLine.from_result(
             result,
@@ -140,7 +141,8 @@ async def _track(camera: Camera, engine: Engine, output: VideoOutput | None, fee
             frame=source.index,
             pts_s=source.t_seconds,
             time=datetime.now(UTC).isoformat(),
-            dropped=dropped,
+            dropped=newest.dropped,
+            age_ms=round(1000 * (time.monotonic() - newest.received_s), 1),
         )
         print(line.model_dump_json(), flush=True)
         for event in await feed.step(result, line, source.t_seconds):

@@ -5,7 +5,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from posewire.schemas.events import Event, Rule
-from posewire.schemas.sinks import Sink
+from posewire.schemas.sinks import Sink, check_addresses
 from posewire.types import CameraState
 
 CameraName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
@@ -29,7 +29,8 @@ class CameraSpec(_Options):
 
     name: CameraName = Field(description="Small letters, digits, - and _.")
     source: Annotated[str, Field(min_length=1, max_length=2048)] = Field(
-        description="An rtsp://, rtsps://, http:// or https:// address (Motion JPEG, HLS), or a file. It may hold a user and a password."
+        description="An rtsp://, rtsps://, http:// or https:// address (Motion JPEG, HLS), a device such as /dev/video0, or a file. "
+        "An address may hold a user and a password."
     )
     rules: Annotated[tuple[Rule, ...], Field(max_length=256)] = Field((), description="That give events.")
     sinks: Annotated[tuple[Sink, ...], Field(max_length=16)] = Field((), description="That get messages.")
@@ -39,6 +40,7 @@ class CameraSpec(_Options):
         names = [rule.name for rule in self.rules]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two rules have the name {twice!r}")
+        check_addresses(self.sinks)
         return self
 
 
@@ -63,7 +65,7 @@ class CameraStatus(BaseModel):
 
     state: CameraState = Field(
         description="off: not enabled. connecting: not connected yet. live: frames come. waiting: the source is away and is tried again. "
-        "ended: a file is at its end. failed: it is not tried again before it is changed."
+        "ended: a recording is at its end. failed: it is not tried again before it is changed."
     )
     detail: str | None = Field(description="What is wrong, and what is done about it; null: nothing is.")
     frames: int = Field(description="Frames with a result, since the service started or the camera was changed.")

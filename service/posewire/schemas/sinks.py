@@ -1,6 +1,8 @@
 """The JSON of sinks, which send a camera's messages to others, and of what they send."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
@@ -53,6 +55,27 @@ class MqttSink(_Sink):
 
 Sink: TypeAlias = Annotated[FileSink | WebhookSink | MqttSink, Field(discriminator="kind")]
 
+
+def address_of(sink: FileSink | WebhookSink | MqttSink) -> str:
+    """Return what tells a sink from the others of a camera: its kind and address, without user and password."""
+    if isinstance(sink, FileSink):
+        return f"{sink.kind} {sink.path}"
+    url = urlsplit(sink.url)
+    address = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+    return f"{sink.kind} {address} {sink.topic}" if isinstance(sink, MqttSink) else f"{sink.kind} {address}"
+
+
+def check_addresses(sinks: Sequence[FileSink | WebhookSink | MqttSink]) -> None:
+    """Return if all sinks differ.
+
+    Raises:
+        ValueError: two have the same address, and would take each other's messages.
+    """
+    addresses = [address_of(sink) for sink in sinks]
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("two sinks have the same address; one sink sends all kinds of messages")
+
+
 _SINKS: TypeAdapter[list[Sink]] = TypeAdapter(Annotated[list[Sink], Field(max_length=16, fail_fast=True)])
 
 
@@ -60,12 +83,16 @@ def parse_sinks(text: str | bytes) -> list[Sink]:
     """Parse a JSON list of sinks.
 
     Raises:
-        BadParameter: it is not JSON, or a sink is not valid.
+        BadParameter: it is not JSON, a sink is not valid, or two have the same address.
     """
     try:
-        return _SINKS.validate_json(text)
+        sinks = _SINKS.validate_json(text)
+        check_addresses(sinks)
     except ValidationError as error:
         raise BadParameter(f"sinks: {describe(error)}") from None
+    except ValueError as error:
+        raise BadParameter(f"sinks: {error}") from None
+    return sinks
 
 
 class ZoneState(BaseModel):

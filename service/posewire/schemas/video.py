@@ -45,6 +45,7 @@ class WatchLine(FrameLine):
 
     time: str = Field(description="Time of the answer, UTC.")
     dropped: int = Field(description="Frames dropped since the last line.")
+    age_ms: float = Field(description="From the moment at which the frame was received and decoded to the answer.")
 
 
 class VideoLine(BaseModel):

@@ -1,5 +1,6 @@
 """What every sink can do, and how one is opened."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,15 @@ class Transport(Protocol):
         """Close the connection."""
 
 
-def spool_path(folder: Path, camera: str, name: str) -> Path:
-    """Return the file in which the messages for a sink wait."""
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{camera}-{name}")
-    return folder / f"{safe}.sqlite"
+def spool_path(folder: Path, camera: str, receiver: str, address: str) -> Path:
+    """Return the file in which the messages for a sink wait.
+
+    Args:
+        folder: of such files.
+        camera: its name.
+        receiver: kind and host of the sink.
+        address: what tells it from others there, without user and password: with another password it is the same sink.
+    """
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in f"{camera}-{receiver}")
+    exact = hashlib.sha256(f"{camera}\n{receiver}\n{address}".encode()).hexdigest()  # the safe name is shortened, and the same for others
+    return folder / f"{safe[:100]}-{exact[:16]}.sqlite"

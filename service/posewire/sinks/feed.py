@@ -1,10 +1,12 @@
 """One camera's messages to its sinks: results, events, and who is there."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from posewire.errors import PosewireError
 from posewire.events.held import Held
 from posewire.events.watcher import EventWatcher
 from posewire.schemas.events import Event
@@ -41,7 +43,7 @@ class Feed:
         self._zones: dict[str, int] = {}
 
     async def step(self, result: PoseResult, message: BaseModel, time_s: float) -> list[Event]:
-        """Take a frame; return its events.
+        """Take a frame; return its events. A cancellation waits until all sinks have the frame's messages.
 
         Args:
             result: of the frame, with track ids.
@@ -49,34 +51,54 @@ class Feed:
             time_s: of the frame.
 
         Raises:
-            PosewireError: a sink's file cannot be written.
+            PosewireError: a sink's file cannot be written. The other sinks have the messages.
         """
         events = self._watcher.step(result, time_s)
-        await self._send("result", message)
-        for event in events:
-            await self._send("event", event)
+        messages: list[tuple[MessageKind, BaseModel]] = [("result", message), *(("event", event) for event in events)]
         changed = self._people.see(len(result.people), time_s, 0.0 if self._people.state < 0 else _HOLD_S)
         zones = self._watcher.zones()
         if changed or zones != self._zones:
             self._zones = zones
             people = {name: ZoneState(people=count) for name, count in zones.items()}
-            await self._send("state", State(time_s=time_s, people=self._people.state, zones=people))
+            messages.append(("state", State(time_s=time_s, people=self._people.state, zones=people)))
+        sending = asyncio.create_task(self._send(messages))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait([sending])
+            sending.exception()  # nobody else asks for it
+            raise
         return events
 
     async def close(self) -> list[Event]:
-        """Send the events of the end, and close the sinks; return these events."""
+        """Send the events of the end, and close the sinks; return these events.
+
+        Raises:
+            PosewireError: a sink's file cannot be written. The other sinks have the messages, and all are closed.
+        """
         events = self._watcher.end()
         try:
-            for event in events:
-                await self._send("event", event)
+            await self._send([("event", event) for event in events])
         finally:
-            for subscription in self._sinks:
-                await subscription.sink.close()
+            await asyncio.gather(*(subscription.sink.close() for subscription in self._sinks))  # at once: each may take seconds
         return events
 
-    async def _send(self, kind: MessageKind, body: BaseModel) -> None:
-        takers = [subscription.sink for subscription in self._sinks if kind in subscription.kinds]
-        if takers:
+    async def _send(self, messages: Sequence[tuple[MessageKind, BaseModel]]) -> None:
+        """Give messages to their sinks, in order. A sink that fails takes nothing from the others.
+
+        Raises:
+            PosewireError: of the first sink that failed.
+        """
+        problem: PosewireError | None = None
+        for kind, body in messages:
+            takers = [subscription.sink for subscription in self._sinks if kind in subscription.kinds]
+            if not takers:
+                continue
             message = Message.of(self._camera, kind, body)
             for sink in takers:
-                await sink.put(message)
+                try:
+                    await sink.put(message)
+                except PosewireError as error:
+                    problem = problem or error
+        if problem is not None:
+            raise problem

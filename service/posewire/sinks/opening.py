@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from posewire.errors import ConfigError
 from posewire.events.watcher import EventWatcher
 from posewire.schemas.events import Rule, ZoneRule
-from posewire.schemas.sinks import FileSink, MessageKind, MqttSink, WebhookSink
+from posewire.schemas.sinks import FileSink, MessageKind, MqttSink, WebhookSink, address_of
 from posewire.schemas.sinks import Sink as SinkSpec
 from posewire.sinks.base import Report, Sink, Transport, spool_path
 from posewire.sinks.feed import Feed, Subscription
@@ -69,12 +70,10 @@ def open_sink(spec: SinkSpec, camera: str, zones: tuple[str, ...], spools: Path,
     """
     if isinstance(spec, FileSink):
         return FileLines(spec)
-    host = spec.url.rpartition("@")[2].removeprefix(f"{spec.url.partition('://')[0]}://")
-    name = f"{spec.kind} {host}"
-    spool = spool_path(spools, camera, name)
-    if isinstance(spec, WebhookSink):
-        return SpooledSink(WebhookTransport(spec), spool, name, report)
-    return SpooledSink(_mqtt(spec, camera, zones), spool, name, report)
+    host = urlsplit(spec.url).netloc.rpartition("@")[2]
+    name = f"{spec.kind} {host}"  # no more: the path of a webhook may be its secret
+    transport = WebhookTransport(spec) if isinstance(spec, WebhookSink) else _mqtt(spec, camera, zones)
+    return SpooledSink(transport, spool_path(spools, camera, name, address_of(spec)), name, report)
 
 
 def _mqtt(spec: MqttSink, camera: str, zones: tuple[str, ...]) -> Transport:

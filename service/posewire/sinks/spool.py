@@ -2,7 +2,8 @@
 
 import secrets
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,31 +66,47 @@ class Spool:
             PosewireError: the disk is full or cannot be written.
         """
         dropped = 0
-        try:
+        with self._writing():
             with closing(self._database.execute("INSERT INTO messages (body) VALUES (?)", [body])):
                 self._count, self._bytes = self._count + 1, self._bytes + len(body)
             while self._count > 1 and (self._count > self._max_messages or self._bytes > self._max_bytes):
                 number, size = self._database.execute("SELECT number, length(body) FROM messages ORDER BY number LIMIT 1").fetchone()
                 self._remove(number, size)
                 dropped += 1
-        except sqlite3.Error as error:
-            raise PosewireError(f"{self._path} cannot be written: {error}") from None
         return dropped
 
     def first(self) -> Waiting | None:
-        """Return the oldest message, and note that an attempt to deliver it begins; None: none waits."""
-        row = self._database.execute(
-            "UPDATE messages SET attempts = attempts + 1 WHERE number = (SELECT min(number) FROM messages) RETURNING number, body, attempts"
-        ).fetchone()
+        """Return the oldest message, and note that an attempt to deliver it begins; None: none waits.
+
+        Raises:
+            PosewireError: the disk is full or cannot be written.
+        """
+        with self._writing():
+            row = self._database.execute(
+                "UPDATE messages SET attempts = attempts + 1 WHERE number = (SELECT min(number) FROM messages) "
+                "RETURNING number, body, attempts"
+            ).fetchone()
         return None if row is None else Waiting(row[0], f"{self._name}-{row[0]}", bytes(row[1]), row[2])
 
     def done(self, waiting: Waiting) -> None:
-        """Remove a message: it is delivered, or nobody will ever take it. It may have been dropped in the meantime."""
-        self._remove(waiting.number, len(waiting.body))
+        """Remove a message: it is delivered, or nobody will ever take it. It may have been dropped in the meantime.
+
+        Raises:
+            PosewireError: the disk is full or cannot be written.
+        """
+        with self._writing():
+            self._remove(waiting.number, len(waiting.body))
 
     def _remove(self, number: int, size: int) -> None:
         if self._database.execute("DELETE FROM messages WHERE number = ?", [number]).rowcount:
             self._count, self._bytes = self._count - 1, self._bytes - size
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise PosewireError(f"{self._path} cannot be written: {error}") from None
 
     def close(self) -> None:
         """Close the file."""

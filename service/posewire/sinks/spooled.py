@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+from posewire.errors import PosewireError
 from posewire.sinks.base import Message, RefusedError, Report, Transport, UndeliveredError
-from posewire.sinks.spool import MAX_BYTES, MAX_MESSAGES, Spool
+from posewire.sinks.spool import MAX_BYTES, MAX_MESSAGES, Spool, Waiting
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,26 +90,47 @@ class SpooledSink:
         pause_s = _FIRST_PAUSE_S
         while True:
             self._arrived.clear()
-            waiting = await self._on_disk(self._spool.first)
-            if waiting is None:
-                self._empty.set()
-                await self._arrived.wait()
-                continue
             try:
-                await self._transport.deliver(Message.from_json(waiting.body).delivery(waiting.message_id, waiting.attempts))
-            except UndeliveredError as error:
+                if not await self._deliver_first():
+                    self._empty.set()
+                    await self._arrived.wait()
+                    continue
+            except Exception as error:  # whatever it is, the messages wait for a later attempt
+                if not isinstance(error, UndeliveredError | PosewireError):
+                    log.exception("a sink failed", extra={"sink": self._name})
                 if pause_s == _FIRST_PAUSE_S:
                     self._report(f"{self._name}: {error}; {len(self._spool)} messages wait")
                 await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - so that many sinks do not come back at once
                 pause_s = min(pause_s * 2, self._longest_pause_s)
                 continue
-            except RefusedError as error:
-                self._report(f"{self._name}: {error}; the message {waiting.message_id} is dropped")
             if pause_s > _FIRST_PAUSE_S:
                 self._report(f"{self._name}: it takes messages again")
             pause_s, self._dropped = _FIRST_PAUSE_S, 0
-            await self._on_disk(self._spool.done, waiting)
+
+    async def _deliver_first(self) -> bool:
+        """Deliver the oldest message; return False if none waits.
+
+        Raises:
+            UndeliveredError: the receiver does not take it now.
+            PosewireError: the disk cannot be written. The message may be delivered again.
+        """
+        waiting = await self._on_disk(self._spool.first)
+        if waiting is None:
+            return False
+        try:
+            await self._transport.deliver(_message(waiting).delivery(waiting.message_id, waiting.attempts))
+        except RefusedError as error:
+            self._report(f"{self._name}: {error}; the message {waiting.message_id} is dropped")
+        await self._on_disk(self._spool.done, waiting)
+        return True
 
     async def _on_disk(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call of the spool on the one thread that uses it."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, functools.partial(call, *args, **kwargs))
+
+
+def _message(waiting: Waiting) -> Message:
+    try:
+        return Message.from_json(waiting.body)
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError("another version of Posewire has written it in a form that this one does not read") from None

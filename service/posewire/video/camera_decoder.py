@@ -38,15 +38,25 @@ def watch(max_pixels: int) -> None:
 
 
 async def _send_frames(output: "_Output", source: str, max_pixels: int) -> None:
+    wanted = asyncio.Semaphore(0)
+    threading.Thread(target=_read_wishes, args=(asyncio.get_running_loop(), wanted), daemon=True).start()
     async with Camera(source, max_pixels=max_pixels, report=lambda text: output.send({"lost": text}), keep_trying=True) as camera:
-        while await asyncio.to_thread(sys.stdin.buffer.read, 1):
+        while True:
+            await wanted.acquire()
             newest = await camera.newest()
             if newest is None:
                 output.send({"end": True})
                 return
-            read, dropped = newest
-            size = {"width": read.frame.width, "height": read.frame.height}
-            output.send({"frame": read.index, "t_seconds": read.t_seconds, "dropped": dropped, **size}, read.frame.pixels.data)
+            video = newest.video
+            head = {"frame": video.index, "t_seconds": video.t_seconds, "dropped": newest.dropped, "received_s": newest.received_s}
+            output.send(head | {"width": video.frame.width, "height": video.frame.height}, video.frame.pixels.data)
+
+
+def _read_wishes(loop: asyncio.AbstractEventLoop, wanted: asyncio.Semaphore) -> None:
+    """Count the frames that are wanted. The end of standard input ends the process, also while its camera is away: the service has gone."""
+    while sys.stdin.buffer.read(1):
+        loop.call_soon_threadsafe(wanted.release)
+    os._exit(0)
 
 
 class _Output:

@@ -7,24 +7,15 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, Final, cast
 
 from posewire.errors import DecoderFailed, Overloaded, ServiceError
+from posewire.video.camera import CameraFrame
 from posewire.video.messages import environment, read_frame, read_head
-from posewire.video.reading import VideoFrame
 
 log = logging.getLogger(__name__)
 
 _MAIN: Final = "import sys; from posewire.video.camera_decoder import watch; watch(int(sys.argv[1]))"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CameraFrame:
-    """The newest frame of a camera."""
-
-    video: VideoFrame  # `index` counts the frames that were read; `t_seconds` is our clock for a camera, its own for a file
-    dropped: int  # frames that were left out before it
 
 
 class CameraProcess:
@@ -55,7 +46,7 @@ class CameraProcess:
         self._source: str | None = source
 
     async def newest(self) -> CameraFrame | None:
-        """Wait for a frame that was not returned before; None: a file is at its end.
+        """Wait for a frame that was not returned before; None: a recording is at its end.
 
         Raises:
             NotInstalled: PyAV is not installed.
@@ -93,7 +84,8 @@ class CameraProcess:
                 elif "end" in head:
                     return None
                 else:
-                    return CameraFrame(read_frame(self._output, head, self._max_pixels), int(head["dropped"]))
+                    video = read_frame(self._output, head, self._max_pixels)
+                    return CameraFrame(video, int(head["dropped"]), float(head["received_s"]))
         except (ValueError, KeyError, TypeError):
             raise self._died() from None
 

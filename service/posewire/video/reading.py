@@ -2,7 +2,9 @@
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from posewire.errors import BadVideo, NotInstalled, TooLarge
 from posewire.types import Frame
 from posewire.video.clock import FrameClock
+from posewire.video.sources import SILENCE_S, is_recording, lost, open_camera, silence
 from posewire.video.upright import square_size, turn_of, turned
 
 if TYPE_CHECKING:
@@ -61,24 +64,25 @@ class VideoReader:
     """A context and an iterator over the frames of one video, in order. `close` may be called on any thread.
 
     Args:
-        source: a file or an address.
+        source: a file, an address or a device.
         camera: True if the source is trusted: any address and any format. False for an untrusted file.
         max_pixels: of one frame.
-        timeout_s: for an address to answer.
 
     Raises:
         NotInstalled: PyAV is not installed.
         BadVideo: the source is not a video, has no video stream, is empty or damaged; also while iterating.
+        SourceError: a camera does not answer, rejects the caller, or sends no more frames; also while iterating.
         TooLarge: a frame has too many pixels; also while iterating.
     """
 
-    def __init__(self, source: str | Path, *, camera: bool = False, max_pixels: int, timeout_s: float | None = None) -> None:
+    def __init__(self, source: str | Path, *, camera: bool = False, max_pixels: int) -> None:
         self._av = import_av()
+        self._source = str(source)
         self._camera = camera
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._closed = False
-        self._container = _open(self._av, source, camera=camera, timeout_s=timeout_s)
+        self._container = _open_camera(self._av, self._source) if camera else _open(self._av, source)
         try:
             self._stream = self._video_stream()
             self._frames = self._decode()
@@ -89,6 +93,16 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a camera's address leads to something that has an end, such as a complete playlist."""
+        return is_recording(self._source, self._container)
+
+    @property
+    def is_playlist(self) -> bool:
+        """Whether the frames come in bursts, as the parts of a playlist (HLS) do."""
+        return self._container.format.name == "hls"
 
     def __enter__(self) -> Self:
         return self
@@ -130,17 +144,34 @@ class VideoReader:
     def _decode(self) -> Iterator[VideoFrame]:
         clock, index = FrameClock(_rate_of(self._stream)), 0
         try:
-            for decoded in self._container.decode(self._stream):
+            for decoded in self._watched() if self._camera else self._container.decode(self._stream):
                 yield VideoFrame(index, clock.tick(decoded.time), self._upright(decoded))
                 index += 1
         except MemoryError:
             raise TooLarge(_OUT_OF_MEMORY) from None
         except (OSError, self._av.FFmpegError) as error:
-            if error.errno == errno.EAGAIN and not self._camera:  # a file never has to wait: there was no memory for a thread of a codec
+            if error.errno == errno.EAGAIN:  # a file never has to wait: there was no memory for a thread of a codec
                 raise TooLarge(_OUT_OF_MEMORY) from None
             raise BadVideo(
                 f"the video is damaged after {index} frames, at {clock.seconds:.2f} s: {(error.strerror or str(error)).lower()}"
             ) from None
+
+    def _watched(self) -> Iterator[Any]:
+        """Yield the frames of a camera. What cannot be decoded is left out: packets are lost on the way."""
+        last_s = time.monotonic()
+        try:
+            for packet in self._container.demux():
+                # Sound may still come; and at the end of its patience FFmpeg gives out a last frame that it has kept.
+                if time.monotonic() - last_s >= SILENCE_S:
+                    raise silence()
+                if packet.stream.index == self._stream.index:
+                    with suppress(self._av.error.InvalidDataError):
+                        for frame in packet.decode():
+                            last_s = time.monotonic()
+                            yield frame
+                            last_s = time.monotonic()  # the reader may have waited
+        except (OSError, self._av.FFmpegError) as error:
+            raise lost(self._av, error, self._source, time.monotonic() - last_s) from None
 
     def _upright(self, decoded: Any) -> Frame:
         """Return a frame in RGB, of square pixels, turned and mirrored as its display matrix says."""
@@ -217,14 +248,18 @@ def import_av() -> Any:
     return av
 
 
-def _open(av: Any, source: str | Path, *, camera: bool = False, timeout_s: float | None = None) -> "InputContainer":
-    if camera:
-        options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
-    else:
-        options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+def _open_camera(av: Any, source: str) -> "InputContainer":
+    try:
+        return open_camera(av, source)
+    except MemoryError:
+        raise TooLarge(_OUT_OF_MEMORY) from None
+
+
+def _open(av: Any, source: str | Path) -> "InputContainer":
+    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
         # Nothing reads the metadata, whose texts may be in any encoding.
-        container: InputContainer = av.open(str(source), options=options, timeout=timeout_s, metadata_errors="replace")
+        container: InputContainer = av.open(str(source), options=options, metadata_errors="replace")
     except MemoryError:
         raise TooLarge(_OUT_OF_MEMORY) from None
     except (av.error.InvalidDataError, av.error.EOFError):
@@ -232,9 +267,9 @@ def _open(av: Any, source: str | Path, *, camera: bool = False, timeout_s: float
     except av.error.ArgumentError:  # raised for a format outside of `format_whitelist`
         raise BadVideo(f"the video's format is not supported: send {KINDS}") from None
     except (OSError, av.FFmpegError) as error:
-        if error.errno == errno.EIO and not camera:  # the header promises more data than there is
+        if error.errno == errno.EIO:  # the header promises more data than there is
             raise BadVideo(f"the video is damaged or cut short; {KINDS} can be read") from None
-        raise BadVideo(f"the video cannot be opened: {error.strerror or error}") from None
+        raise BadVideo(f"the video cannot be opened: {error.strerror or 'it cannot be read'}") from None
     return container
 
 
