@@ -1,6 +1,7 @@
 """The stream to a service, on a thread of its own. Nothing here needs ROS."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,32 +49,39 @@ class ServiceStream:
     ) -> None:
         self._url, self._api_key, self._options = url, api_key, dict(options)
         self._on_answer, self._on_note, self._on_failure = on_answer, on_note, on_failure
-        self._loop = asyncio.new_event_loop()
         self._stream: AsyncPoseStream | None = None
         self._headers: dict[int, Any] = {}  # by number of the image, until it or a later one is answered
         self._connections = 0  # of the streams before
         self._away = False
-        self._task = self._loop.create_task(self._run())
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._finished()], name="posewire", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._task: asyncio.Task[None]
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=[self._main()], name="posewire", daemon=True)
         self._thread.start()
+        self._begun.wait()
 
     def offer(self, image: bytes, header: object) -> None:
         """Send an image (JPEG, PNG or WebP) unless a newer one comes first; without a connection it is dropped. Never waits."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._offer, image, header)
+        self._call(self._offer, image, header)
 
     def close(self) -> None:
         """End the stream; no answer comes after it."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join()
+        self._call(self._task.cancel)
+        self._thread.join()
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the stream has failed
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def _offer(self, image: bytes, header: object) -> None:
         if self._stream is not None:
             self._headers[self._stream.offer(image)] = header
 
-    async def _finished(self) -> None:
-        await asyncio.gather(self._task, return_exceptions=True)
+    async def _main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.create_task(self._run())
+        self._begun.set()
+        with contextlib.suppress(asyncio.CancelledError):  # `close` was called
+            await self._task
 
     async def _run(self) -> None:
         try:
