@@ -3,8 +3,8 @@
     python3 docker/pin_images.py [FOLDER]           asks the registries, by skopeo, crane or docker, whichever is installed
     python3 docker/pin_images.py --check [FOLDER]   asks nobody: exit code 1, and the names, where a tag has no digest
 
-FOLDER is the repository's root. An image that is made here, `posewire` or `posewire-cameras`, has no digest before it is pushed. What has none yet
-stands in docker/unpinned.txt, so that a release cannot forget it.
+FOLDER is the repository's root. An image that is made here, `posewire` or `posewire-cameras`, has no digest before it is pushed. What has
+none yet stands in docker/unpinned.txt, so that a release cannot forget it.
 """
 
 import argparse
