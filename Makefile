@@ -32,6 +32,7 @@ format: .venv/.dev
 
 lock: .venv/.dev ## bring the lock files up to date
 	$(COMPILE) --extra cpu pyproject.toml -o requirements/cpu.lock
+	$(COMPILE) --extra mqtt --extra video pyproject.toml -o requirements/cameras.lock
 	$(COMPILE) --extra gpu --no-emit-package onnxruntime pyproject.toml -o requirements/gpu.lock # it would overwrite onnxruntime-gpu
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	printf 'hatch-fancy-pypi-readme\nhatchling\nziglang\n' | $(COMPILE) - -o requirements/build.lock
@@ -65,10 +66,10 @@ check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; nee
 pin-images: ## write the digests of other people's images behind their tags: needs internet, and skopeo, crane or docker
 	python3 docker/pin_images.py
 
-image: ## build and push the image of KIND as IMAGE, with its SBOM and provenance: needs docker's buildx
+image: ## build and push the image of KIND as IMAGE, by LOCK if it is given, with its SBOM and provenance: needs docker's buildx
 	python3 docker/pin_images.py --check
 	docker buildx build --push --sbom=true --provenance=mode=max -f docker/Dockerfile.$(KIND) -t $(IMAGE) \
-	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg VERSION=$(VERSION) --metadata-file build/$(KIND).json .
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg VERSION=$(VERSION) --metadata-file build/$(KIND).json $(if $(LOCK),--build-arg LOCK=$(LOCK)) .
 
 wheels: .venv/.dev ## dist/: the source distribution, and from it the wheels of all platforms
 	rm -rf dist

@@ -3,8 +3,8 @@
     python3 docker/pin_images.py [FOLDER]           asks the registries, by skopeo, crane or docker, whichever is installed
     python3 docker/pin_images.py --check [FOLDER]   asks nobody: exit code 1, and the names, where a tag has no digest
 
-FOLDER is the repository's root. An image that is made here, `posewire`, has no digest before it is pushed. What has none yet
-stands in docker/unpinned.txt, so that a release cannot forget it.
+FOLDER is the repository's root. An image that is made here, `posewire` or `posewire-cameras`, has no digest before it is pushed. What has
+none yet stands in docker/unpinned.txt, so that a release cannot forget it.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 UNPINNED = "docker/unpinned.txt"
-OURS = re.compile(r"(?:[\w.\-]+/)*posewire(?:[:@].*)?$")
+OURS = re.compile(r"(?:[\w.\-]+/)*posewire(?:-cameras)?(?:[:@].*)?$")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # A reference in a Dockerfile's default of an argument or its FROM, or after `image:` in a file of Compose or Kubernetes.
 _DOCKERFILE = re.compile(r"^(?:ARG BASE=|FROM (?:--platform=\S+ )?)(\S+)", re.MULTILINE)

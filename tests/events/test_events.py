@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from posewire.events.watcher import EventWatcher
+from posewire.pipeline.tracking.tracker import TrackPolicy
 from posewire.schemas.events import EVENT, Crossed, Dwelled, FallSuspected, HandRaised, Left, Repetition, parse_rules
 from posewire.types import Pose, PoseResult
 from tests.events.made import FPS, HEIGHT, NAMES, WIDTH, events_of, kinds, person
@@ -64,6 +66,15 @@ class TestZone:
         assert kinds(events_of(high, still(1))) == ["entered", "left"]
         assert events_of(high.replace("centre", "feet"), still(1)) == []
 
+    @pytest.mark.parametrize(("x", "feet_y"), [(320, 560), (-40, 400), (680, 400)])
+    def test_who_is_partly_beyond_the_edge_of_the_frame_is_inside_where_they_are_seen(self, x: float, feet_y: float) -> None:
+        everywhere = json.dumps([{"kind": "zone", "name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}])
+        assert kinds(events_of(everywhere, still(1, x=x, feet_y=feet_y))) == ["entered", "left"]
+
+    def test_who_is_hidden_as_long_as_the_tracker_remembers_them_has_not_left(self) -> None:
+        hidden: list[list[Pose]] = [[]] * round(0.9 * TrackPolicy().lost_s * FPS)
+        assert kinds(events_of(ZONE, still(1) + hidden + still(1))) == ["entered", "dwelled", "left"]
+
     def test_everyone_has_their_own_events(self) -> None:
         frames = [[person(x, track_id=1), person(640 - x, track_id=2)] for x in np.linspace(100, 540, 4 * FPS)]
         events = events_of(ZONE, frames)
@@ -92,6 +103,21 @@ class TestLine:
 
     def test_a_step_over_the_margin_in_one_frame_counts(self) -> None:
         assert kinds(events_of(LINE, [[person(200)], [person(440)]])) == ["crossed"]
+
+    def test_who_crosses_behind_a_pillar_has_crossed(self) -> None:
+        way = walk(200, 440, 3)
+        hidden = [people if i < FPS or i > 2.5 * FPS else [] for i, people in enumerate(way)]
+        assert kinds(events_of(LINE, hidden)) == ["crossed"]
+
+    def test_two_who_change_their_identities_on_the_line_have_turned_back(self) -> None:
+        # The rules believe the tracker: neither identity is seen on both sides.
+        there, back = walk(200, 440, 2), walk(440, 200, 2)
+        met = len(there) // 2
+        frames = [
+            [replace(a, track_id=1 if i < met else 2), replace(b, track_id=2 if i < met else 1)]
+            for i, ([a], [b]) in enumerate(zip(there, back, strict=True))
+        ]
+        assert events_of(LINE, frames) == []
 
     def test_who_passes_beside_the_line_does_not_cross_it(self) -> None:
         short = '[{"kind": "line", "name": "gate", "start": [0.5, 0.0], "end": [0.5, 0.5]}]'
@@ -151,6 +177,14 @@ class TestRepetition:
         events = events_of(SQUATS, [*still(0.5), *self.squats(5), *still(0.5)])
         assert [event.count for event in events if isinstance(event, Repetition)] == [1, 2, 3, 4, 5]
 
+    def test_who_comes_bent_and_straightens_has_done_none(self) -> None:
+        assert events_of(SQUATS, still(1, squat=1) + still(1)) == []
+        assert kinds(events_of(SQUATS, still(1, squat=1) + still(1) + still(1, squat=1) + still(1))) == ["repetition"]
+
+    def test_limbs_of_a_few_pixels_say_nothing(self) -> None:
+        small = [[person(height=25, squat=s)] for [s] in zip((0, 1) * 5, strict=True) for _ in range(FPS)]
+        assert events_of(SQUATS, small) == []
+
     def test_half_squats_are_none(self) -> None:
         assert events_of(SQUATS, [*still(0.5), *self.squats(5, depth=0.3), *still(0.5)]) == []
 
@@ -168,6 +202,61 @@ def test_the_clock_of_a_new_video_begins_anew() -> None:
     second = [e for t in (0.0, 0.5) for e in watcher.step(result, t)]
     assert kinds(first) == ["entered"]
     assert kinds(second) == ["left", "entered"]
+
+
+def test_another_size_of_the_frame_is_a_new_video() -> None:
+    # The tracker begins anew then, and gives the first identity again.
+    watcher = EventWatcher(parse_rules(LINE), NAMES)
+    for t, x in ((0.0, 200.0), (0.5, 200.0)):
+        assert watcher.step(PoseResult(WIDTH, HEIGHT, (person(x),)), t) == []
+    assert watcher.step(PoseResult(2 * WIDTH, 2 * HEIGHT, (person(900, 800),)), 1.0) == []
+
+
+def test_a_decoder_that_begins_anew_with_the_same_time_is_a_new_video() -> None:
+    watcher = EventWatcher(parse_rules(LINE), NAMES)
+    assert watcher.step(PoseResult(WIDTH, HEIGHT, (person(200),)), 0.0) == []
+    assert watcher.step(PoseResult(WIDTH, HEIGHT, (person(440),)), 0.0) == []
+
+
+def test_frames_that_are_missing_for_seconds_end_the_stay_of_those_who_are_gone() -> None:
+    watcher = EventWatcher(parse_rules(ZONE), NAMES)
+    events = [e for i in range(2 * FPS) for e in watcher.step(PoseResult(WIDTH, HEIGHT, (person(),)), i / FPS)]
+    events += watcher.step(PoseResult(WIDTH, HEIGHT, (person(track_id=2),)), 12.0)
+    events += watcher.step(PoseResult(WIDTH, HEIGHT, (person(track_id=2),)), 12.5)
+    assert [(e.track_id, e.event) for e in events] == [(1, "entered"), (1, "left"), (2, "entered")]
+    left = events[1]
+    assert isinstance(left, Left)
+    assert left.lost
+    assert left.seconds == pytest.approx(2, abs=0.1)  # and not the time without frames
+
+
+def test_the_state_of_a_zone_is_that_of_its_events_whatever_the_frames_are() -> None:
+    """Identities come, go and come again, clocks go back, frames are missing and change their size."""
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        watcher = EventWatcher(parse_rules(ZONE), NAMES)
+        inside: set[int] = set()
+        dwelled: set[int] = set()
+        t, size = 0.0, 1
+        for _ in range(150):
+            t = random.choice([t + 0.05, t + 0.1, t + random.uniform(0, 6), 0.0], p=[0.45, 0.45, 0.08, 0.02])
+            size = random.choice([size, 3 - size], p=[0.99, 0.01])
+            who = [i for i in range(1, 4) if random.random() < 0.8]
+            people = tuple(person(size * random.choice([320, 320, 320, 100]), size * 400, size * 200, track_id=i) for i in who)
+            for event in watcher.step(PoseResult(size * WIDTH, size * HEIGHT, people), t):
+                if event.event == "entered":
+                    assert event.track_id not in inside
+                    inside.add(event.track_id)
+                elif event.event == "dwelled":
+                    assert event.track_id in inside - dwelled
+                    dwelled.add(event.track_id)
+                else:
+                    assert isinstance(event, Left)
+                    assert event.seconds >= 0
+                    inside.remove(event.track_id)
+                    dwelled.discard(event.track_id)
+            assert watcher.zones() == {"mat": len(inside)}
+        assert {event.track_id for event in watcher.end()} == inside
 
 
 def test_an_event_goes_through_json() -> None:

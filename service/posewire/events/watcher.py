@@ -14,8 +14,8 @@ from posewire.events.zones import ZoneTrack
 from posewire.schemas.events import Event, FallRule, LineRule, RaisedHandRule, RepetitionRule, Rule, ZoneRule
 from posewire.types import PoseResult
 
-# A person who is not seen for longer is lost; the tracker itself keeps an identity about as long.
-LOST_S = 1.0
+# A person who is not seen for longer is lost: as long as the tracker gives who comes back the same identity.
+LOST_S = 2.0
 
 
 class RuleTrack(Protocol):
@@ -48,16 +48,19 @@ class EventWatcher:
         self._tracks: dict[int, tuple[RuleTrack, ...]] = {}
         self._last_s: dict[int, float] = {}
         self._now_s = float("-inf")
+        self._size: tuple[int, int] | None = None  # width and height of the frames, pixels
 
     def step(self, result: PoseResult, time_s: float) -> list[Event]:
         """Return the events of the next frame, in order.
 
         Args:
             result: of the frame, with track ids; people without one are left out.
-            time_s: of the frame, later than the frame before. An earlier one begins a new video: everyone is lost.
+            time_s: of the frame, later than the frame before. One that is not begins a new video, as another size of the frame does:
+                everyone is lost, for a tracker gives the same identities again.
         """
-        events = self.end() if time_s < self._now_s else []
-        self._now_s = time_s
+        size = (result.width, result.height)
+        events = self.end() if time_s <= self._now_s or size != self._size else []
+        self._now_s, self._size = time_s, size
         for pose in result.people:
             if pose.track_id is None:
                 continue
