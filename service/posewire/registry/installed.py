@@ -8,7 +8,6 @@ from typing import Final
 import tomli_w
 
 from posewire.files import make_folder, write_atomically
-from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.registry.manifest import Additions
 from posewire.registry.sources import Source, shown
 from posewire.registry.specs import Download, ModelSpec, PoseModel
@@ -51,7 +50,7 @@ def install(root: Path, download: Download, source: Source, weights: bytes, kern
         contents[f"weights/{name}.safetensors"] = kernels
     model = download.model.model_dump(mode="json")
     if isinstance(download.model, PoseModel):
-        model["keypoints"] = _keypoints(download.model)
+        model["keypoints"] = download.model.keypoints.reference
     (spec,) = Additions.model_validate({"models": [model | files]}).models
     manifest = manifest_text((*(other for other in installed_models(root) if other.name != name), spec))
     for path, content in (*contents.items(), (MANIFEST, manifest.encode())):
@@ -69,12 +68,8 @@ def manifest_text(specs: tuple[ModelSpec, ...]) -> str:
     models = [spec.model_dump(mode="json", exclude_none=True) for spec in specs]
     for facts, spec in zip(models, specs, strict=True):
         if isinstance(spec, PoseModel):
-            facts["keypoints"] = _keypoints(spec)
+            facts["keypoints"] = spec.keypoints.reference
     return f"{_HEADER}\n{tomli_w.dumps({'models': models})}"
-
-
-def _keypoints(model: PoseModel) -> str:
-    return next(name for name, known in KEYPOINT_SETS.items() if known is model.keypoints)
 
 
 def _card(download: Download, source: Source) -> str:

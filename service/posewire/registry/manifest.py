@@ -170,7 +170,7 @@ Kind = TypeVar("Kind", Manifest, Additions)
 
 def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content, context=path.parent)
     except ValidationError as error:
         raise ModelError(f"{path}: {_first_fault(error)}") from None
 
