@@ -147,6 +147,15 @@ def load_additions(path: Path) -> Additions | None:
     return None if "defaults" in content else _valid(path, content, Additions)
 
 
+def check_additions(path: Path, content: dict[str, object]) -> Additions:
+    """Check the content of a manifest without `[defaults]` that is to be written to `path`.
+
+    Raises:
+        ModelError: as `load_manifest`.
+    """
+    return _valid(path, content, Additions)
+
+
 def _require_one_each(key: str, names: list[str], taken: list[str] | None = None) -> None:
     for index, name in enumerate(names):
         if name in names[:index] or name in (taken or ()):
