@@ -56,7 +56,7 @@ def pose_networks(stores: list[ModelStore], peers: Peers, people: People) -> Ite
     make = partial(_pose, people)
     default = stores[0].manifest.default("pose")
     for store, spec in _models(stores):
-        if not isinstance(spec, PoseSpec) or spec.keypoints is not KEYPOINT_SETS["coco17"] or not isinstance(spec.output, HeatmapOutput):
+        if not isinstance(spec, PoseSpec) or spec.keypoints is not KEYPOINT_SETS["coco-17"] or not isinstance(spec.output, HeatmapOutput):
             continue
         path, side, ours, network = store.path(spec), _side(spec), not store.is_installed(spec), LiteHrNet(spec)
         if spec.kernels:

@@ -105,7 +105,7 @@ class PoseNetwork:
     def described(self) -> dict[str, Any]:
         """See `Network`."""
         return {
-            "keypoints": "coco17",
+            "keypoints": "coco-17",
             "input": {"height": self.height, "width": self.width, "colour": "RGB", "mean": list(MEAN), "std": list(STD)},
             "output": {"layout": "heatmaps", "stride": _STRIDE, "sigma": self.sigma, "flip_shift": 1},
         }

@@ -67,7 +67,7 @@ export interface CocoPerson {
    */
   category_id: number;
   /**
-   * x, y, score for each of the 17 keypoints.
+   * x, y, score for each keypoint of the pose model's set.
    */
   keypoints: number[];
   score: number;
@@ -244,6 +244,10 @@ export interface ModelOut {
    * Pixels.
    */
   input_width: number;
+  /**
+   * Name of the keypoint set, such as coco-17; null: not a pose model.
+   */
+  keypoint_set: string | null;
   /**
    * Names of the keypoints; null: not a pose model.
    */

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from posewire.errors import PosewireError
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.tools.evaluate.annotations import Annotations
+from posewire.tools.evaluate.joints import find_people
 from tests.evaluate.made import BOX, KEYPOINTS, annotation, answer, make_set
 
 
@@ -86,3 +89,31 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "nobody.jpg").unlink()
     with pytest.raises(PosewireError, match=r"nobody\.jpg is named in .* but is not there"):
         Annotations(file, tmp_path / "images")
+
+
+def test_another_keypoint_set_is_scored_by_its_own_sigmas(tmp_path: Path) -> None:
+    hand, area = KEYPOINT_SETS["hand-21"], 110_000.0
+    points = [value for i in range(21) for value in (50 + 10 * i, 60 + 8 * i, 2)]
+    row = annotation(1, 1, keypoints=points, num_keypoints=21, area=area)
+    data = Annotations(make_set(tmp_path, [row]), tmp_path / "images", hand)
+    # Each keypoint is off by what its own sigma makes an OKS of 0.82: right at the seven thresholds from 0.5 to 0.8.
+    off = [np.sqrt(-2 * np.log(0.82) * area) * 2 * sigma for sigma in hand.oks_sigmas]
+    found = [value + off[i // 3] if i % 3 == 0 else value for i, value in enumerate(points)]
+    assert data.keypoint_ap([answer(1, points)])["AP"] == pytest.approx(1)
+    assert data.keypoint_ap([answer(1, found)])["AP"] == pytest.approx(0.7)
+    assert find_people(data.images, [answer(1, found)])[0].oks == pytest.approx(0.82, rel=1e-4)
+
+
+def test_the_parts_of_a_whole_body_are_one_list(tmp_path: Path) -> None:
+    parts = {
+        "foot_kpts": [1.0, 2, 2] * 6,
+        "face_kpts": [3.0, 4, 1] * 68,
+        "lefthand_kpts": [5.0, 6, 2] * 21,
+        "righthand_kpts": [0.0, 0, 0] * 21,
+    }
+    data = Annotations(make_set(tmp_path, [annotation(1, 1, **parts)]), tmp_path / "images", KEYPOINT_SETS["coco-wholebody-133"])
+    [person] = data.images[0].people
+    assert person.xy[[0, 17, 23, 91, 112]].tolist() == [KEYPOINTS[:2], [1, 2], [3, 4], [5, 6], [0, 0]]
+    assert person.visibility[[17, 23, 91, 112]].tolist() == [2, 1, 2, 0]
+    everything = [*KEYPOINTS, *(number for part in parts.values() for number in part)]
+    assert data.keypoint_ap([answer(1, everything)])["AP"] == pytest.approx(1)

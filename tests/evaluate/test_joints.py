@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.registry.score_curve import ScoreCurve
 from posewire.tools.evaluate.annotations import Annotations
-from posewire.tools.evaluate.joints import JOINT_NAMES, Joints, find_people
+from posewire.tools.evaluate.joints import Joints, find_people
 from posewire.tools.evaluate.reliability import Reliability, fit
 from posewire.tools.evaluate.summary import score_run, summarise
 from tests.evaluate.made import BOX, KEYPOINTS, annotation, answer, make_set
 
 AREA = 110_000.0
+NAMES = KEYPOINT_SETS["coco-17"].names
 NOSE_SPREAD = 2 * 0.026  # twice COCO's sigma
 
 
@@ -31,13 +33,13 @@ def test_errors_are_in_units_of_the_person(data: Annotations) -> None:
     assert len(joints.joint) == 11  # of the one who was found; what is not annotated does not count
     assert joints.error == pytest.approx(np.full(11, 0.05), rel=1e-4)
     assert joints.similarity[0] == pytest.approx(np.exp(-(0.05**2) / (2 * NOSE_SPREAD**2)), rel=1e-4)
-    assert [JOINT_NAMES[j] for j in joints.joint[~joints.seen]] == ["right_elbow"]
+    assert [NAMES[j] for j in joints.joint[~joints.seen]] == ["right_elbow"]
     assert set(joints.score.tolist()) == {np.float32(0.7)}
 
 
 def test_right_is_a_matter_of_the_joint(data: Annotations) -> None:
     joints = Joints.of(find_people(data.images, [answer(1, moved(0.08))]))
-    right = {JOINT_NAMES[j] for j in joints.joint[joints.right]}
+    right = {NAMES[j] for j in joints.joint[joints.right]}
     assert right == {"left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"}
 
 

@@ -10,7 +10,7 @@ from posewire.schemas.events import Event, parse_rules
 from posewire.types import Keypoints, Pose, PoseResult
 
 WIDTH, HEIGHT = 640, 480
-NAMES = KEYPOINT_SETS["coco17"].names
+NAMES = KEYPOINT_SETS["coco-17"].names
 FPS = 20
 
 # Someone who stands: x from the middle of the hips, y above the feet, in heights of the person.

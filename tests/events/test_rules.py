@@ -45,6 +45,6 @@ def test_a_rule_says_which_keypoint_the_model_does_not_have() -> None:
 
 def test_zones_and_falls_go_with_other_keypoint_sets() -> None:
     rules = parse_rules(json.dumps([ZONE, {"kind": "fall", "name": "fall"}]))
-    assert EventWatcher(rules, KEYPOINT_SETS["mpii16"].names).end() == []
+    assert EventWatcher(rules, KEYPOINT_SETS["mpii-16"].names).end() == []
     with pytest.raises(ConfigError, match="'nose'"):
-        EventWatcher(parse_rules('[{"kind": "raised_hand", "name": "hand"}]'), KEYPOINT_SETS["mpii16"].names)
+        EventWatcher(parse_rules('[{"kind": "raised_hand", "name": "hand"}]'), KEYPOINT_SETS["mpii-16"].names)

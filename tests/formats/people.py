@@ -7,8 +7,8 @@ from posewire.formats.result import NamedPoseResult
 from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.types import Keypoints, Pose, PoseResult, Timings
 
-COCO = KEYPOINT_SETS["coco17"]
-MPII = KEYPOINT_SETS["mpii16"]
+COCO = KEYPOINT_SETS["coco-17"]
+MPII = KEYPOINT_SETS["mpii-16"]
 WIDTH, HEIGHT = 200, 100
 
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from posewire.errors import TooLarge
-from posewire.imaging.draw import PictureType, draw_poses, encode, sides_of
+from posewire.imaging.draw import Look, PictureType, draw_poses, encode, sides_of
 from posewire.types import Keypoints, Pose, UInt8Array
 
 SKELETON = [(0, 1), (1, 2), (0, 2)]  # nose to left, left to right, nose to right
-SIDES = (0, 1, -1)
+LOOK = Look.of(["nose", "left_eye", "right_eye"], SKELETON)
 NOWHERE = (0.0, 0.0, 0.0, 0.0)  # a box that is not drawn
 
 
@@ -30,7 +30,7 @@ def picture(value: int = 128, height: int = 240, width: int = 320) -> UInt8Array
 
 
 def draw(pixels: UInt8Array, *people: Pose, min_score: float = 0.3) -> UInt8Array:
-    return draw_poses(pixels, people, SKELETON, sides=SIDES, min_keypoint_score=min_score)
+    return draw_poses(pixels, people, LOOK, min_keypoint_score=min_score)
 
 
 def touched(before: UInt8Array, after: UInt8Array) -> npt.NDArray[np.bool_]:

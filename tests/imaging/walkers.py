@@ -10,7 +10,7 @@ from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import Detections, FloatArray, Keypoints, Pose
 
 SIZE = (640, 480)  # of the picture, pixels
-SIGMAS = KEYPOINT_SETS["coco17"].oks_sigmas
+SIGMAS = KEYPOINT_SETS["coco-17"].oks_sigmas
 
 # A standing person in units of their box.
 _STANDING = np.array(

@@ -54,7 +54,7 @@ def test_coco_s_keypoints_are_among_the_33_by_their_names() -> None:
         *("", "", "", "", "", "", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "", "", "", ""),
     ]
     assert len(names) == 33
-    assert [names[i] for i in blazepose.COCO_OF_33] == list(KEYPOINT_SETS["coco17"].names)
+    assert [names[i] for i in blazepose.COCO_OF_33] == list(KEYPOINT_SETS["coco-17"].names)
     every = Keypoints(np.arange(66, dtype=np.float32).reshape(33, 2), np.arange(33, dtype=np.float32))
     mapped = blazepose.to_coco(every)
     assert mapped.scores.tolist() == list(blazepose.COCO_OF_33)

@@ -20,7 +20,7 @@ card = "{name}.md"
 provenance = {{ made_by = "a test", data = "none", recipe = "none" }}
 """
 _POSE = """
-keypoints = "coco17"
+keypoints = "coco-17"
 input = { height = 64, width = 48, colour = "RGB", mean = [1, 2, 3], std = [4, 5, 6] }
 output = { layout = "heatmaps", stride = 2, sigma = 1.5, flip_shift = 1 }
 """

@@ -81,7 +81,7 @@ def test_defaults_and_names(store_root: Path) -> None:
         ('colour = "RGB"', 'colour = "GRB"', "models[0].input.colour", "'RGB' or 'BGR'"),
         ("flip_shift = 1", "flip_shift = 2", "models[0].output.flip_shift", "0 or 1"),
         ('layout = "yolox"', 'layout = "yolox", strides = []', "models[1].output.strides", "at least 1"),
-        ('"coco17"', '"coco18"', "models[0].keypoints", "'coco18' is not a keypoint set; known: coco17"),
+        ('"coco-17"', '"coco-18"', "models[0].keypoints", "'coco-18' is not a keypoint set; known: coco-17"),
         ('sha256 = "', 'sha256 = "z', "models[0].sha256", "match pattern"),
         ("bytes = ", "bytes = -", "models[0].bytes", "greater than 0"),
         ('task = "pose"', 'task = "paint"', "models[0]", "'pose', 'detector'"),

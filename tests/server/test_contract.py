@@ -12,7 +12,7 @@ from posewire.types import UInt8Array
 from tests.pictures import encode, variations
 from tests.server.support import JSON, MULTIPART, Api, images, json_body, multipart, people_of, xy_of
 
-NAMES = KEYPOINT_SETS["coco17"].names
+NAMES = KEYPOINT_SETS["coco-17"].names
 BOX = [70, 5, 300, 500]
 
 

@@ -74,7 +74,7 @@ async def test_the_tensors_are_the_people_of_post_v1_pose(api: Api, astronaut: b
     }
     nobody, somebody = (json.loads(text) for text in found["people"])
     assert (nobody["people"], somebody["people"]) == ([], [person])
-    assert [k["name"] for k in somebody["people"][0]["keypoints"]] == list(KEYPOINT_SETS["coco17"].names)
+    assert [k["name"] for k in somebody["people"][0]["keypoints"]] == list(KEYPOINT_SETS["coco-17"].names)
 
 
 async def test_json_and_the_binary_form_hold_the_same_in_both_directions(api: Api, astronaut: bytes, landscape: bytes) -> None:

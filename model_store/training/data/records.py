@@ -28,7 +28,7 @@ class Stretched:
 # A file, or (H, W, 3) uint8 RGB.
 Picture: TypeAlias = Path | Stretched | UInt8Array
 
-JOINTS = KEYPOINT_SETS["coco17"]
+JOINTS = KEYPOINT_SETS["coco-17"]
 KEYPOINTS = len(JOINTS.names)
 
 # COCO names its pictures by twelve digits; sets made of COCO keep them somewhere in the name.

@@ -1,6 +1,7 @@
 """The backend `onnxruntime`: any model that ships as an ONNX file, on every device."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,15 @@ def open_in_onnxruntime(spec: ModelSpec, store: ModelStore, plan: DevicePlan, ru
         ModelError: the file is missing, damaged or not what the manifest says.
     """
     sizes = {"height": spec.input.height, "width": spec.input.width}
-    session = OnnxSession(store.verified_bytes(spec), spec.name, plan, runtime, sizes=sizes)
+    session = OnnxSession(store.verified_bytes(spec), spec.name, plan, runtime, sizes=sizes, outputs=spec.output.outputs)
     _require_input(spec, session)
     return OpenedModel(session, spec)
 
 
 class OnnxSession:
-    """A model with one input, float32 or uint8, and one output of floats: an `InferenceSession`.
+    """A model with one input, float32 or uint8, and one output of floats, or several that are named: an `InferenceSession`.
 
-    Outputs of another type, such as class numbers, are not computed.
+    Other outputs, such as class numbers, are not computed.
 
     Args:
         model: the ONNX file's bytes.
@@ -41,6 +42,8 @@ class OnnxSession:
         plan: the device.
         runtime: None: ONNX Runtime.
         sizes: of the input's open dimensions but the batch, by their names in the file; what depends on them is computed once, at load.
+        outputs: names of the outputs to read, of any type of numbers; several are flattened and joined, item by item. Empty: the one
+            output of floats.
 
     Raises:
         ModelError: the bytes are not a model that ONNX Runtime takes, or it has not one such input and output, or it takes batches of
@@ -48,23 +51,30 @@ class OnnxSession:
     """
 
     def __init__(
-        self, model: bytes, name: str, plan: DevicePlan, runtime: Runtime | None = None, *, sizes: Mapping[str, int] | None = None
+        self,
+        model: bytes,
+        name: str,
+        plan: DevicePlan,
+        runtime: Runtime | None = None,
+        *,
+        sizes: Mapping[str, int] | None = None,
+        outputs: Sequence[str] = (),
     ) -> None:
         self._model, self._name, self._plan, self._runtime = model, name, plan, runtime or onnx_runtime()
         self._sizes = sizes or {}
         session = self._session(1, plan.intra_op_threads)
         self._exclusive: Any = None
         inputs = session.get_inputs()
-        outputs = [output for output in session.get_outputs() if "float" in output.type]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs of floats; one of each is needed")
-        self._input, self._output = inputs[0].name, outputs[0].name
+        read = _outputs_to_read(session.get_outputs(), outputs, name)
+        if len(inputs) != 1 or not read or (len(read) > 1 and not outputs):
+            raise ModelError(f"{name} has {len(inputs)} inputs and {len(read)} outputs of floats; one of each is needed")
+        self._input, self._outputs = inputs[0].name, [output.name for output in read]
         batch = inputs[0].shape[0]
         if isinstance(batch, int) and batch != 1:
             raise ModelError(f"{name} takes batches of {batch} only; a batch of 1 or of any size is needed")
         self._sessions = {1: session}
         self.input_shape: Shape = tuple(inputs[0].shape[1:])
-        self.output_shape: Shape = tuple(outputs[0].shape[1:])
+        self.output_shape: Shape = _joined_shape([tuple(output.shape[1:]) for output in read])
         self.input_type: str = inputs[0].type  # as ONNX Runtime spells it: tensor(float), tensor(uint8)
         self.input_format: InputFormat = _input_format(self.input_type, self.input_shape)
         self.provider: str = session.get_providers()[0]
@@ -155,15 +165,43 @@ class OnnxSession:
 
     def _run(self, session: Any, batch: FloatArray | UInt8Array) -> FloatArray:
         if self.provider == CPU_PROVIDER:
-            output = session.run([self._output], {self._input: batch})[0]
+            outputs = session.run(self._outputs, {self._input: batch})
         else:
             # Bound by hand, the copies to and from the device go through the arena once, with no hidden extra ones.
             binding = session.io_binding()
             binding.bind_cpu_input(self._input, batch)
-            binding.bind_output(self._output)
+            for name in self._outputs:
+                binding.bind_output(name)
             session.run_with_iobinding(binding)
-            output = binding.copy_outputs_to_cpu()[0]
-        return np.asarray(output, np.float32)
+            outputs = binding.copy_outputs_to_cpu()
+        if len(outputs) == 1:
+            return np.asarray(outputs[0], np.float32)
+        return np.concatenate([np.asarray(output, np.float32).reshape(len(batch), -1) for output in outputs], axis=1)
+
+
+def _outputs_to_read(found: Sequence[Any], names: Sequence[str], model: str) -> list[Any]:
+    """Return the outputs of these names, in their order; without names the outputs of floats.
+
+    Raises:
+        ModelError: the file has no output of a name.
+    """
+    if not names:
+        return [output for output in found if "float" in output.type]
+    by_name = {output.name: output for output in found}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise ModelError(f"{model} has no output {missing[0]!r}; it has {', '.join(map(repr, by_name))}")
+    return [by_name[name] for name in names]
+
+
+def _joined_shape(shapes: Sequence[Shape]) -> Shape:
+    """Return the shape of an item whose outputs have these shapes; the length of joined ones is None if a file leaves it open."""
+    if len(shapes) == 1:
+        return shapes[0]
+    sizes = [size for shape in shapes for size in shape]
+    if not all(isinstance(size, int) for size in sizes):
+        return (None,)
+    return (sum(math.prod(size for size in shape if isinstance(size, int)) for shape in shapes),)
 
 
 def _input_format(tensor: str, shape: Shape) -> InputFormat:

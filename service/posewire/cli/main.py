@@ -263,6 +263,58 @@ def models_pull(
     raise typer.Exit(pull_model(load_settings(), name, store))
 
 
+@models_app.command("add")
+def models_add(
+    file: Annotated[Path, typer.Argument(help="An ONNX file of a detector of people or of a top-down pose model.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: that of the file.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the outputs: docs/how-to/own-model.md has all.")] = None,
+    keypoints: Annotated[str | None, typer.Option(help="Keypoint set: a name such as coco-17, or a .toml file.")] = None,
+    colour: Annotated[Literal["RGB", "BGR"] | None, typer.Option(help="Order of the channels.")] = None,
+    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Mean of the channels, 0..255.", show_default=False)] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Standard deviation, 0..255.", show_default=False)] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Height of the input, pixels, if the file leaves it open.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width of the input, pixels, if the file leaves it open.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="Heatmaps: sigma of the training's Gaussians, heatmap pixels.")] = None,
+    flip_shift: Annotated[int | None, typer.Option(min=0, max=1, help="Heatmaps: shift in the flip test, heatmap pixels.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option(help="Name of an output to read; may be repeated, in the layout's order.")] = None,
+    person_class: Annotated[int | None, typer.Option(min=0, help="Detectors: number of the class of people.")] = None,
+    distances: Annotated[Literal["pixels", "strides"] | None, typer.Option(help="RTMDet: unit of the boxes.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the model; it is shown with it.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Image to try it on; default: one of the package.", dir_okay=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Target of the drawn image; default: NAME.added.jpg here.", dir_okay=False)] = None,
+    store: Annotated[Path | None, typer.Option(help="Target folder; default: POSEWIRE_CACHE_DIR/models.", file_okay=False)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an ONNX file: say what it is and how that is known, run it on an image that is drawn, write the manifest's entry.
+
+    What cannot be told from the file is asked for, all at once, and nothing is written. Exit code 2 says so.
+    """
+    _check_runtime()
+    from posewire.cli.add import add_model
+    from posewire.tools.adding.adding import Place
+    from posewire.tools.adding.recognising import Given
+
+    settings = load_settings(device="cpu", log_level="error")
+    given = Given(
+        layout, keypoints, height, width, colour, mean, std, sigma, flip_shift, tuple(outputs) if outputs else None, person_class, distances
+    )
+    place = Place(name, store or settings.cache_dir / "models", replace, licence)
+    drawn = out or Path(f"{name or file.stem}.added.jpg")
+    raise typer.Exit(add_model(file, given, place, settings, image, drawn, as_json=as_json))
+
+
+@models_app.command("remove")
+def models_remove(
+    name: Annotated[str, typer.Argument(help="A model that was pulled or added.")],
+    store: Annotated[Path | None, typer.Option(help="Its folder; default: POSEWIRE_CACHE_DIR/models.", file_okay=False)] = None,
+) -> None:
+    """Remove a model that was pulled or added, and its files."""
+    from posewire.cli.add import remove_model
+
+    raise typer.Exit(remove_model(load_settings(), name, store))
+
+
 @models_app.command("verify")
 def models_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names of models; default: all.")] = None, as_json: JsonOption = False

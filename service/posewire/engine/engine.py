@@ -24,7 +24,7 @@ from posewire.engine.profile_cache import ProfileCache, identity_of
 from posewire.engine.scheduler import Completed, Scheduler
 from posewire.errors import DeadlineExceeded
 from posewire.imaging.decode import count_pixels, decode
-from posewire.imaging.draw import PictureType, draw_poses, draw_track_ids, encode, sides_of
+from posewire.imaging.draw import Look, PictureType, draw_poses, draw_track_ids, encode
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.loading import plan_device
 from posewire.pipeline.pose_estimator import PoseEstimator
@@ -90,6 +90,8 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self.pair = pair
+        keypoints = pose.spec.keypoints
+        self._look = Look.of(keypoints.names, keypoints.skeleton, keypoints.colours, keypoints.small)
         self.models = (
             LoadedModel(detector.spec, detector.spec, detector.session.provider),
             LoadedModel(pose.spec, pose.weights, pose.session.provider),
@@ -263,9 +265,8 @@ class Engine:
 
     def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
         """Draw everyone on a frame, with their identities, if they have any; returns (H, W, 3) uint8 RGB."""
-        names, skeleton = self.pose.spec.keypoints.names, self.pose.spec.keypoints.skeleton
         threshold = _DRAWN_KEYPOINT_SCORE if min_keypoint_score is None else min_keypoint_score
-        pixels = draw_poses(frame.pixels, result.people, skeleton, sides=sides_of(names), min_keypoint_score=threshold)
+        pixels = draw_poses(frame.pixels, result.people, self._look, min_keypoint_score=threshold)
         draw_track_ids(pixels, result.people)
         return pixels
 

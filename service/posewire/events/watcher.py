@@ -16,6 +16,7 @@ from posewire.types import PoseResult
 
 # A person who is not seen for longer is lost: as long as the tracker gives who comes back the same identity.
 LOST_S = 2.0
+_NAMED = 30  # keypoints in a message
 
 
 class RuleTrack(Protocol):
@@ -42,7 +43,8 @@ class EventWatcher:
     def __init__(self, rules: Sequence[Rule], names: tuple[str, ...]) -> None:
         for rule in rules:
             if missing := [name for name in _needed(rule) if name not in names]:
-                raise ConfigError(f"the rule {rule.name!r} needs the keypoint {missing[0]!r}; the pose model has {', '.join(names)}")
+                has = ", ".join(names[:_NAMED]) + (f", … ({len(names)} in all)" if len(names) > _NAMED else "")
+                raise ConfigError(f"the rule {rule.name!r} needs the keypoint {missing[0]!r}; the pose model has {has}")
         self._rules = tuple(rules)
         self._names = names
         self._tracks: dict[int, tuple[RuleTrack, ...]] = {}

@@ -1,8 +1,9 @@
 """Draw skeletons on an image, and encode the image."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ _CORE: _Color = (255, 255, 255)  # of a keypoint
 _OUTLINE: _Color = (18, 20, 28)
 _COLORS = (_MIDDLE, _LEFT, _RIGHT)  # by side: 0, 1 and -1
 
+_SMALL = 0.35  # size of a small keypoint and of its limbs, of the others
 _CORE_MIN_RADIUS = 3.0  # pixels; in smaller dots the core would hide the colour
 _SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates: 1/16 pixel
 _JPEG_QUALITY = 90
@@ -34,21 +36,47 @@ def sides_of(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(1 if name.startswith("left_") else -1 if name.startswith("right_") else 0 for name in names)
 
 
-def draw_poses(
-    pixels: UInt8Array,
-    people: Sequence[Pose],
-    skeleton: Sequence[tuple[int, int]],
-    *,
-    sides: Sequence[int],
-    min_keypoint_score: float,
-) -> UInt8Array:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the K keypoints of a set are drawn."""
+
+    skeleton: tuple[tuple[int, int], ...]  # limbs as pairs of keypoint indices
+    colors: tuple[_Color, ...]  # K
+    limb_colors: tuple[_Color, ...]  # of each limb
+    small: tuple[bool, ...]  # K
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        skeleton: Sequence[tuple[int, int]],
+        colors: Sequence[_Color | None] = (),
+        small: Collection[int] = (),
+    ) -> Self:
+        """Return the look of a keypoint set.
+
+        Args:
+            names: of the keypoints; the person's left is orange, right blue, the middle white.
+            skeleton: limbs as pairs of keypoint indices.
+            colors: of each keypoint; None: by its side. Empty: all by their sides. A limb has the colour of its end, else of its begin.
+            small: indices of keypoints that lie close together; they and the limbs between them are drawn smaller.
+        """
+        sides, own = sides_of(names), colors or (None,) * len(names)
+        return cls(
+            tuple(skeleton),
+            tuple(color or _COLORS[side] for color, side in zip(own, sides, strict=True)),
+            tuple(own[b] or own[a] or _COLORS[_limb_side(sides[a], sides[b])] for a, b in skeleton),
+            tuple(index in small for index in range(len(names))),
+        )
+
+
+def draw_poses(pixels: UInt8Array, people: Sequence[Pose], look: Look, *, min_keypoint_score: float) -> UInt8Array:
     """Draw every person's box, limbs and keypoints; the first person is drawn on top.
 
     Args:
         pixels: (H, W, 3) uint8, RGB; is not changed.
         people: best first, in pixels of this image; points outside the image or not finite are left out.
-        skeleton: limbs as pairs of keypoint indices.
-        sides: of each keypoint, as `sides_of` returns them; the person's left is orange, right blue, middle white.
+        look: of their keypoints.
         min_keypoint_score: 0..1; keypoints below it, and their limbs, are left out.
 
     Returns:
@@ -60,7 +88,7 @@ def draw_poses(
         _draw_box(canvas, person.box_xywh, max(1, round(width / 4)))
         shown = np.asarray(person.keypoints.scores >= min_keypoint_score)
         points = np.where(shown[:, None], person.keypoints.xy, np.nan).astype(np.float64)
-        _draw_skeleton(canvas, points, skeleton, sides, width)
+        _draw_skeleton(canvas, points, look, width)
     return canvas
 
 
@@ -117,27 +145,35 @@ def _line_width(box_xywh: FloatArray, canvas: UInt8Array) -> float:
     return max(1.5, shorter / 350, min(person, shorter) / 80)
 
 
-def _draw_skeleton(
-    canvas: UInt8Array, points: npt.NDArray[np.float64], skeleton: Sequence[tuple[int, int]], sides: Sequence[int], width: float
-) -> None:
+def _draw_skeleton(canvas: UInt8Array, points: npt.NDArray[np.float64], look: Look, width: float) -> None:
     """Draw one person's limbs and keypoints; `points` is (K, 2), NaN for those not shown.
 
     All outlines are drawn before all colours, so that no outline crosses a joint.
     """
     seen = np.asarray(np.isfinite(points).all(1))
-    limbs = [(a, b) for a, b in skeleton if seen[a] and seen[b]]
+    widths = [width * (_SMALL if small else 1) for small in look.small]
+    limbs = [
+        (a, b, color, max(widths[a], widths[b]))
+        for (a, b), color in zip(look.skeleton, look.limb_colors, strict=True)
+        if seen[a] and seen[b]
+    ]
     dots = np.flatnonzero(seen).tolist()
-    rim, radius = max(1.0, width * 0.4), width * 1.2
-    for a, b in limbs:
-        _draw_line(canvas, points[a], points[b], _OUTLINE, width + 2 * rim)
+    for a, b, _, line in limbs:
+        _draw_line(canvas, points[a], points[b], _OUTLINE, line + 2 * _rim(line))
     for k in dots:
-        _draw_dot(canvas, points[k], _OUTLINE, radius + rim)
-    for a, b in limbs:
-        _draw_line(canvas, points[a], points[b], _COLORS[_limb_side(sides[a], sides[b])], width)
+        _draw_dot(canvas, points[k], _OUTLINE, widths[k] * 1.2 + _rim(widths[k]))
+    for a, b, color, line in limbs:
+        _draw_line(canvas, points[a], points[b], color, line)
     for k in dots:
-        _draw_dot(canvas, points[k], _COLORS[sides[k]], radius)
+        radius = widths[k] * 1.2
+        _draw_dot(canvas, points[k], look.colors[k], radius)
         if radius > _CORE_MIN_RADIUS:
             _draw_dot(canvas, points[k], _CORE, radius * 0.5)
+
+
+def _rim(width: float) -> float:
+    """Return the width of the outline on either side of a line."""
+    return max(1.0, width * 0.4)
 
 
 def _limb_side(a: int, b: int) -> int:

@@ -87,6 +87,28 @@ def crop_affine(box_xywh: FloatArray, height: int, width: int, padding: float) -
     return np.array([[scale, 0, width / 2 - scale * cx], [0, scale, height / 2 - scale * cy]], np.float32)
 
 
+def unbiased_crop_affine(box_xywh: FloatArray, height: int, width: int, padding: float) -> FloatArray:
+    """Return the affine of a person's crop by unbiased data processing (UDP, arXiv 1911.07524): image pixels -> crop pixels.
+
+    The box is extended and padded as by `crop_affine`. Sizes are distances between the middles of the outer pixels: the box's edges map
+    to 0 and `width` - 1, and to 0 and `height` - 1. So a crop and its mirror image have the same places, and heatmaps need no shift.
+
+    Args:
+        box_xywh: (4,) float32, pixels of the image.
+        height: of the crop, pixels.
+        width: of the crop, pixels.
+        padding: factor on the size of the box.
+
+    Returns:
+        (2, 3) float32.
+    """
+    x, y, w, h = (float(v) for v in box_xywh)
+    shown = padding * max(h, w * height / width, 1.0)  # height of the part that is shown, pixels of the image
+    across, down = (width - 1) / (shown * width / height), (height - 1) / shown
+    cx, cy = x + w / 2, y + h / 2
+    return np.array([[across, 0, (width - 1) / 2 - across * cx], [0, down, (height - 1) / 2 - down * cy]], np.float32)
+
+
 def invert_affine(matrix: FloatArray) -> FloatArray:
     """Return the inverse of `matrix`, (2, 3) float32 each."""
     return np.asarray(cv2.invertAffineTransform(matrix.astype(np.float64)), np.float32)
@@ -98,7 +120,7 @@ def apply_affine(matrix: FloatArray, points_xy: FloatArray) -> FloatArray:
     return (points_xy @ exact[:, :2].T + exact[:, 2]).astype(np.float32)
 
 
-def cut_crops(frame: Frame, boxes_xywh: FloatArray, height: int, width: int, padding: float) -> list[Crop]:
+def cut_crops(frame: Frame, boxes_xywh: FloatArray, height: int, width: int, padding: float, *, unbiased: bool = False) -> list[Crop]:
     """Crop every person out of an image.
 
     Args:
@@ -107,13 +129,14 @@ def cut_crops(frame: Frame, boxes_xywh: FloatArray, height: int, width: int, pad
         height: of a crop, pixels.
         width: of a crop, pixels.
         padding: as in `crop_affine`.
+        unbiased: by `unbiased_crop_affine`.
 
     Returns:
         N crops; parts outside the image are black.
     """
-    crops = []
+    crops, affine = [], unbiased_crop_affine if unbiased else crop_affine
     for box in boxes_xywh:
-        to_crop = crop_affine(box, height, width, padding)
+        to_crop = affine(box, height, width, padding)
         pixels = cv2.warpAffine(frame.pixels, to_crop, (width, height), flags=cv2.INTER_LINEAR)
         crops.append(Crop(pixels=np.asarray(pixels, np.uint8), to_picture=invert_affine(to_crop)))
     return crops

@@ -57,7 +57,8 @@ class PoseEstimator:
 
     def crop(self, frame: Frame, boxes_xywh: FloatArray) -> list[Crop]:
         """Cut people out of an image: boxes (N, 4) float32 x y w h in pixels of the upright image."""
-        return cut_crops(frame, boxes_xywh, self.spec.input.height, self.spec.input.width, PADDING)
+        described = self.spec.input
+        return cut_crops(frame, boxes_xywh, described.height, described.width, PADDING, unbiased=self.spec.output.unbiased)
 
     def infer(self, batch: Sequence[UInt8Array]) -> list[Keypoints]:
         """Return the keypoints of crops (h, w, 3) uint8 RGB, in crop pixels, one a crop."""

@@ -147,6 +147,15 @@ def load_additions(path: Path) -> Additions | None:
     return None if "defaults" in content else _valid(path, content, Additions)
 
 
+def check_additions(path: Path, content: dict[str, object]) -> Additions:
+    """Check the content of a manifest without `[defaults]` that is to be written to `path`.
+
+    Raises:
+        ModelError: as `load_manifest`.
+    """
+    return _valid(path, content, Additions)
+
+
 def _require_one_each(key: str, names: list[str], taken: list[str] | None = None) -> None:
     for index, name in enumerate(names):
         if name in names[:index] or name in (taken or ()):
@@ -170,7 +179,7 @@ Kind = TypeVar("Kind", Manifest, Additions)
 
 def _valid(path: Path, content: dict[str, object], kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content, context=path.parent)
     except ValidationError as error:
         raise ModelError(f"{path}: {_first_fault(error)}") from None
 

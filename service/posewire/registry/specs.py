@@ -2,7 +2,7 @@
 
 from functools import partial
 from importlib import import_module
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -15,11 +15,13 @@ from pydantic import (
     SerializeAsAny,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import InitErrorDetails
 
-from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet
+from posewire.errors import ModelError
+from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet, load_keypoint_set
 from posewire.registry.networks.litehrnet.spec import VARIANTS
 from posewire.registry.networks.rtmdet import DETECTOR_VARIANTS
 from posewire.registry.score_curve import ScoreCurve
@@ -34,12 +36,19 @@ def _inside(path: str) -> str:
     return path
 
 
-def _keypoint_set(value: object) -> KeypointSet:
+def _keypoint_set(value: object, info: ValidationInfo) -> KeypointSet:
+    """Return a set by its name, or by the path of its file in the folder that is the context of the validation."""
     if isinstance(value, KeypointSet):
         return value
     if isinstance(value, str) and value in KEYPOINT_SETS:
         return KEYPOINT_SETS[value]
-    raise ValueError(f"{value!r} is not a keypoint set; known: {', '.join(KEYPOINT_SETS)}")
+    folder = info.context
+    if isinstance(value, str) and value.endswith(".toml") and isinstance(folder, Path):
+        try:
+            return load_keypoint_set(folder / _inside(value), value)
+        except ModelError as error:
+            raise ValueError(str(error)) from None
+    raise ValueError(f"{value!r} is not a keypoint set; known: {', '.join(KEYPOINT_SETS)}, or the path of a .toml file beside the manifest")
 
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
@@ -102,7 +111,15 @@ class Output(Entry):
     """The output of a network, which a head decodes. A subclass has the parameters of one or more layouts."""
 
     layout: str
+    # Names of the file's outputs that the head reads, in the head's order; empty: the file has one output of floats. The items of
+    # several outputs are flattened and joined.
+    outputs: tuple[Text, ...] = ()
     calibration: Calibration | None = None  # of the scores; None: they are served unchanged
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether crops are cut by UDP's affine, from the middle of the first pixel to the middle of the last one."""
+        return False
 
 
 class HeatmapOutput(Output):
@@ -114,30 +131,73 @@ class HeatmapOutput(Output):
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
 
 
+class UdpHeatmapOutput(Output):
+    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1, of a network trained with UDP (arXiv 1911.07524)."""
+
+    layout: Literal["heatmaps-udp"]
+    stride: Count  # input pixels a heatmap pixel, by which height and width are divided
+    sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
+
+    @property
+    def unbiased(self) -> bool:
+        """True."""
+        return True
+
+
+class SimccOutput(Output):
+    """Two outputs of one classification each: (batch, K, width * split_ratio) for x and (batch, K, height * split_ratio) for y."""
+
+    layout: Literal["simcc"]
+    outputs: Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)] = ("simcc_x", "simcc_y")
+    split_ratio: Positive = 2.0  # classes an input pixel
+
+
 class KeypointOutput(Output):
-    """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph by DARK."""
+    """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph. Two outputs may be x y and the scores."""
 
     layout: Literal["keypoints"]
-    sigma: Positive  # heatmap pixels: of the Gaussian that the graph smooths with
+    outputs: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
+    sigma: Positive | None = None  # heatmap pixels: of the Gaussian that the graph smooths with; None: it decodes in another way
 
 
 class DetectorOutput(Output):
     """(batch, N, ...) float32 candidates.
 
     `boxes_scores` is (batch, N, 5): x0 y0 x1 y1 in input pixels and a score 0..1. `yolox` is YOLOX's raw export
-    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `end2end` is the layout that
-    mmdeploy exports for a detector of people only: rows as in `boxes_scores`, after suppression, so that N differs from image to image.
-    Outputs beside the rows, such as labels, are not read.
+    (batch, N, 5 + classes): centre and size in units of the stride, objectness, a score for each class. `yolov8` is the raw export of
+    Ultralytics (batch, 4 + classes, N): centre and size in input pixels, a score for each class. `end2end` are rows after suppression
+    in the graph, as in `boxes_scores`, so that N differs from image to image. mmdeploy exports them so, with the classes in a second
+    output `labels`, which is read only if it is named. Ultralytics has the class in a sixth column.
     """
 
     strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)  # input pixels a grid cell, in the order of the candidates
-    person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person" in the yolox layout
+    person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person", where a layout has classes
+
+
+class RtmdetOutput(DetectorOutput):
+    """The maps of RTMDet (arXiv 2212.07784), one or two outputs for each stride, whose names are given.
+
+    One output a stride has the class scores, then the distances from a cell's point to left, top, right and bottom. With two a stride
+    all outputs of scores come first, then all of distances, each from the first stride to the last.
+    """
+
+    layout: Literal["rtmdet"]
+    outputs: Annotated[tuple[Text, ...], Field(min_length=1)]
+    channels: Literal["first", "last"] = "first"  # of a map: (C, h, w) or (h, w, C)
+    scores: Literal["logits", "probabilities"] = "logits"
+    distances: Literal["pixels", "strides"] = "pixels"
+
+    @model_validator(mode="after")
+    def _has_outputs(self) -> Self:
+        if len(self.outputs) not in (len(self.strides), 2 * len(self.strides)):
+            raise ValueError(f"{len(self.outputs)} outputs are neither one nor two for each of {len(self.strides)} strides")
+        return self
 
 
 # The parameters of every layout of each task. A head of another layout adds its own.
 _OUTPUTS: dict[Task, dict[str, type[Output]]] = {
-    "pose": {"heatmaps": HeatmapOutput, "keypoints": KeypointOutput},
-    "detector": dict.fromkeys(("boxes_scores", "yolox", "end2end"), DetectorOutput),
+    "pose": {"heatmaps": HeatmapOutput, "heatmaps-udp": UdpHeatmapOutput, "keypoints": KeypointOutput, "simcc": SimccOutput},
+    "detector": dict.fromkeys(("boxes_scores", "yolox", "end2end", "yolov8"), DetectorOutput) | {"rtmdet": RtmdetOutput},
 }
 # The package of the heads is a plug-in. It is loaded if a manifest names a layout that is not known here.
 _HEADS: Final = "posewire.pipeline.heads"
@@ -185,7 +245,7 @@ class PoseModel(_Described):
 
     task: Literal["pose"]
     output: Annotated[SerializeAsAny[Output], BeforeValidator(partial(_output_of, "pose"))]
-    keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name in `keypoint_sets`
+    keypoints: Annotated[KeypointSet, BeforeValidator(_keypoint_set)]  # the manifest has its name or its file
 
 
 class DetectorModel(_Described):

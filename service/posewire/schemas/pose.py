@@ -241,7 +241,7 @@ class CocoPerson(BaseModel):
     # Over HTTP it is always a number; only the command line has names.
     image_id: Annotated[int | str, WithJsonSchema({"type": "integer"})]
     category_id: int = Field(description="1: COCO's category of people.")
-    keypoints: list[float] = Field(description="x, y, score for each of the 17 keypoints.")
+    keypoints: list[float] = Field(description="x, y, score for each keypoint of the pose model's set.")
     score: float
     bbox: BoxOut = Field(description="x, y, width, height, in pixels of the upright image.")
 
@@ -260,6 +260,7 @@ class ModelOut(BaseModel):
     licence: str
     input_height: int = Field(description="Pixels.")
     input_width: int = Field(description="Pixels.")
+    keypoint_set: str | None = Field(None, description="Name of the keypoint set, such as coco-17; null: not a pose model.")
     keypoints: list[str] | None = Field(None, description="Names of the keypoints; null: not a pose model.")
     skeleton: list[Limb] | None = Field(None, description="Pairs of indices into `keypoints` that a limb connects; null: not a pose model.")
 

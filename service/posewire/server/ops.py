@@ -106,6 +106,7 @@ def _model_out(model: LoadedModel) -> ModelOut:
         licence=spec.licence,
         input_height=spec.input.height,
         input_width=spec.input.width,
+        keypoint_set=keypoints.name if keypoints else None,
         keypoints=list(keypoints.names) if keypoints else None,
         skeleton=list(keypoints.skeleton) if keypoints else None,
     )

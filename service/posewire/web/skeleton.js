@@ -1,6 +1,8 @@
 // Draws skeletons on a canvas over the image.
 
 const GOLDEN_ANGLE = 137.508;
+// Sets with hands or faces have more keypoints than this, which lie close together.
+const MANY = 40;
 const OUTLINE = 'rgb(5 8 14 / .65)';
 
 /** Return the colour of a track; consecutive ids have very different hues. */
@@ -39,7 +41,8 @@ export function drawPeople(context, result, look, unit) {
   [...result.people].reverse().forEach((person, fromLast) => {
     const color = trackColor(person.track_id ?? result.people.length - 1 - fromLast);
     const [, , width, height] = person.box;
-    const line = unit * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / unit));
+    const full = unit * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / unit));
+    const line = look.names.length > MANY ? full * 0.4 : full;
     const points = new Map();
     for (const { name, x, y, score } of person.keypoints) if (score >= look.confidence) points.set(name, place(x, y));
     drawBones(context, points, look, line, color);

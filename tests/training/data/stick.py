@@ -55,7 +55,7 @@ def stick(seed: int, width: int = 160, height: int = 200) -> Stick:
     place = np.array([rng.uniform(0.4, 0.6) * width, rng.uniform(0.05, 0.1) * height])
     moved = _STANDING + rng.normal(0, 0.02, _STANDING.shape) * (np.arange(17) >= 7)[:, None]
     points = (moved * size + place).astype(np.float32)
-    for n, (a, b) in enumerate(KEYPOINT_SETS["coco17"].skeleton):
+    for n, (a, b) in enumerate(KEYPOINT_SETS["coco-17"].skeleton):
         start, end = points[[a, b]].round().astype(int).tolist()
         cv2.line(picture, start, end, (255 - 9 * n, 20 + 11 * n, 40), 3)
     low, high = points.min(0) - 0.05 * size, points.max(0) + 0.05 * size

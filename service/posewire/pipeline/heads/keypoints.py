@@ -9,22 +9,26 @@ from posewire.types import FloatArray
 
 @register_pose_head("keypoints", KeypointOutput)
 class KeypointHead(PoseHead):
-    """Keypoints (N, K, 3): x y in input pixels and a score 0..1.
+    """Keypoints (N, K, 3): x y in input pixels and a score 0..1; or joined outputs, x y (N, K, 2) and scores (N, K).
 
     Raises:
         ConfigError: a flip test, or another decoding than that of the graph, is asked for.
     """
 
     def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:
-        rest = f"but {spec.name} decodes its own, by DARK, and gives keypoints only: choose a model of heatmaps"
+        rest = f"but {spec.name} decodes its own in its graph and gives keypoints only: choose a model of heatmaps"
         if flip_test:
             raise ConfigError(f"a flip test averages heatmaps, {rest}")
         if decoding is not Decoding.DARK:
             raise ConfigError(f"decoding {decoding} needs heatmaps, {rest}")
-        self.output_shape = (len(spec.keypoints.names), 3)
+        self._count = len(spec.keypoints.names)
+        self._joined = len(spec.output.outputs) > 1
+        self.output_shape = (3 * self._count,) if self._joined else (self._count, 3)
 
     def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the keypoints (N, K, 2) and their scores (N, K)."""
+        if self._joined:
+            return raw[:, : 2 * self._count].reshape(-1, self._count, 2), raw[:, 2 * self._count :]
         return raw[..., :2], raw[..., 2]
 
     def merge_mirrored(self, raw: FloatArray, mirrored: FloatArray) -> FloatArray:

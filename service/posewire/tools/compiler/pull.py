@@ -1,18 +1,15 @@
 """Pull a model: download its files, verify them, compile a checkpoint or an IR, and install the model."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from filelock import FileLock, Timeout
-
-from posewire.errors import ModelError, PosewireError
+from posewire.errors import PosewireError
 from posewire.files import make_folder
 from posewire.registry.download import Part, fetch
-from posewire.registry.installed import install
+from posewire.registry.installed import exclusive, install
 from posewire.registry.manifest import Manifest
 from posewire.registry.networks.litehrnet.spec import get_variant
 from posewire.registry.sources import Source, shown, source_of
@@ -51,7 +48,7 @@ def pull(name: str, manifest: Manifest, root: Path, *, mirror: str | None = None
     if download.variant is not None:
         require_compiler()
     make_folder(root)
-    with _exclusive(root):
+    with exclusive(root):
         installed = _find_undamaged(name, root)
         if installed is not None:
             return installed
@@ -115,19 +112,3 @@ def _weights(download: Download, source: Source, file: Path, ir_weights: Path | 
     )
     state = read_state(file, variant, ir_weights)
     return compile_state(state, variant, model.input.height, model.input.width, options), kernel_state(state, variant)
-
-
-@contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    """Hold a lock on the folder: two pulls would write to the same files, and lose manifest entries."""
-    lock = FileLock(root / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ModelError(f"{root}: another pull is at work there; wait for it") from None
-    except OSError as error:
-        raise ModelError(f"{lock.lock_file}: cannot be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()

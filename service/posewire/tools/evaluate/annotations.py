@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from posewire.errors import PosewireError
 from posewire.files import open_plain
+from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet
 from posewire.types import FloatArray
 
 # A COCO results row with its image_id, and with the detector's score as `box_score` if it is known.
 Row: TypeAlias = dict[str, Any]
 
-_JOINTS = 17
 _PERSON = 1  # COCO's category
+_WHOLE_BODY = "coco-wholebody-133"
+# COCO-WholeBody has the 17 keypoints of COCO in `keypoints`, and the others in these lists.
+_WHOLE_BODY_PARTS = ("foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
 
 _KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 _BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
@@ -34,8 +37,9 @@ class Person:
     annotation_id: int
     box_xywh: FloatArray  # (4,) float32
     area: float  # square pixels, of the annotated outline: the scale of the person in COCO
-    xy: FloatArray  # (17, 2) float32
-    visibility: FloatArray  # (17,) float32: 0 not annotated, 1 annotated but hidden, 2 seen
+    xy: FloatArray  # (K, 2) float32
+    visibility: FloatArray  # (K,) float32: 0 not annotated, 1 annotated but hidden, 2 seen
+    oks_sigmas: FloatArray  # (K,) float32, of the keypoint set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +62,14 @@ class Annotations:
     Args:
         file: COCO's JSON.
         folder: of the images.
+        keypoints: the keypoint set of the annotations.
 
     Raises:
         PosewireError: the file is not COCO keypoints, nobody in it has keypoints, an image is missing, or pycocotools is not
             installed.
     """
 
-    def __init__(self, file: Path, folder: Path) -> None:
+    def __init__(self, file: Path, folder: Path, keypoints: KeypointSet = KEYPOINT_SETS["coco-17"]) -> None:
         try:
             from pycocotools.coco import COCO
         except ImportError:
@@ -72,7 +77,10 @@ class Annotations:
         try:
             with open_plain(file) as handle:
                 content = json.load(handle)
-            self.images = _images(content, folder)
+            if keypoints.name == _WHOLE_BODY:
+                _join_whole_bodies(content)
+            self.keypoints = keypoints
+            self.images = _images(content, folder, keypoints)
         except OSError as error:
             raise PosewireError(f"{file} cannot be read: {error.strerror}") from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -149,6 +157,8 @@ class Annotations:
             run = COCOeval(coco, coco.loadRes(rows), kind)
             run.params.imgIds = [p.image_id for p in self.images]
             run.params.catIds = [_PERSON]
+            if kind == "keypoints":
+                run.params.kpt_oks_sigmas = np.array(self.keypoints.oks_sigmas)
             run.evaluate()
             run.accumulate()
             run.summarize()
@@ -165,7 +175,7 @@ def other_set(data: Annotations, images: Path | None, annotations: Path | None, 
         return None
     if images is None or annotations is None:
         raise PosewireError(f"--{option}-images and --{option}-annotations go together: give both, or neither")
-    found = Annotations(annotations, images)
+    found = Annotations(annotations, images, data.keypoints)
     contents = {_digest(image.path) for image in data.images}
     shared = next((p for p in found.images if _digest(p.path) in contents), None)
     if shared is not None:
@@ -183,25 +193,34 @@ def _as_boxes(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [{"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows]
 
 
-def _images(content: Any, folder: Path) -> list[AnnotatedImage]:
+def _join_whole_bodies(content: Any) -> None:
+    """Give the annotations of COCO-WholeBody all 133 keypoints in one list, where they are apart."""
+    for row in content["annotations"]:
+        if all(part in row for part in _WHOLE_BODY_PARTS):
+            row["keypoints"] = [number for part in ("keypoints", *_WHOLE_BODY_PARTS) for number in row[part]]
+            row["num_keypoints"] = sum(visibility > 0 for visibility in row["keypoints"][2::3])
+
+
+def _images(content: Any, folder: Path, keypoints: KeypointSet) -> list[AnnotatedImage]:
     people: dict[int, list[Person]] = {image["id"]: [] for image in content["images"]}
     for row in content["annotations"]:
         if row.get("num_keypoints", 0) > 0 and not row.get("iscrowd") and row["category_id"] == _PERSON:
-            people[row["image_id"]].append(_person(row))
+            people[row["image_id"]].append(_person(row, keypoints))
     return [AnnotatedImage(image["id"], folder / image["file_name"], tuple(people[image["id"]])) for image in content["images"]]
 
 
-def _person(row: Mapping[str, Any]) -> Person:
-    points = np.array(row["keypoints"], np.float32)
-    if points.shape != (3 * _JOINTS,):
+def _person(row: Mapping[str, Any], keypoints: KeypointSet) -> Person:
+    points, count = np.array(row["keypoints"], np.float32), len(keypoints.names)
+    if points.shape != (3 * count,):
         raise ValueError(
-            f"annotation {row['id']} has {points.size} numbers of keypoints, not {3 * _JOINTS}: x, y and visibility of {_JOINTS}"
+            f"annotation {row['id']} has {points.size} numbers of keypoints, not {3 * count}: x, y and visibility of {count}"
+            f" ({keypoints.name}, the keypoint set of the pose model)"
         )
     box, area = np.array(row["bbox"], np.float32), float(row["area"])
     if box.shape != (4,) or not np.isfinite([*box, area, *points]).all() or min(box[2], box[3], area) <= 0:
         raise ValueError(f"annotation {row['id']} has no box and area above 0, or a number that is not finite")
-    x, y, visibility = points.reshape(_JOINTS, 3).T
-    return Person(row["id"], box, area, np.stack([x, y], -1), visibility)
+    x, y, visibility = points.reshape(count, 3).T
+    return Person(row["id"], box, area, np.stack([x, y], -1), visibility, np.array(keypoints.oks_sigmas, np.float32))
 
 
 @contextlib.contextmanager

@@ -10,12 +10,15 @@ import numpy as np
 from posewire.config import Settings
 from posewire.errors import PosewireError
 from posewire.files import write_atomically
+from posewire.registry.choice import choose
+from posewire.registry.keypoint_sets import KeypointSet, keypoint_set_of
 from posewire.registry.score_curve import ScoreCurve
+from posewire.registry.store import open_store
 from posewire.tools.calibration import Limits
 from posewire.tools.evaluate.annotations import Annotations, Row, other_set
 from posewire.tools.evaluate.joints import Joints, find_people
 from posewire.tools.evaluate.page import page
-from posewire.tools.evaluate.predicting import Boxes, Source, predict_all
+from posewire.tools.evaluate.predicting import Boxes, Source, predict_all, served_keypoints
 from posewire.tools.evaluate.reliability import fit
 from posewire.tools.evaluate.summary import Run, Summary, run_as_json, score_run, summarise
 from posewire.tools.evaluate.worst import worst
@@ -55,7 +58,7 @@ def evaluate(options: EvaluateOptions, settings: Settings, progress: Progress) -
     Raises:
         PosewireError: the data cannot be read, an image fails, the service does not answer, or the page cannot be written.
     """
-    data = Annotations(options.annotations, options.images)
+    data = Annotations(options.annotations, options.images, _keypoints(options, settings))
     other = other_set(data, options.fit_images, options.fit_annotations, "fit")
     if options.html is not None and not options.html.parent.is_dir():
         raise PosewireError(f"{options.html.parent} is not a folder: make it, or give another --html")
@@ -63,8 +66,24 @@ def evaluate(options: EvaluateOptions, settings: Settings, progress: Progress) -
     first, *others = _runs(data, options, settings, progress)
     evaluation = Evaluation(summarise(data, *first, curve), tuple(run for _, run in (first, *others)))
     if options.html is not None:
-        _write_page(options.html, evaluation, options, settings, progress)
+        _write_page(options.html, evaluation, data.keypoints, options, settings, progress)
     return evaluation
+
+
+def _keypoints(options: EvaluateOptions, settings: Settings) -> KeypointSet:
+    """Return the keypoint set of the pose model that is evaluated.
+
+    Raises:
+        PosewireError: the service does not answer, or has a keypoint set that is not known here.
+    """
+    if options.url is None:
+        return choose(settings, open_store(settings).manifest).pose.keypoints
+    keypoints = keypoint_set_of(served_keypoints(options.url))
+    if not keypoints.name:
+        raise PosewireError(
+            f"{options.url} has a keypoint set of its own, whose sigmas are not known here; evaluate its model without --url"
+        )
+    return keypoints
 
 
 def _runs(data: Annotations, options: EvaluateOptions, settings: Settings, progress: Progress) -> Iterator[tuple[list[Row], Run]]:
@@ -90,12 +109,14 @@ def _curve(other: Annotations, settings: Settings, options: EvaluateOptions, pro
     return fit(joints.score, joints.right)
 
 
-def _write_page(path: Path, evaluation: Evaluation, options: EvaluateOptions, settings: Settings, progress: Progress) -> None:
+def _write_page(
+    path: Path, evaluation: Evaluation, keypoints: KeypointSet, options: EvaluateOptions, settings: Settings, progress: Progress
+) -> None:
     limits = Limits(settings.max_bytes, settings.max_pixels)
     summary = evaluation.summary
     with progress(min(options.worst, summary.images), "worst pictures") as advance:
         shown = []
-        for image in worst(summary.everyone, options.worst, limits):
+        for image in worst(summary.everyone, keypoints, options.worst, limits):
             shown.append(image)
             advance()
     title = f"{options.url or 'Posewire'} on {options.annotations.name}"

@@ -9,11 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from posewire.pipeline.tracking.matching import assign, box_iou
-from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.tools.evaluate.annotations import AnnotatedImage, Person, Row
 from posewire.types import FloatArray
-
-JOINT_NAMES: Final = KEYPOINT_SETS["coco17"].names
 
 # A joint is right if COCO's similarity at the person's scale is at least this: within 2.35 of the annotators' spread.
 RIGHT: Final = 0.5
@@ -21,7 +18,6 @@ RIGHT: Final = 0.5
 # The minimum IoU of two boxes of one person.
 _SAME_BOX = 0.5
 
-_SIGMAS = np.array(KEYPOINT_SETS["coco17"].oks_sigmas, np.float32)
 _SEEN = 2.0  # COCO's mark of a joint that can be seen
 
 
@@ -105,7 +101,7 @@ def _joints(person: Person, row: Row) -> tuple[npt.NDArray[np.generic], ...]:
 def _similarity(person: Person, row: Row) -> FloatArray:
     """Return COCO's exp(-d² / (2 area (2 sigma)²)) of each annotated joint."""
     points = np.array(row["keypoints"], np.float32).reshape(-1, 3)
-    variances = (2 * _SIGMAS[person.visibility > 0]) ** 2
+    variances = (2 * person.oks_sigmas[person.visibility > 0]) ** 2
     return np.asarray(np.exp(-_squared(person, points) / (2 * np.float32(person.area) * variances)), np.float32)
 
 

@@ -28,7 +28,6 @@ Boxes: TypeAlias = Literal["gt", "detector"]
 _Predict: TypeAlias = Callable[[AnnotatedImage, Boxes], Awaitable[list[Row]]]
 
 _CONCURRENCY = 4
-_NUMBERS = 51  # x, y and score of a row's 17 keypoints
 _COUNTED_SCORE = 0.2  # keypoints above it are in a person's score
 
 
@@ -51,21 +50,38 @@ def predict_all(images: Sequence[AnnotatedImage], kinds: Sequence[Boxes], source
         advance: called after every image of every kind.
 
     Raises:
-        PosewireError: an image fails, the service does not answer, or the pose model has other keypoints than COCO's 17.
+        PosewireError: an image fails, the service does not answer, or the pose model has another number of keypoints than
+            the annotations.
     """
     return asyncio.run(_predict_all(images, kinds, source, advance))
+
+
+def served_keypoints(url: str) -> tuple[str, ...]:
+    """Return the names of the keypoints of a running service's pose model.
+
+    Raises:
+        PosewireError: the service does not answer.
+    """
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/v1/models", timeout=60)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PosewireError(f"{url} does not answer: {error or type(error).__name__}") from None
+    if answer.status_code != 200:
+        raise PosewireError(f"{url} answered {answer.status_code}: {answer.text[:300]}")
+    return next(tuple(model["keypoints"]) for model in answer.json()["models"] if model["keypoints"] is not None)
 
 
 async def _predict_all(
     images: Sequence[AnnotatedImage], kinds: Sequence[Boxes], source: Source, advance: Callable[[], None]
 ) -> list[list[Row]]:
     slots = asyncio.Semaphore(_CONCURRENCY)
+    annotated = next(len(person.visibility) for image in images for person in image.people)
 
     async def one(predict: _Predict, boxes: Boxes, image: AnnotatedImage) -> list[Row]:
         async with slots:
             found = await predict(image, boxes) if image.people or boxes == "detector" else []
-        if any(len(row["keypoints"]) != _NUMBERS for row in found if "keypoints" in row):
-            raise PosewireError(f"the pose model gives {len(found[0]['keypoints']) // 3} keypoints; COCO's annotations have 17")
+        if any(len(row["keypoints"]) != 3 * annotated for row in found if "keypoints" in row):
+            raise PosewireError(f"the pose model gives {len(found[0]['keypoints']) // 3} keypoints; the annotations have {annotated}")
         advance()
         return [row | {"image_id": image.image_id} for row in found]
 

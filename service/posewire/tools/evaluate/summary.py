@@ -8,7 +8,7 @@ import numpy as np
 
 from posewire.registry.score_curve import ScoreCurve
 from posewire.tools.evaluate.annotations import Annotations, Person, Row
-from posewire.tools.evaluate.joints import JOINT_NAMES, Found, Joints, find_people
+from posewire.tools.evaluate.joints import Found, Joints, find_people
 from posewire.tools.evaluate.predicting import Boxes
 from posewire.tools.evaluate.reliability import Reliability
 
@@ -24,7 +24,7 @@ _SIZES: Final[Mapping[str, Callable[[Person], bool]]] = {
 
 
 def _seen(person: Person) -> float:
-    """Return the share of the 17 joints that are visible."""
+    """Return the share of all joints that are visible."""
     return float((person.visibility == 2).mean())
 
 
@@ -95,7 +95,7 @@ def summarise(data: Annotations, rows: Sequence[Row], run: Run, curve: ScoreCurv
     """
     everyone = find_people(data.images, rows)
     joints = Joints.of(everyone)
-    by_joint = {name: joints.where(joints.joint == i).figures() for i, name in enumerate(JOINT_NAMES)}
+    by_joint = {name: joints.where(joints.joint == i).figures() for i, name in enumerate(data.keypoints.names)}
     parts = {"all": joints, "seen": joints.where(joints.seen), "hidden": joints.where(~joints.seen)}
     return Summary(
         run,

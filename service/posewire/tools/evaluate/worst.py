@@ -9,15 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posewire.imaging.draw import draw_poses, encode, sides_of
-from posewire.registry.keypoint_sets import KEYPOINT_SETS
+from posewire.imaging.draw import Look, draw_poses, encode
+from posewire.registry.keypoint_sets import KeypointSet
 from posewire.tools.calibration import Limits, read
 from posewire.tools.evaluate.annotations import Row
 from posewire.tools.evaluate.joints import Found
 from posewire.types import FloatArray, Keypoints, Pose, UInt8Array
 
-_COCO = KEYPOINT_SETS["coco17"]
-_SIDES = sides_of(_COCO.names)
 _SHOWN_SCORE = 0.2  # as the service draws
 _SIDE = 420  # pixels of the longer side
 _MARGIN = 0.15  # around the people, in units of the longer side of their area
@@ -36,25 +34,26 @@ class Shown:
     found: bytes  # JPEG
 
 
-def worst(everyone: Sequence[Found], count: int, limits: Limits) -> Iterator[Shown]:
+def worst(everyone: Sequence[Found], keypoints: KeypointSet, count: int, limits: Limits) -> Iterator[Shown]:
     """Yield the `count` images of the lowest mean OKS, the worst first, cropped to their annotated people.
 
     Raises:
         PosewireError: an image cannot be read.
     """
+    look = Look.of(keypoints.names, keypoints.skeleton, keypoints.colours, keypoints.small)
     people_of: dict[int, list[Found]] = defaultdict(list)
     for found in everyone:
         people_of[found.image.image_id].append(found)
     for people in sorted(people_of.values(), key=lambda people: np.mean([found.oks for found in people]))[:count]:
-        yield _shown(people, limits)
+        yield _shown(people, look, limits)
 
 
-def _shown(people: Sequence[Found], limits: Limits) -> Shown:
+def _shown(people: Sequence[Found], look: Look, limits: Limits) -> Shown:
     path = people[0].image.path
     pixels, scale, offset = _crop(read(path, limits).pixels, _around(people))
     true = [_pose(f.person.box_xywh, f.person.xy, f.person.visibility > 0, scale, offset) for f in people]
     predicted = [_found_pose(f.row, scale, offset) for f in people if f.row]
-    drawn = (draw_poses(pixels, poses, _COCO.skeleton, sides=_SIDES, min_keypoint_score=_SHOWN_SCORE) for poses in (true, predicted))
+    drawn = (draw_poses(pixels, poses, look, min_keypoint_score=_SHOWN_SCORE) for poses in (true, predicted))
     return Shown(path.name, tuple(f.oks for f in people), *(encode(canvas, "image/jpeg") for canvas in drawn))
 
 
