@@ -17,7 +17,7 @@ CONFIDENCE: Final = 0.95
 SEED: Final = 0
 
 _MIN_DEFINED = 0.95  # of the resamples: a figure of fewer people than that has no interval
-_MAX_VALUES = 2_000_000  # of one array of weights, which bounds the memory
+_MAX_VALUES = 200_000  # of one array of weights: small ones stay in the cache of the processor
 
 # Takes how often each image counts, (B, I) int32; returns F figures (B, F) float64, NaN where a figure is not defined.
 Figures: TypeAlias = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]

@@ -19,7 +19,7 @@ _TITLES: Final[dict[Kind, tuple[str, str]]] = {
     "false_b": ("False people of B", "Predictions that match nobody at an OKS of 0.5 and are nobody's box, by their score."),
 }
 
-_STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # half the width of a plot
+_STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # half the width of a plot
 
 
 def comparison_page(comparison: Comparison, cases: Sequence[tuple[Kind, Sequence[DrawnCase]]], title: str) -> str:
