@@ -68,7 +68,8 @@ def test_two_pairs_are_compared_and_the_page_shows_the_worst_cases(work: Path, t
     assert re.match(rf"A  fast: person-nano-320 \(.+\), {FAST_POSE} \(.+\)$", first)
     assert re.match(rf"B  paper: person-nano-320 \(.+\), {PAPER_POSE} \(.+\)$", second)
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line}
-    assert re.search(r"0\.\d{3} +0\.\d{3} +[+-]0\.\d{3} +[+-]0\.\d{3} to [+-]0\.\d{3}", rows["AP"])
+    assert re.search(r"0\.\d{3} +0\.\d{3} +[+-]0\.\d{3} +-$", rows["AP"])
+    assert "AP has no interval: too few of the images have people" in done.stdout
     assert "APm" in rows
     assert {"left_wrist", "found", "all"} <= rows.keys()
     text = page.read_text()
@@ -97,10 +98,11 @@ def test_a_model_and_itself_are_equal(work: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     found = run(work, "fast", FAST_POSE, report=page)
     for figure in (*found.ap.values(), *found.of_people.values()):
-        assert (figure.difference, figure.low, figure.high) in {(0, 0, 0), (None, None, None)}
+        assert figure.difference in (0, None)
+        assert (figure.low, figure.high) in {(0, 0), (None, None)}, "two images are too few for some"
     assert found.ap["AP"].a == found.ap["AP"].b
     assert found.milliseconds.images == 2, "without people there is nothing to time"
-    assert "far better" not in page.read_text()
+    assert "better than" not in page.read_text()
 
 
 def test_a_file_is_the_model_that_the_manifest_has_of_it(work: Path) -> None:

@@ -16,7 +16,7 @@ RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 SEED: Final = 0
 
-_MIN_DEFINED = 0.95  # of the resamples: a figure of fewer people than that has no interval
+_MIN_DEFINED = 0.999  # of the resamples: a figure to which fewer than about 7 images contribute has no interval
 _MAX_VALUES = 200_000  # of one array of weights: small ones stay in the cache of the processor
 
 # Takes how often each image counts, (B, I) int32; returns F figures (B, F) float64, NaN where a figure is not defined.
@@ -25,7 +25,10 @@ Figures: TypeAlias = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure of both models. None: it is not defined, as the AP of large people where there are none."""
+    """One figure of both models. None: it is not defined, as the AP of large people where there are none.
+
+    The ends of the interval are None also if too few images contribute to the figure.
+    """
 
     a: float | None
     b: float | None

@@ -1,4 +1,4 @@
-"""The worst cases of a comparison: people whom one model gets far better than the other, people who are missed, and false people."""
+"""The worst cases of a comparison: people whom one model gets better than the other, people who are missed, and false people."""
 
 import heapq
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from posewire.tools.evaluate.drawing import Part
 
 _SIDE = 320  # pixels of the longer side of a drawn part
 
-# a, b: found by both, and by far better by this one. missed: by one of them, or by both. false_a, false_b: nobody is there.
+# a, b: found by both, and better by this one. missed: by one of them, or by both. false_a, false_b: nobody is there.
 Kind: TypeAlias = Literal["a", "b", "missed", "false_a", "false_b"]
 KINDS: Final[tuple[Kind, ...]] = ("a", "b", "missed", "false_a", "false_b")
 

@@ -1,8 +1,9 @@
 """A comparison: both models on every image, one image after another, then the intervals and the page."""
 
+import contextlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,17 +109,16 @@ class _Run:
         """Run both sides on an image with people: a first run is slower than the others."""
         image = next(image for image in self._data.images if image.people)
         frame = read(image.path, self.limits)
-        for record in self._records:
-            self._timed(record.side, frame, image)
+        with _named(image):
+            for record in self._records:
+                self._timed(record.side, frame, image)
 
     def add(self, image: AnnotatedImage) -> None:
         """Predict and judge one image, by both sides in a random order."""
         rows: list[list[Row]] = [[], []]
         if image.people or self._options.boxes == "detector":
-            try:
+            with _named(image):
                 rows = self._predict(image)
-            except ServiceError as error:
-                raise PosewireError(f"{image.path}: {error.detail}") from None
         self._judge(image, rows)
 
     def _predict(self, image: AnnotatedImage) -> list[list[Row]]:
@@ -181,6 +181,15 @@ class _Run:
             self.worst.add_false(Case(image, None, (row, _same_place(row, rows[1])), None), 0)
         for row in false_rows[1]:
             self.worst.add_false(Case(image, None, (_same_place(row, rows[0]), row), None), 1)
+
+
+@contextlib.contextmanager
+def _named(image: AnnotatedImage) -> Iterator[None]:
+    """Raise an error of the pipeline with the name of the image."""
+    try:
+        yield
+    except ServiceError as error:
+        raise PosewireError(f"{image.path}: {error.detail}") from None
 
 
 def _candidates(side: Side, frame: Frame, image: AnnotatedImage) -> list[Row]:

@@ -12,8 +12,8 @@ from posewire.tools.evaluate.page import template
 
 # The title of each kind of case, and what it is.
 _TITLES: Final[dict[Kind, tuple[str, str]]] = {
-    "a": ("A far better than B", "People whom both found, by the loss of OKS from A to B. Only annotated keypoints are drawn."),
-    "b": ("B far better than A", "People whom both found, by the loss of OKS from B to A. Only annotated keypoints are drawn."),
+    "a": ("A better than B", "People whom both found, the largest difference of OKS first. Only annotated keypoints are drawn."),
+    "b": ("B better than A", "People whom both found, the largest difference of OKS first. Only annotated keypoints are drawn."),
     "missed": ("Missed people", "No prediction has an IoU of 0.5 with their box. People whom the other side found come first."),
     "false_a": ("False people of A", "Predictions that match nobody at an OKS of 0.5 and are nobody's box, by their score."),
     "false_b": ("False people of B", "Predictions that match nobody at an OKS of 0.5 and are nobody's box, by their score."),
