@@ -39,8 +39,10 @@ def page(summary: Summary, runs: Sequence[Run], shown: Iterable[Shown], title: s
         "keypoints": {how(run): run.keypoints for run in runs},
         "people's boxes": {how(run): run.boxes for run in runs if run.boxes},
     }
-    return template("page.html").render(
-        summary=summary, runs=figures.items(), shown=shown, title=title, joints=_JOINTS, groups=_GROUPS, cell=cell, how=how
+    return str(
+        template("page.html").render(
+            summary=summary, runs=figures.items(), shown=shown, title=title, joints=_JOINTS, groups=_GROUPS, cell=cell, how=how
+        )
     )
 
 

@@ -42,9 +42,9 @@ class Side:
 
     def describe(self, boxes: Boxes) -> str:
         """Return the names of the models that run, and what they run on."""
-        models = [self.pipeline.detector] if boxes == "detector" else []
-        parts = [f"{model.spec.name} ({model.session.provider})" for model in (*models, self.pipeline.pose)]
-        return ", ".join(parts)
+        detector, pose = self.pipeline.detector, self.pipeline.pose
+        runs = f"{pose.spec.name} ({pose.session.provider})"
+        return f"{detector.spec.name} ({detector.session.provider}), {runs}" if boxes == "detector" else runs
 
 
 def load_sides(names: tuple[str, str], boxes: Boxes, settings: Settings) -> tuple[Side, Side]:
@@ -124,8 +124,9 @@ def _with_file(pipeline: PosePipeline, path: Path, boxes: Boxes, settings: Setti
 def _inferred(session: OnnxSession, content: bytes, path: Path, manifest: Manifest) -> PoseSpec:
     """Return the spec of a file that the manifest does not have."""
     input_shape = item_shape(path)
+    blank = np.zeros((1, *input_shape), np.uint8)
     try:
-        output = session.run(np.zeros((1, *input_shape), np.float32 if session.input_format == "float32-nchw" else np.uint8))
+        output = session.run(blank if session.input_format != "float32-nchw" else blank.astype(np.float32))
     except Exception as error:  # ONNX Runtime raises many types, and each means the same here
         raise ModelError(f"{path} cannot be run: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     return infer_spec(content, path.name, manifest, input_shape, output.shape[1:])

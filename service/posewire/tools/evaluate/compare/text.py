@@ -15,7 +15,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     yield verdict(comparison)
     yield ""
-    yield from _table("", comparison.ap | {name: comparison.of_people[name] for name in (FOUND, MEAN_OKS)})
+    yield from _table("", dict(comparison.ap) | {name: comparison.of_people[name] for name in (FOUND, MEAN_OKS)})
     for kind, title in (("oks", "similarity (OKS)"), ("right", "right (OKS 0.5)")):
         yield ""
         yield from _table(title, {name: comparison.of_keypoint(kind, name) for name in comparison.counts}, comparison.counts)
