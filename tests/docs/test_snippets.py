@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.docs.documents import ROOT, Block, blocks, name_of, pages, run_elsewhere
+from tests.evaluate.made import annotation, make_set
 from tests.pictures import ASTRONAUT, astronaut, encode
 from tests.server_process import serve
 from tests.videos import walk, write_video
@@ -52,6 +53,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_bytes(encode(astronaut()))
     for name in ("b.png", "bb.png"):
         (tmp_path / name).write_bytes(encode(small, ".png"))
+    make_set(tmp_path / "coco", [annotation(1, 1), annotation(2, 2)], people=2)
     write_video(tmp_path / "walk.mp4", walk(6))
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("POSEWIRE_")]:

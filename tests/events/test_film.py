@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 def film() -> list[Seen]:
     """The events of the film by the shipped models."""
     tracker = PosePipeline.load(device="cpu").tracker()
-    watcher = EventWatcher(parse_rules(json.dumps(RULES)), KEYPOINT_SETS["coco17"].names)
+    watcher = EventWatcher(parse_rules(json.dumps(RULES)), KEYPOINT_SETS["coco-17"].names)
     found = []
     with VideoReader(FILM, max_pixels=1_000_000) as reader:
         for read in reader:

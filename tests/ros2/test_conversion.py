@@ -23,8 +23,8 @@ VISION = {
     "Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections",
 }
 
-NAMES = KEYPOINT_SETS["coco17"].names
-LIMBS = KEYPOINT_SETS["coco17"].skeleton
+NAMES = KEYPOINT_SETS["coco-17"].names
+LIMBS = KEYPOINT_SETS["coco-17"].skeleton
 
 
 def typestore() -> Any:

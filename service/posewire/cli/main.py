@@ -152,10 +152,15 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Also evaluate with the other kind of boxes, and with the other value of --flip-test.")
     ] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="File for an HTML report with all figures and the worst images.", dir_okay=False)
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare two pairs, models or ONNX files, and give an interval of each difference."),
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="Number of worst images in the report.")] = 12,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", "--report", help="File for an HTML report with all figures and the worst images.", dir_okay=False),
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst images in the report; with --compare, of each kind.")] = 12,
     fit_images: Annotated[
         Path | None, typer.Option(help="Folder of other images, to fit a calibration curve of the scores.", exists=True, file_okay=False)
     ] = None,
@@ -167,6 +172,15 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Evaluate the models or a running service: COCO AP, errors by joint, size and occlusion, calibration of scores."""
+    if compare is not None:
+        others = {"--url": url, "--all": every or None, "--fit-images": fit_images, "--fit-annotations": fit_annotations}
+        if wrong := [name for name, given in others.items() if given is not None]:
+            raise PosewireError(f"{wrong[0]} does not go with --compare: leave out one of the two")
+        from posewire.cli.compare import compare as run_compare
+        from posewire.tools.evaluate.compare.comparing import CompareOptions
+
+        settings = load_settings(models=models, device=device, decoding=decoding, flip_test=flip_test, log_level="warning")
+        raise typer.Exit(run_compare(CompareOptions(compare, images, annotations, boxes, html, worst), settings, as_json=as_json))
     from posewire.cli.evaluate import evaluate as run
     from posewire.tools.evaluate.evaluating import EvaluateOptions
 

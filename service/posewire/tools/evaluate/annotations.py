@@ -21,9 +21,10 @@ from posewire.types import FloatArray
 # A COCO results row with its image_id, and with the detector's score as `box_score` if it is known.
 Row: TypeAlias = dict[str, Any]
 
-_PERSON = 1  # COCO's category
+_PERSON = 1  # COCO's category, where a file names none
 _WHOLE_BODY = "coco-wholebody-133"
 # COCO-WholeBody has the 17 keypoints of COCO in `keypoints`, and the others in these lists.
+_BODY = 17
 _WHOLE_BODY_PARTS = ("foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
 
 _KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
@@ -62,11 +63,11 @@ class Annotations:
     Args:
         file: COCO's JSON.
         folder: of the images.
-        keypoints: the keypoint set of the annotations.
+        keypoints: the keypoint set of the pose models, which the annotations must have.
 
     Raises:
-        PosewireError: the file is not COCO keypoints, nobody in it has keypoints, an image is missing, or pycocotools is not
-            installed.
+        PosewireError: the file is not COCO keypoints, its keypoints are others than `keypoints`, nobody in it has keypoints, an image
+            is missing, or pycocotools is not installed.
     """
 
     def __init__(self, file: Path, folder: Path, keypoints: KeypointSet = KEYPOINT_SETS["coco-17"]) -> None:
@@ -80,25 +81,33 @@ class Annotations:
             if keypoints.name == _WHOLE_BODY:
                 _join_whole_bodies(content)
             self.keypoints = keypoints
-            self.images = _images(content, folder, keypoints)
+            self._category = _category(content, keypoints, file)
+            self.images = _images(content, folder, self._category, keypoints)
         except OSError as error:
             raise PosewireError(f"{file} cannot be read: {error.strerror}") from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise PosewireError(f"{file} is not a file of COCO person keypoints: {type(error).__name__}: {error}") from None
         if not any(image.people for image in self.images):
-            raise PosewireError(f"nobody in {file} has keypoints; of COCO's files take person_keypoints_*.json")
+            rows = content["annotations"]
+            crowds = bool(rows) and all(row["iscrowd"] for row in rows)
+            reason = "all of its annotations are crowds" if crowds else "of COCO's files take person_keypoints_*.json"
+            raise PosewireError(f"nobody in {file} has keypoints; {reason}")
         missing = [image.path for image in self.images if not image.path.is_file()]
         if missing:
             raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other pictures of it")
         self._coco = COCO()
         self._coco.dataset = content
-        with _quiet():
+        with quiet():
             self._coco.createIndex()
 
     @property
     def people(self) -> int:
         """The number of people with keypoints."""
         return sum(len(image.people) for image in self.images)
+
+    def truth(self, image: AnnotatedImage) -> list[Row]:
+        """Return COCO's annotations of the category on an image, with the crowds and those without keypoints."""
+        return [row for row in self._coco.imgToAnns[image.image_id] if row["category_id"] == self._category]
 
     def keypoint_ap(self, rows: Sequence[Mapping[str, Any]], counts: Callable[[int], bool] | None = None) -> dict[str, float]:
         """Return OKS average precision and recall, 0..1, by COCO's protocol; -1 if there is nobody of a size.
@@ -107,12 +116,12 @@ class Annotations:
             rows: of all images.
             counts: returns True if the person of an annotation id counts; others are neither found nor missed. None: all count.
         """
-        results = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
+        results = [{key: row[key] for key in ("image_id", "keypoints", "score")} | {"category_id": self._category} for row in rows]
         return self._score(self._coco if counts is None else self._without(counts), results, "keypoints", _KEYPOINT_NAMES)
 
     def box_ap(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Return the average precision of the people's boxes, 0..1, by COCO's protocol, ordered by `box_score`."""
-        return self._score(self._coco, _as_boxes(rows), "bbox", _BOX_NAMES)
+        return self._score(self._coco, self._as_boxes(rows), "bbox", _BOX_NAMES)
 
     def judged_boxes(self, rows: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Return the detector's scores (n,) float32 of all boxes, and True for each box that is right at an IoU of 0.5.
@@ -123,9 +132,9 @@ class Annotations:
 
         if not rows:
             return np.empty(0, np.float32), np.empty(0, np.bool_)
-        with _quiet():
-            run = COCOeval(self._coco, self._coco.loadRes(_as_boxes(rows)), "bbox")
-            run.params.imgIds, run.params.catIds = [p.image_id for p in self.images], [_PERSON]
+        with quiet():
+            run = COCOeval(self._coco, self._coco.loadRes(self._as_boxes(rows)), "bbox")
+            run.params.imgIds, run.params.catIds = [p.image_id for p in self.images], [self._category]
             run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
             run.evaluate()
         images = [image for image in run.evalImgs if image is not None]
@@ -133,6 +142,11 @@ class Annotations:
         right = np.concatenate([image["dtMatches"][0] > 0 for image in images])
         counted = np.concatenate([~image["dtIgnore"][0].astype(bool) for image in images])
         return scores[counted], right[counted]
+
+    def _as_boxes(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Convert rows to COCO's rows of boxes."""
+        box = {"category_id": self._category}
+        return [box | {"image_id": row["image_id"], "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows]
 
     def _without(self, counts: Callable[[int], bool]) -> Any:
         """Return the annotations; people who do not count are marked like people without keypoints."""
@@ -144,7 +158,7 @@ class Annotations:
                 row["num_keypoints"] = 0
         coco = COCO()
         coco.dataset = content
-        with _quiet():
+        with quiet():
             coco.createIndex()
         return coco
 
@@ -153,10 +167,10 @@ class Annotations:
 
         if not rows:
             return dict.fromkeys(names, 0.0)
-        with _quiet():
+        with quiet():
             run = COCOeval(coco, coco.loadRes(rows), kind)
             run.params.imgIds = [p.image_id for p in self.images]
-            run.params.catIds = [_PERSON]
+            run.params.catIds = [self._category]
             if kind == "keypoints":
                 run.params.kpt_oks_sigmas = np.array(self.keypoints.oks_sigmas)
             run.evaluate()
@@ -188,9 +202,21 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _as_boxes(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Convert rows to COCO's rows of boxes."""
-    return [{"image_id": row["image_id"], "category_id": _PERSON, "score": row["box_score"], "bbox": list(row["bbox"])} for row in rows]
+def _category(content: Any, keypoints: KeypointSet, file: Path) -> int:
+    """Return the id of the category that has the keypoints: the first that names them, else the first.
+
+    Raises:
+        PosewireError: it names another number of keypoints, or the same ones in another order.
+    """
+    categories = content.get("categories") or [{"id": _PERSON}]
+    found = next((row for row in categories if row.get("keypoints")), categories[0])
+    names, expected = tuple(found.get("keypoints") or keypoints.names), keypoints.names
+    if len(names) != len(expected):
+        raise PosewireError(f"{file} has {len(names)} keypoints, the pose model {len(expected)}: choose a model of these keypoints")
+    if names != expected and set(names) == set(expected):
+        at = next(i for i, (name, other) in enumerate(zip(names, expected, strict=True)) if name != other)
+        raise PosewireError(f"{file} has the pose model's keypoints in another order: number {at} is {names[at]}, not {expected[at]}")
+    return int(found["id"])
 
 
 def _join_whole_bodies(content: Any) -> None:
@@ -199,12 +225,18 @@ def _join_whole_bodies(content: Any) -> None:
         if all(part in row for part in _WHOLE_BODY_PARTS):
             row["keypoints"] = [number for part in ("keypoints", *_WHOLE_BODY_PARTS) for number in row[part]]
             row["num_keypoints"] = sum(visibility > 0 for visibility in row["keypoints"][2::3])
+    for category in content.get("categories") or ():
+        if len(category.get("keypoints") or ()) == _BODY:
+            del category["keypoints"]  # they name the body's alone
 
 
-def _images(content: Any, folder: Path, keypoints: KeypointSet) -> list[AnnotatedImage]:
+def _images(content: Any, folder: Path, category: int, keypoints: KeypointSet) -> list[AnnotatedImage]:
     people: dict[int, list[Person]] = {image["id"]: [] for image in content["images"]}
     for row in content["annotations"]:
-        if row.get("num_keypoints", 0) > 0 and not row.get("iscrowd") and row["category_id"] == _PERSON:
+        row.setdefault("iscrowd", 0)
+        if "num_keypoints" not in row:
+            row["num_keypoints"] = sum(visibility > 0 for visibility in row.get("keypoints", ())[2::3])
+        if row["num_keypoints"] > 0 and not row["iscrowd"] and row["category_id"] == category:
             people[row["image_id"]].append(_person(row, keypoints))
     return [AnnotatedImage(image["id"], folder / image["file_name"], tuple(people[image["id"]])) for image in content["images"]]
 
@@ -224,7 +256,7 @@ def _person(row: Mapping[str, Any], keypoints: KeypointSet) -> Person:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Discard the output of pycocotools, which prints its progress to standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from posewire.errors import PosewireError
 from posewire.tools.evaluate.summary import Run, Summary
@@ -35,6 +35,23 @@ def page(summary: Summary, runs: Sequence[Run], shown: Iterable[Shown], title: s
     Raises:
         PosewireError: jinja2 is not installed.
     """
+    figures = {
+        "keypoints": {how(run): run.keypoints for run in runs},
+        "people's boxes": {how(run): run.boxes for run in runs if run.boxes},
+    }
+    return str(
+        template("page.html").render(
+            summary=summary, runs=figures.items(), shown=shown, title=title, joints=_JOINTS, groups=_GROUPS, cell=cell, how=how
+        )
+    )
+
+
+def template(name: str) -> Any:
+    """Return a template of the folder `templates`, by jinja2; values are escaped, and missing ones are errors.
+
+    Raises:
+        PosewireError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError:
@@ -43,10 +60,4 @@ def page(summary: Summary, runs: Sequence[Run], shown: Iterable[Shown], title: s
         loader=jinja2.PackageLoader("posewire.tools.evaluate"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     templates.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    figures = {
-        "keypoints": {how(run): run.keypoints for run in runs},
-        "people's boxes": {how(run): run.boxes for run in runs if run.boxes},
-    }
-    return templates.get_template("page.html").render(
-        summary=summary, runs=figures.items(), shown=shown, title=title, joints=_JOINTS, groups=_GROUPS, cell=cell, how=how
-    )
+    return templates.get_template(name)
