@@ -156,6 +156,10 @@ class Output:
         # Failures first: who finds the file of results finds everything.
         for table in ("failures", "results"):
             self._single.add(table, {shard.name: partial(self._read, shard.name) for shard in self._shards[table]})
+        # The run last: it says what the other files are, if this process is killed before all are removed.
+        for table in _TABLES:
+            self._store.remove([f"{table}/{name}" for name in self._store.names(table)])
+        self._store.remove([_RUN])
         self._store.remove_all()
 
     def _manifest(self, seconds: float) -> dict[str, Any]:
@@ -181,11 +185,11 @@ class Output:
             PosewireError: the place holds another run or other files, another process uses it, or it cannot be written.
         """
         with self._store.locked():
-            self._check(sources)
+            interrupted = self._check(sources)
             images: Counter[str] = Counter()
             if self._single:
                 for table in ("results", "failures"):
-                    rows, shards = self._single.load(table)
+                    rows, shards = self._single.load(table, interrupted=interrupted)
                     self._store.remove(shards)  # a process was killed after it had added them to the file
                     self._before[table] = counts_of(rows)
                     self._note(rows, images)
@@ -197,14 +201,14 @@ class Output:
             self._store.remove([_MANIFEST])  # it lists all shards, once all are there
             yield
 
-    def _check(self, sources: Sequence[str]) -> None:
-        """Check that the place is empty or holds the same run.
+    def _check(self, sources: Sequence[str]) -> bool:
+        """Check that the place is empty or holds the same run; return True if it holds one.
 
         Raises:
             PosewireError: it does not; the message says what is there.
         """
         there = self._store.read(_RUN)
-        names = self._store.names("")
+        names = [name for name in self._store.names("") if name not in _TABLES]
         if there is not None and (document := _parsed(there)) is not None:
             self._run.check(document, self.address)
         elif any(self._store.names(table) for table in _TABLES):
@@ -214,6 +218,7 @@ class Output:
         else:
             self._store.write(_RUN, _json(self._run.document(sources)))
         self._store.clean("")
+        return there is not None
 
     def _note(self, rows: Sequence[Row], images: Counter[str]) -> bool:
         """Note that the images of some rows are done, unless one of them is already; return whether it did."""

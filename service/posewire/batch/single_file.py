@@ -42,6 +42,7 @@ class SingleFile:
         self._names: dict[Table, str] = {"results": name, "failures": name[: -len(_SUFFIX)] + _FAILURES}
         self._folder = f"{folder}{slash}"
         self._run = run
+        self._there: dict[Table, bool] = {}  # whole files, as `load` found them
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -49,13 +50,18 @@ class SingleFile:
         results = self._address("results")
         return results, self._address("failures"), results + PARTS
 
-    def load(self, table: Table) -> tuple[list[Row], list[str]]:
+    def load(self, table: Table, *, interrupted: bool) -> tuple[list[Row], list[str]]:
         """Return the rows of a file, and the names of the shards that were added last; nothing of a file that is not there.
+
+        Args:
+            table: of the file.
+            interrupted: a run was not completed: a damaged file is the part that it had written, on a store that shows parts.
 
         Raises:
             PosewireError: the file is damaged, is none of a batch, or has a run with other parameters.
         """
         address = self._address(table)
+        self._there[table] = False
         if not self._store.exists(self._names[table]):
             return [], []
         arrow, parquet = import_parquet()
@@ -65,14 +71,18 @@ class SingleFile:
                 document = _document(file)
                 self._run.check(document, address)
                 columns = [name for name in ("source", "image", "frame", "people") if name in file.schema_arrow.names]
-                return file.read(columns=columns).to_pylist(), list(document["shards"])
+                rows, shards = file.read(columns=columns).to_pylist(), list(document["shards"])
         except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
+            if interrupted:
+                return [], []
             raise PosewireError(f"{address} is not of `posewire batch`, or is damaged ({error}); give another name to --out") from None
         except Unreadable as error:
             raise PosewireError(str(error)) from None
+        self._there[table] = True
+        return rows, shards
 
     def add(self, table: Table, shards: Mapping[str, Callable[[], bytes]]) -> None:
-        """Add shards to a file. A file of failures is not made without any.
+        """Add shards to a file that was loaded. A file of failures is not made without any.
 
         Args:
             table: of the file.
@@ -81,8 +91,7 @@ class SingleFile:
         Raises:
             PosewireError: the file cannot be read or written.
         """
-        is_there = self._store.exists(self._names[table])
-        if not shards and (is_there or table == "failures"):
+        if not shards and (self._there[table] or table == "failures"):
             return
         arrow, parquet = import_parquet()
         about = json.dumps(json.loads(self._run.about) | {"run": asdict(self._run), "shards": list(shards)})
@@ -91,7 +100,7 @@ class SingleFile:
             self._store.writing(self._names[table], parts) as target,
             parquet.ParquetWriter(target, schema, compression="zstd") as writer,
         ):
-            if is_there:
+            if self._there[table]:
                 for part in self._groups(table):
                     writer.write_table(part)
             for read in shards.values():

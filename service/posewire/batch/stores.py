@@ -79,7 +79,8 @@ class _LocalStore:
             path = self._root / folder
             if not path.exists():
                 return []
-            return sorted(one.name for one in path.iterdir() if one.name != LOCK)
+            names = (one.name for one in path.iterdir())
+            return sorted(name for name in names if name != LOCK and not name.startswith(_TEMPORARY))
 
     def read(self, name: str) -> bytes | None:
         with self._telling("read"):
