@@ -74,6 +74,8 @@ class Output:
     """
 
     def __init__(self, address: str, run: Run) -> None:
+        if is_single(address) and run.form != "parquet":
+            raise PosewireError(f"{address}: one file is Parquet; give --out a folder, or leave --format out")
         if run.form == "parquet":
             import_parquet()
         self.address = address
