@@ -28,9 +28,10 @@ from loadtests import pictures
 from loadtests.generator import closed_loop, in_turn
 from loadtests.outcomes import ratio
 from loadtests.processes import ROOT, Server, posewire
-from loadtests.report import Plot, Result
+from loadtests.report import Plot, Result, Row
 from loadtests.scenarios import BUSY_CLIENTS, pose_request
 from loadtests.wire import Target
+from posewire.types import UInt8Array
 
 IMAGES: Final = 50_000
 
@@ -96,13 +97,13 @@ def write_images(path: Path, count: int) -> None:
             archive.addfile(info, BytesIO(content))
 
 
-def _variation(picture: np.ndarray, number: int) -> bytes:
+def _variation(picture: UInt8Array, number: int) -> bytes:
     rng = np.random.default_rng(number)
     size, side = int(rng.integers(320, 641)), int(rng.integers(340, 513))
     x, y = rng.integers(0, 513 - side, 2)
     turn = cv2.getRotationMatrix2D((x + side / 2, y + side / 2), float(rng.normal(0, 6)), size / side)
-    turn[:, 2] += size / 2 - np.array([x + side / 2, y + side / 2])
-    pixels = cv2.warpAffine(picture, turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    move = np.array([[0, 0, size / 2 - x - side / 2], [0, 0, size / 2 - y - side / 2]])
+    pixels = cv2.warpAffine(picture, turn + move, (size, size), borderMode=cv2.BORDER_REFLECT_101)
     pixels = cv2.convertScaleAbs(pixels, alpha=float(rng.uniform(0.7, 1.2)), beta=float(rng.uniform(-15, 15)))
     mirrored = pixels[:, ::-1] if number % 2 else pixels
     return bytes(cv2.imencode(".jpg", np.ascontiguousarray(mirrored), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
@@ -122,7 +123,7 @@ async def _rates(result: Result, out: Path, part: Path, images: int, port: int) 
                     continue
                 server.signal(signal.SIGSTOP)
                 ray = ["--ray", "local"] if kind == "Ray" else []
-                rates[kind].append(await asyncio.to_thread(_batch_rate, part, out / "rate", images, ray))
+                rates[kind].append(await asyncio.to_thread(_batch_rate, part, out / "rate", images // _PARTS, ray))
                 server.signal(signal.SIGCONT)
     found = {kind: ratio(rates[kind], rates["served"]) for kind in kinds[1:]}
     result.tables["Images a second"] = [
@@ -150,17 +151,17 @@ async def _served_rate(server: Server, requests: Sequence[bytes]) -> float:
     return len(outcomes.status) / (max(outcomes.ended) - started)
 
 
-def _batch_rate(archive: Path, out: Path, images: int, options: Sequence[str]) -> float:
+def _batch_rate(archive: Path, out: Path, shard: int, options: Sequence[str]) -> float:
     """Images a second from the first shard to the last: loading the models does not count."""
     shutil.rmtree(out, ignore_errors=True)
-    shard = images // _PARTS
     with _running(archive, out, shard, out.with_suffix(".log"), options) as process:
         code = process.wait()
     if code:
         raise RuntimeError(f"posewire batch ended with {code}; see {out.with_suffix('.log')}")
     shards = sorted((out / "results").glob("*.parquet"))
     times = [path.stat().st_mtime for path in shards]
-    return sum(pq.read_metadata(path).num_rows for path in shards[1:]) / (times[-1] - times[0])
+    images = sum(pq.read_metadata(path).num_rows for path in shards[1:])
+    return float(images / (times[-1] - times[0]))
 
 
 @contextmanager
@@ -181,7 +182,7 @@ def _long_run(result: Result, out: Path, archive: Path, images: int) -> None:
     results = out / "all"
     shard = max(1, min(_SHARD, images // 20))
     begun = time.monotonic()
-    rows = []
+    rows: list[Row] = []
     for name, until in (("until kill -9", images // 2), ("after it", images + 1)):
         started = time.monotonic()
         before = _images(results)

@@ -98,7 +98,7 @@ def ended_in_the_middle(out: Path, number: int, *arguments: str | Path) -> subpr
 
 def test_after_kill_9_the_same_command_goes_on(tmp_path: Path) -> None:
     archive, out = archive_of(tmp_path / "t.tar", 120), tmp_path / "out"
-    arguments = [archive, "--out", out, "--shard-images", "10"]
+    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "10"]
     counts = []
     for _ in range(3):
         assert ended_in_the_middle(out, signal.SIGKILL, *arguments).returncode == -signal.SIGKILL
@@ -116,7 +116,7 @@ def test_after_kill_9_the_same_command_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_cleanly_and_nothing_that_is_done_is_lost(tmp_path: Path, number: signal.Signals) -> None:
     archive, out = archive_of(tmp_path / "t.tar", 200), tmp_path / "out"
-    arguments = [archive, "--out", out, "--shard-images", "10"]
+    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "10"]
     run = ended_in_the_middle(out, number, *arguments)
     assert run.returncode == 128 + number
     assert run.stderr.splitlines()[-1] == "stopped; the same command goes on"
@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_command_and_the_same_command_goes_on(tmp_path: Pat
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # the kernel's answer to a larger file is an error, as that of a full disk
 
-    arguments = [archive, "--out", out, "--shard-images", "15"]
+    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "15"]
     run = batch(*arguments, limit=limit)
     assert run.returncode == 1
     assert "cannot be written: File too large; the same command goes on" in run.stderr
