@@ -1,7 +1,9 @@
 """`posewire batch` as a process: exit codes, signals, kill -9, a full disk, and what it prints."""
 
+import contextlib
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.batch.made import small, write_parquet, write_tar
@@ -84,10 +87,51 @@ def test_what_cannot_be_begun_is_one_line(tmp_path: Path, arguments: list[str], 
     assert run.stderr.count("\n") == 1
 
 
+def test_a_terminal_has_a_bar_with_the_rate(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "t.tar", 20)
+    reader, terminal = pty.openpty()
+    environment = _ENVIRONMENT | {"TERM": "xterm"}
+    run = subprocess.run(command(archive, "--out", tmp_path / "out"), env=environment, stderr=terminal, timeout=600, check=False)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(reader, 65536):
+            shown += piece
+    os.close(reader)
+    assert run.returncode == 0
+    assert b"20 images" in shown
+    assert b"images/s" in shown
+    assert b"100%" in shown
+
+
+def test_a_worker_process_that_is_killed_costs_no_image(tmp_path: Path) -> None:
+    archive, out = archive_of(tmp_path / "t.tar", 80), tmp_path / "out"
+    environment = _ENVIRONMENT | {"POSEWIRE_WORKERS": "2"}
+    with subprocess.Popen(command(archive, "--out", out, "--shard-images", "5"), env=environment, stderr=subprocess.PIPE) as process:
+        while not list(out.glob("results/*.parquet")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "posewire.engine.worker" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert images_of(out) == [f"{i:03}" for i in range(80)]
+
+
+def take_signals() -> None:
+    """Undo that a caller in the background makes its children ignore Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def ended_in_the_middle(out: Path, number: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Send a signal when there is one shard more than before."""
     before = len(list(out.glob("results/*.parquet")))
-    process = subprocess.Popen(command(*arguments), env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*arguments), env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=take_signals
+    )
     while len(list(out.glob("results/*.parquet"))) <= before:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -97,8 +141,8 @@ def ended_in_the_middle(out: Path, number: int, *arguments: str | Path) -> subpr
 
 
 def test_after_kill_9_the_same_command_goes_on(tmp_path: Path) -> None:
-    archive, out = archive_of(tmp_path / "t.tar", 120), tmp_path / "out"
-    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "10"]
+    archive, out = archive_of(tmp_path / "t.tar", 60), tmp_path / "out"
+    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "5"]
     counts = []
     for _ in range(3):
         assert ended_in_the_middle(out, signal.SIGKILL, *arguments).returncode == -signal.SIGKILL
@@ -109,21 +153,21 @@ def test_after_kill_9_the_same_command_goes_on(tmp_path: Path) -> None:
     assert not (out / "manifest.json").exists()
     run = batch(*arguments)
     assert run.returncode == 0, run.stderr
-    assert images_of(out) == [f"{i:03}" for i in range(120)]
-    assert json.loads((out / "manifest.json").read_text())["images"] == 120
+    assert images_of(out) == [f"{i:03}" for i in range(60)]
+    assert json.loads((out / "manifest.json").read_text())["images"] == 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_cleanly_and_nothing_that_is_done_is_lost(tmp_path: Path, number: signal.Signals) -> None:
-    archive, out = archive_of(tmp_path / "t.tar", 200), tmp_path / "out"
-    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "10"]
+    archive, out = archive_of(tmp_path / "t.tar", 80), tmp_path / "out"
+    arguments: list[str | Path] = [archive, "--out", out, "--shard-images", "5"]
     run = ended_in_the_middle(out, number, *arguments)
     assert run.returncode == 128 + number
     assert run.stderr.splitlines()[-1] == "stopped; the same command goes on"
     assert "Traceback" not in run.stderr
     images = images_of(out)
     assert images == [f"{i:03}" for i in range(len(images))]
-    assert 10 <= len(images) < 200
+    assert 5 <= len(images) < 80
     assert {path.name for path in out.iterdir()} == {".lock", "results", "run.json"}
 
 

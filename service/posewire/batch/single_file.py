@@ -38,6 +38,8 @@ class SingleFile:
 
     def __init__(self, address: str, run: Run) -> None:
         folder, slash, name = address.rpartition("/")
+        if folder.endswith(":/"):
+            raise PosewireError(f"{address}: the file needs a folder before its name")
         self._store = open_store((folder or slash) if slash else ".")
         self._names: dict[Table, str] = {"results": name, "failures": name[: -len(_SUFFIX)] + _FAILURES}
         self._folder = f"{folder}{slash}"
