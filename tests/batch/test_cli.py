@@ -129,8 +129,14 @@ def take_signals() -> None:
 def ended_in_the_middle(out: Path, number: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Send a signal when there is one shard more than before."""
     before = len(list(out.glob("results/*.parquet")))
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command(*arguments), env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=take_signals
+        command(*arguments),
+        env=_ENVIRONMENT,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=take_signals,  # noqa: PLW1509 - no threads yet
     )
     while len(list(out.glob("results/*.parquet"))) <= before:
         assert process.poll() is None, process.communicate()

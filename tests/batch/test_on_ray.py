@@ -54,6 +54,7 @@ def test_an_actor_that_is_killed_loses_nothing_and_nothing_is_there_twice(tmp_pa
     assert process.returncode == 3, errors  # one image is empty
     assert killed
     assert "Traceback" not in errors
+    assert "Warning" not in errors
     images = images_of(out)
     assert max(Counter(images).values()) == 1
     assert images == sorted([*(f"{i:03}" for i in range(IMAGES - 20)), *(f"f{i:02}.jpg" for i in range(1, 20))])

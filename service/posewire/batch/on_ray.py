@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import signal
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -33,12 +34,18 @@ from posewire.types import Frame, PoseResult
 LOCAL: Final = "local"  # the address of a Ray that this process starts
 
 # Bytes of a block: an actor takes a block at a time, and repeats it if it dies.
-_BLOCK_BYTES: Final = 4_000_000
+_BLOCK_BYTES: Final = 2_000_000
 _BATCH: Final = 16  # images of one call of an actor
 _FILES: Final = 64  # images with files of their own that are read by one task
 _READERS: Final = 2  # tasks that read sources, for each actor
 _STORE_BYTES: Final = 500_000_000  # of shared memory, of a Ray that is started here
 _TRIES: Final = 3  # repetitions of a block whose actor has died: an image may be the cause
+# Warnings of Ray Data that say nothing here: it knows neither how many images a source has, nor a new name for the repetitions.
+_NO_NEWS: Final = (
+    "The maximum number of concurrent tasks",
+    "The minimum number of concurrent actors",
+    "`ray_remote_args` is deprecated and will be removed in Ray 2.64",
+)
 _ITEM: Final = "item"  # the column of all data sets: pickled items and outcomes of this module
 
 
@@ -61,6 +68,8 @@ def run_on_ray(batch: Batch, address: str, on_change: Callable[[Tally], None]) -
         handler = signal.getsignal(signal.SIGTERM)
         try:
             _connect(ray, address, batch.settings)
+            for beginning in _NO_NEWS:
+                warnings.filterwarnings("ignore", message=beginning)
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before anything is written
             _process(ray, batch, on_change)
         except ray.exceptions.RayError as error:

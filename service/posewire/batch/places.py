@@ -116,8 +116,13 @@ def size_of(address: str) -> int | None:
             return None
 
 
-def read_file(address: str, max_bytes: int) -> bytes:
-    """Read a whole file; of a longer one, `max_bytes` and one more.
+def read_file(address: str, known_bytes: int, max_bytes: int) -> bytes:
+    """Read a whole file; of one that is longer than allowed, at least one byte more.
+
+    Args:
+        address: of the file.
+        known_bytes: its size, if the listing told it; 0: not known.
+        max_bytes: that are allowed.
 
     Raises:
         Unreadable: it cannot be read; the reason says why.
@@ -126,7 +131,11 @@ def read_file(address: str, max_bytes: int) -> bytes:
         if not is_remote(address):
             return read_plain(local_path(address), max_bytes)
         system, path = file_system(address)
-        content: bytes = system.cat_file(path, 0, max_bytes + 1)
+        if known_bytes:  # one request; a range would be a second one in some stores
+            whole: bytes = system.cat_file(path)
+            return whole
+        with system.open(path, "rb") as file:
+            content: bytes = file.read(max_bytes + 1)
         return content
 
 

@@ -60,7 +60,7 @@ def load(content: Unread, max_bytes: int) -> bytes | Failure:
     if content.bytes > max_bytes:
         return Failure("too-large", f"the file has {content.bytes:,} bytes; at most {max_bytes:,} are taken")
     try:
-        data = read_file(content.address, max_bytes)
+        data = read_file(content.address, content.bytes, max_bytes)
     except Unreadable as error:
         return Failure("unreadable", error.reason)
     return Failure("too-large", f"the file has more than {max_bytes:,} bytes") if len(data) > max_bytes else data
