@@ -36,27 +36,28 @@ from posewire.types import UInt8Array
 IMAGES: Final = 50_000
 
 _ROUNDS: Final = 5
-_SLICE: Final = 2000  # images of one measurement at most; a tenth of all if that is less
+_SLICE: Final = (1000, 2000)  # images of one measurement: a tenth of all, but not fewer and not more
 _PARTS: Final = 20  # shards of a measurement: its rate is from the first to the last
 _SHARD: Final = 500  # images of a shard of the long run
 _WORKERS: Final = 2
 _SAMPLE_S: Final = 0.5
+_BURST_S: Final = 0.5
 _QUALITY: Final = 85
 _FLAT: Final = 1.1  # memory at the end over memory at the beginning
 
 
 @dataclass(slots=True)
 class Memory:
-    """Resident memory of a process and all below it, MiB, twice a second."""
+    """Resident memory of a process and all below it, MiB, twice a second, from its first shard on."""
 
     seconds: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
 
     @property
     def growth(self) -> float:
-        """The median of the last tenth over that of the second tenth, in which everything is warm."""
-        tenth = max(1, len(self.mib) // 10)
-        return round(statistics.median(self.mib[-tenth:]) / statistics.median(self.mib[tenth : 2 * tenth]), 3)
+        """The median of the last fifth over that of the first fifth."""
+        fifth = max(1, len(self.mib) // 5)
+        return round(statistics.median(self.mib[-fifth:]) / statistics.median(self.mib[:fifth]), 3)
 
 
 async def batch(out: Path, images: int, port: int) -> Result:
@@ -68,7 +69,7 @@ async def batch(out: Path, images: int, port: int) -> Result:
         port: for the service.
     """
     archive, part = out / "images.tar", out / "part.tar"
-    some = max(_PARTS * 2, min(_SLICE, images // 10))
+    some = min(max(images // 10, _SLICE[0]), _SLICE[1])
     await asyncio.to_thread(_empty, out)
     await asyncio.to_thread(write_images, archive, images)
     await asyncio.to_thread(write_images, part, some)
@@ -158,10 +159,24 @@ def _batch_rate(archive: Path, out: Path, shard: int, options: Sequence[str]) ->
         code = process.wait()
     if code:
         raise RuntimeError(f"posewire batch ended with {code}; see {out.with_suffix('.log')}")
-    shards = sorted((out / "results").glob("*.parquet"))
-    times = [path.stat().st_mtime for path in shards]
-    images = sum(pq.read_metadata(path).num_rows for path in shards[1:])
-    return float(images / (times[-1] - times[0]))
+    shards = sorted((out / "results").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    return steady_rate([(path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in shards])
+
+
+def steady_rate(shards: Sequence[tuple[float, int]]) -> float:
+    """Images a second from the first shards to the last one.
+
+    The shards that come within half a second of the first one are the beginning: actors of Ray return their first blocks together.
+
+    Args:
+        shards: the time at which each was written, seconds, and its images, in the order of the times.
+    """
+    first = shards[0][0]
+    begun = max(at for at, _ in shards if at <= first + _BURST_S)
+    ended = shards[-1][0]
+    if ended == begun:
+        raise ValueError("all shards were written together: too few images for a rate")
+    return sum(images for at, images in shards if at > begun) / (ended - begun)
 
 
 @contextmanager
@@ -212,14 +227,18 @@ def _long_run(result: Result, out: Path, archive: Path, images: int) -> None:
 
 def _watched(archive: Path, out: Path, shard: int, log: Path, until: int) -> Memory:
     """Run until so many images are written, then kill; or to the end."""
-    memory, started = Memory(), time.monotonic()
+    memory, started, before = Memory(), time.monotonic(), _images(out)
     with _running(archive, out, shard, log) as process:
         tree = psutil.Process(process.pid)
         while process.poll() is None:
-            if _images(out) >= until:
+            images = _images(out)
+            if images >= until:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 break
+            if images == before:  # the models are loaded
+                time.sleep(_SAMPLE_S)
+                continue
             with suppress(psutil.NoSuchProcess):
                 resident = sum(one.memory_info().rss for one in [tree, *tree.children(recursive=True)])
                 memory.seconds.append(round(time.monotonic() - started, 2))

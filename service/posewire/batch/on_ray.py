@@ -73,7 +73,7 @@ def run_on_ray(batch: Batch, address: str, on_change: Callable[[Tally], None]) -
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before anything is written
             _process(ray, batch, on_change)
         except ray.exceptions.RayError as error:
-            raise PosewireError(f"Ray: {_first_line(error)}") from None
+            raise PosewireError(f"Ray: {_last_line(error)}") from None
         finally:
             ray.shutdown()
     batch.output.finish(batch.seconds)
@@ -106,12 +106,12 @@ def _connect(ray: Any, address: str, settings: Settings) -> None:
     try:
         ray.init(**options)
     except Exception as error:  # Ray raises plain ones
-        raise PosewireError(f"--ray {address}: {_first_line(error)}") from None
+        raise PosewireError(f"--ray {address}: {_last_line(error)}") from None
 
 
 def _process(ray: Any, batch: Batch, on_change: Callable[[Tally], None]) -> None:
     pending = batch.pending(on_change)
-    back = _Back(pending, batch.todo, batch.output.found.done)
+    back = Returned(pending, batch.todo, batch.output.found.done)
     try:
         for block in _dataset(ray, batch).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             for one in _items(block):
@@ -242,7 +242,7 @@ def _outcome(read: Read, result: PoseResult | Failure | None) -> Outcome | Ended
     return Outcome(read.key, result, read.weight, read.time_ms)
 
 
-class _Back:
+class Returned:
     """Takes what comes back from actors, in any order, and nothing of it twice.
 
     Args:
@@ -299,5 +299,6 @@ def _items(table: Any) -> Iterator[Any]:
     return (pickle.loads(data) for data in table.column(_ITEM).to_pylist())  # noqa: S301 - our own
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _last_line(error: BaseException) -> str:
+    """Return the line of an error of Ray that tells the cause: the text is the traceback of another process."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
