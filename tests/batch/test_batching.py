@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posewire.batch.batching import Batch, BatchOptions
-from posewire.batch.items import Ended
+from posewire.batch.items import Ended, Outcome
 from posewire.batch.on_ray import Returned, run_on_ray
 from posewire.batch.output import Output
 from posewire.batch.saving import Pending
@@ -30,7 +30,7 @@ def test_without_ray_the_error_says_what_to_install(tmp_path: Path, monkeypatch:
 
 
 TODO = [Source("/a.tar", "tar", 100), Source("/b.jpg", "image", 10)]
-BACK = [an_outcome("1"), a_failure("2"), Ended("/a.tar", 100, 2, 2, 0.0), an_outcome("b.jpg", source="/b.jpg")]
+BACK: list[Outcome | Ended] = [an_outcome("1"), a_failure("2"), Ended("/a.tar", 100, 2, 2, 0.0), an_outcome("b.jpg", source="/b.jpg")]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))

@@ -261,8 +261,9 @@ class Returned:
     def take(self, back: Outcome | Ended) -> None:
         """Take an outcome or an end."""
         if isinstance(back, Ended):
-            self._ended[back.source] = back
-            self._end(back.source)
+            if back.source not in self._ended:
+                self._ended[back.source] = back
+                self._end(back.source)
         elif (digest := back.key.digest()) not in self._done:
             self._done.add(digest)
             self._pending.add(back)
@@ -278,7 +279,7 @@ class Returned:
         Raises:
             PosewireError: images or sources have not.
         """
-        lost = [name for name in self._images if name not in self._ended]
+        lost = [name for name, images in self._images.items() if name not in self._ended or images != self._ended[name].new]
         if self._files or lost:
             what = f"{self._files} images" if self._files else f"a part of {lost[0]}"
             raise PosewireError(f"Ray has ended without an error, but {what} did not come back")
