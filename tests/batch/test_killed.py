@@ -16,7 +16,6 @@ from tests.batch.killed import BAD, IMAGES
     ("address", "form"),
     [
         ("OUT", "ndjson"),
-        ("OUT", "parquet"),
         ("OUT/p.parquet", "parquet"),
         ("halves://OUT", "ndjson"),
         ("halves://OUT/p.parquet", "parquet"),
