@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from loadtests import attacks, limits, overload, rude, scenarios, soak, webrtc
+from loadtests import attacks, batches, limits, overload, rude, scenarios, soak, webrtc
 from loadtests.attackers import ATTACKS
 from loadtests.hostile.long import Counts, hostile
 from loadtests.processes import end_cleanly, posewire, stand_back
@@ -32,14 +32,14 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
 # Needs an extra, and compares two ways of one service.
 BY_HAND = ("webrtc",)
 # These start services of their own, and are not part of `all`.
-LONG = ("soak", "attacks", "hostile")
+LONG = ("soak", "attacks", "hostile", "batch")
 
 
 def main(
     names: Annotated[list[str], typer.Argument(help=f"{', '.join((*SCENARIOS, *LONG))}; or all (without {', '.join((*BY_HAND, *LONG))})")],
     seconds: Annotated[float, typer.Option(min=1, help="of one stretch of load, or of one attack; a scenario has a few stretches")] = 10.0,
     minutes: Annotated[float, typer.Option(min=0.1, help="of the soak, and at most of each kind of hostile input")] = 10.0,
-    images: Annotated[int, typer.Option(min=0, help="damaged images of hostile")] = Counts().images,
+    images: Annotated[int | None, typer.Option(min=0, help="damaged images of hostile; images of batch, 50,000 by default")] = None,
     videos: Annotated[int, typer.Option(min=0, help="damaged videos of hostile")] = Counts().videos,
     requests: Annotated[int, typer.Option(min=0, help="damaged HTTP requests of hostile")] = Counts().requests,
     calls: Annotated[int, typer.Option(min=0, help="calls of hostile by Schemathesis")] = Counts().calls,
@@ -61,8 +61,10 @@ def main(
             result = uvloop.run(soak.soak(out / name, minutes, free_port()))
         elif name == "attacks":
             result = uvloop.run(attacks.attacks(out / name, attack or (), seconds, free_port))
+        elif name == "batch":
+            result = uvloop.run(batches.batch(out / name, images or batches.IMAGES, free_port()))
         elif name == "hostile":
-            counts = Counts(images, videos, requests, calls)
+            counts = Counts(Counts().images if images is None else images, videos, requests, calls)
             result = uvloop.run(hostile(out / name, counts, minutes, free_port()))
         else:
             result = uvloop.run(_run(name, seconds, out / name))

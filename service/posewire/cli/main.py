@@ -110,6 +110,53 @@ def predict(
 
 
 @app.command()
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders (with all folders in them), glob patterns, images, videos, tar and Parquet files; @LIST: a file with a line for "
+            "each of these; -: such lines from standard input. Paths, or addresses such as s3://bucket/folder.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(help="Folder for the results, an address such as s3://bucket/folder, or a file such as people.parquet.")
+    ],
+    form: Annotated[Literal["parquet", "ndjson"], typer.Option("--format", help="Format of the results in a folder.")] = "parquet",
+    column: Annotated[str | None, typer.Option(help="Parquet files: the column of images; default: the only one with bytes.")] = None,
+    fps: Annotated[float | None, typer.Option(min=0.001, help="Videos: frames per second; default: every frame.")] = None,
+    shard_images: Annotated[int, typer.Option(min=1, help="Images of one file of results: so many are lost at most by kill -9.")] = 2000,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster; local: a Ray of this machine.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that run the models on a CPU; with --ray, actors; 0: threads.", min=0, max=1024)
+    ] = None,
+    min_detection_score: Annotated[float | None, typer.Option(min=0, max=1, help="People below are left out.")] = None,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Limit of people per image; the best are kept.")] = None,
+    flip_test: Annotated[bool | None, typer.Option(help="Average with the mirrored crop; doubles the cost.")] = None,
+    models: ModelsOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Estimate the poses in any number of images, and write tables. After kill -9 or Ctrl-C the same command goes on.
+
+    Exit code 0: every image has a result. 3: the images without one are in the table of failures.
+    """
+    _check_runtime()
+    from posewire.batch.batching import BatchOptions
+    from posewire.cli.batch import batch as run
+
+    settings = load_settings(
+        models=models,
+        device=device,
+        workers=workers,
+        flip_test=flip_test,
+        min_detection_score=min_detection_score,
+        max_people=max_people,
+        log_level="warning",
+    )
+    raise typer.Exit(run(BatchOptions(tuple(sources), out, form, column, fps, shard_images), settings, ray))
+
+
+@app.command()
 def watch(
     source: Annotated[str, typer.Argument(help="The rtsp:// or http:// address of a camera, or a video file that plays like one.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the video with skeletons, and for JSON Lines.", file_okay=False)] = None,

@@ -1,8 +1,10 @@
 """Progress bars for long commands."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -11,11 +13,17 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+if TYPE_CHECKING:
+    from posewire.batch.tally import Tally
+
+_LINE_S = 10.0  # between two lines of a command whose standard error is no terminal
 
 
 @contextmanager
@@ -55,6 +63,43 @@ def video_progress(frames: int | None, what: str) -> Iterator[Callable[[], None]
             bar.update(task, rate=f"{speed:.1f} frames/s" if speed else "")
 
         yield advance
+
+
+@contextmanager
+def batch_progress(tally: "Tally") -> "Iterator[Callable[[Tally], None]]":
+    """Show a bar with the rate of images and the remaining time on standard error; if it is no terminal, print a line every ten seconds.
+
+    The bar's length is the size of the sources: the number of images in archives is not known before they are read.
+
+    Args:
+        tally: before the first image.
+
+    Yields:
+        A function to call when it has changed.
+    """
+    started, total = time.monotonic(), tally.total or 1.0
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(_batch_line(tally, 0.0), total=total, completed=round(tally.weight))
+        lines = 1
+
+        def show(now: "Tally") -> None:
+            nonlocal lines
+            seconds = time.monotonic() - started
+            if console.is_terminal:
+                bar.update(task, completed=now.weight, description=_batch_line(now, seconds))
+            elif seconds >= lines * _LINE_S:
+                lines = 1 + int(seconds // _LINE_S)
+                print(f"posewire: {_batch_line(now, seconds)}, {min(1.0, now.weight / total):.0%}", file=sys.stderr, flush=True)
+
+        yield show
+
+
+def _batch_line(tally: "Tally", seconds: float) -> str:
+    done = tally.images + tally.failures
+    rate = f", {done / seconds:.1f} images/s" if done else ""
+    return f"{tally.done_before + done} images{f' ({tally.failures} failed)' if tally.failures else ''}{rate}"
 
 
 @contextmanager
