@@ -61,7 +61,7 @@ def network_config(name: str, graph: Graph, item: tuple[int, ...], max_batch: in
             "preferred_batch_size": [*sizes, max_batch],
             "max_queue_delay_microseconds": _QUEUE_DELAY_US,
         }
-    return _text(content, "KIND_AUTO is a GPU if there is one, else the CPU.")
+    return _text(content, "An instance group without a kind runs on a GPU if there is one, else on the CPU.")
 
 
 def pipeline_config(keypoints: int, settings: Settings) -> bytes:
