@@ -81,6 +81,7 @@ class _Loader(yaml.CSafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
 
 
+@cache
 def operators_of(folder: Path) -> dict[tuple[str, str], Any]:
     """The schemas of a folder of CRDs, by API version and kind."""
     documents = (document for path in folder.glob("*.yaml") for document in yaml.load_all(path.read_bytes(), _Loader))

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from posewire.config import load_settings
 from posewire.errors import ConfigError, ModelError, PosewireError
@@ -21,10 +22,12 @@ from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.registry.installed import manifest_text
-from posewire.registry.specs import DetectorSpec, ModelSpec
+from posewire.registry.specs import DetectorSpec, ModelInput, ModelSpec
 from posewire.registry.store import ModelStore, default_root
+from posewire.tools.triton.config import network_config
 from posewire.tools.triton.export import export
-from posewire.triton.networks import Networks
+from posewire.tools.triton.graph import read_graph
+from posewire.triton.networks import Network, Networks
 from posewire.triton.session import BlsSession
 from posewire.types import Frame
 from tests.compiler.archives import end2end_model
@@ -187,6 +190,33 @@ def test_models_of_one_s_own_have_the_pipeline_s_people(
     found = outputs_of(Server(tmp_path / "models").infer({"images": images(*photos)}))
     agrees(found, pipeline.batch(photos))
     assert sum(found["people_count"]) >= 1
+
+
+def test_outputs_of_a_network_are_joined_item_by_item(repository: Path, tmp_path: Path) -> None:
+    """As a head of SimCC reads them: one output for x, one for y."""
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["pixels"], ["x"]), helper.make_node("ReduceMean", ["pixels"], ["y"], axes=[1], keepdims=0)],
+        "two",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 2, 4])],
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 24]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2, 4]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    described = ModelInput(height=2, width=4, colour="RGB", mean=(0, 0, 0), std=(1, 1, 1))
+    shutil.copytree(repository, tmp_path / "models")
+    (tmp_path / "models" / "two" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "two" / "1" / "model.onnx").write_bytes(model)
+    config = network_config("two", read_graph(model, "two", ("y", "x")), (3, 2, 4), 4)
+    (tmp_path / "models" / "two" / "config.pbtxt").write_bytes(config)
+    assert [output.name for output in check_network(tmp_path / "models" / "two").output] == ["y", "x"]
+    server = Server(tmp_path / "models")
+    network = Network(model="two", input="pixels", outputs=("y", "x"), max_batch=4)
+    batch = np.random.default_rng(1).random((6, 3, 2, 4), np.float32)
+    found = BlsSession(server.pb_utils, network, described, (32,)).run(batch)
+    np.testing.assert_allclose(found, np.concatenate([batch.mean(1).reshape(6, 8), batch.reshape(6, 24)], 1), rtol=1e-6)
+    assert server.batches["two"] == [4, 2]
 
 
 def test_the_settings_in_force_are_parameters_of_the_pipeline(tmp_path: Path) -> None:

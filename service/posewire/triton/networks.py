@@ -25,7 +25,7 @@ class Network(BaseModel):
 
     model: str  # its name in Triton
     input: str  # name of the tensor of images
-    output: str  # name of the tensor that the head reads
+    outputs: tuple[str, ...] = Field(min_length=1)  # names of the tensors that the head reads; several are joined, item by item
     max_batch: int = Field(ge=0)  # items of one request; 0: a request has one item, in a batch of a fixed size
 
 

@@ -71,7 +71,7 @@ class BlsSession:
         pb_utils, network = self._pb_utils, self._network
         request = pb_utils.InferenceRequest(
             model_name=network.model,
-            requested_output_names=[network.output],
+            requested_output_names=list(network.outputs),
             inputs=[pb_utils.Tensor(network.input, np.ascontiguousarray(batch))],
             preferred_memory=self._memory,
         )
@@ -82,5 +82,6 @@ class BlsSession:
             if error.code() == pb_utils.TritonError.UNAVAILABLE:
                 raise Overloaded("the server is at its limit; try again")
             raise InferenceFailed("the model could not be run on this picture; try again")
-        output = pb_utils.get_output_tensor_by_name(response, network.output)
-        return np.array(output.as_numpy(), np.float32)  # a copy: the tensor's memory is Triton's
+        tensors = [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in network.outputs]
+        outputs = [np.array(tensor, np.float32) for tensor in tensors]  # copies: the memory of the tensors is Triton's
+        return outputs[0] if len(outputs) == 1 else np.concatenate([output.reshape(len(batch), -1) for output in outputs], axis=1)

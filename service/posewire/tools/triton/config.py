@@ -4,7 +4,6 @@ Source of the fields: `model_config.proto` of https://github.com/triton-inferenc
 Triton's own client, so a wrong field or type cannot be written.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from posewire.config import PREFIX, Settings
@@ -38,13 +37,13 @@ def network_config(name: str, graph: Graph, item: tuple[int, ...], max_batch: in
     """
     # Without batches Triton counts the first dimension as any other. That of an output has to be written as in the graph.
     input_dims = item if max_batch else (1, *item)
-    output_dims = graph.output.shape[1:] if max_batch else graph.output.shape
+    first = 1 if max_batch else 0
     content: dict[str, Any] = {
         "name": name,
         "platform": "onnxruntime_onnx",
         "max_batch_size": max_batch,
         "input": [{"name": graph.input.name, "data_type": graph.input.type, "dims": input_dims}],
-        "output": [{"name": graph.output.name, "data_type": graph.output.type, "dims": output_dims}],
+        "output": [{"name": output.name, "data_type": output.type, "dims": output.shape[first:]} for output in graph.outputs],
         "instance_group": [{"count": 1, "kind": "KIND_AUTO"}],
         "model_warmup": [
             {
@@ -90,7 +89,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": spec.shape}
 
 
-def _text(content: Mapping[str, Any], comment: str) -> bytes:
+def _text(content: dict[str, Any], comment: str) -> bytes:
     """Return a configuration as protobuf's text.
 
     Raises:

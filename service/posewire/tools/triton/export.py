@@ -89,7 +89,9 @@ def _network(name: str, store: ModelStore, spec: ModelSpec, limit: int) -> tuple
     graph = read_graph(model, spec.name)
     max_batch = _max_batch(graph, limit)
     config = network_config(name, graph, networks.item_shape(spec.input), max_batch)
-    network = networks.Network(model=name, input=graph.input.name, output=graph.output.name, max_batch=max_batch)
+    network = networks.Network(
+        model=name, input=graph.input.name, outputs=tuple(output.name for output in graph.outputs), max_batch=max_batch
+    )
     return {_CONFIG: config, "1/model.onnx": model}, network
 
 
