@@ -153,7 +153,7 @@ def test_a_bad_image_is_the_error_of_its_request_alone(server: Server) -> None:
         ({"images": images(PHOTO), "boxes": np.ones((60, 4), np.float32)}, {}, "60 boxes are more than 50"),
     ],
 )  # fmt: skip
-def test_a_bad_request_says_what_is_wrong(server: Server, tensors: dict[str, Array], params: dict[str, object], words: str) -> None:
+def test_a_bad_request_says_what_is_wrong(server: Server, tensors: dict[str, Array], params: dict[str, Any], words: str) -> None:
     message, code = error_of(server.infer(tensors, **params))
     assert words in message
     assert code == TritonError.INVALID_ARG
@@ -161,7 +161,7 @@ def test_a_bad_request_says_what_is_wrong(server: Server, tensors: dict[str, Arr
 
 
 def test_every_parameter_of_the_protocol_is_taken(server: Server) -> None:
-    given = {"min_detection_score": 0.1, "min_keypoint_score": 0.1, "max_people": 1, "binary_data_output": True}
+    given: dict[str, Any] = {"min_detection_score": 0.1, "min_keypoint_score": 0.1, "max_people": 1, "binary_data_output": True}
     assert given.keys() | {"timeout"} == InferParams.model_fields.keys()  # Triton takes `timeout` for itself
     assert outputs_of(server.infer({"images": images(PHOTO)}, **given))["people_count"].tolist() == [1]
 

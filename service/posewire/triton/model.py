@@ -108,7 +108,7 @@ class PoseModel:
             raise TooLarge(f"{len(files)} pictures are more than the {self._settings.max_pictures} that one request may have")
         return files
 
-    def _boxes(self, request: Any, images: int) -> list[FloatArray] | list[None]:
+    def _boxes(self, request: Any, images: int) -> list[FloatArray | None]:
         """Return the boxes of each image; without the tensor `boxes` the detector finds them."""
         boxes, counts = self._input(request, "boxes"), self._input(request, "boxes_count")
         if boxes is None:
