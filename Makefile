@@ -60,7 +60,7 @@ check-deploy: .venv/.dev ## everything that docs/deploy.md says was checked; nee
 	python3 docker/check.py build/image
 	$(BIN)/pytest tests/deploy
 	mkdir -p build/k8s
-	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
+	for overlay in k8s/overlays/* k8s/kserve/custom k8s/kserve/runtime; do kubectl kustomize $$overlay > build/k8s/$$(basename $$overlay).yaml || exit 1; done
 	$(BIN)/uvx checkov@3.3.30 --quiet --compact --skip-download --framework kubernetes --config-file k8s/checkov.yaml -d build/k8s
 
 pin-images: ## write the digests of other people's images behind their tags: needs internet, and skopeo, crane or docker

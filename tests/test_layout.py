@@ -37,7 +37,7 @@ def test_the_service_imports_nothing_of_the_training_side() -> None:
 # From low to high: a room imports itself and what is before it. ONLY names the rooms that import fewer.
 ORDER = [
     "errors", "types", "files", "signals", "native", "config", "imaging", "registry", "formats", "backends", "telemetry", "pipeline",
-    "video", "webrtc", "engine", "schemas", "events", "sinks", "cameras", "client", "server", "tools", "batch", "cli", "__main__",
+    "video", "webrtc", "engine", "schemas", "triton", "events", "sinks", "cameras", "client", "server", "tools", "batch", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {
     "telemetry": {"errors", "types", "files", "native", "config"},
@@ -45,11 +45,12 @@ ONLY = {
     "client": {"errors", "types", "imaging", "formats", "schemas"},
     "schemas": {"errors", "types", "registry", "formats"},
     "events": {"errors", "types", "schemas"},
+    "triton": {"errors", "types", "config", "imaging", "registry", "formats", "backends", "pipeline", "schemas"},
     "sinks": {"errors", "types", "files", "schemas", "events"},
     "batch": set(ORDER[: ORDER.index("schemas")]),
     "tools": set(ORDER[: ORDER.index("client")]),
 }
-SERVING = ("server", "engine", "pipeline", "backends", "registry", "cli.serve")
+SERVING = ("server", "engine", "pipeline", "backends", "registry", "triton", "cli.serve")
 
 
 def modules() -> dict[str, Path]:

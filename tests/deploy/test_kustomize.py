@@ -89,18 +89,24 @@ class _Loader(yaml.CSafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
 
 
-@pytest.fixture(scope="module")
-def operators() -> dict[tuple[str, str], Any]:
-    """The schemas of resources that operators know, by API version and kind."""
-    if "CRDS" not in os.environ:
-        pytest.skip("CRDS names no folder of CRDs (docs/deploy.md)")
-    documents = (document for path in Path(os.environ["CRDS"]).glob("*.yaml") for document in yaml.load_all(path.read_bytes(), _Loader))
+@cache
+def operators_of(folder: Path) -> dict[tuple[str, str], Any]:
+    """The schemas of a folder of CRDs, by API version and kind."""
+    documents = (document for path in folder.glob("*.yaml") for document in yaml.load_all(path.read_bytes(), _Loader))
     return {
         (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]): version["schema"]["openAPIV3Schema"]
         for crd in documents
         if crd["kind"] == "CustomResourceDefinition"  # a project's folder may hold policies too
         for version in crd["spec"]["versions"]
     }
+
+
+@pytest.fixture(scope="module")
+def operators() -> dict[tuple[str, str], Any]:
+    """The schemas of resources that operators know, by API version and kind."""
+    if "CRDS" not in os.environ:
+        pytest.skip("CRDS names no folder of CRDs (docs/deploy.md)")
+    return operators_of(Path(os.environ["CRDS"]))
 
 
 def test_the_operators_would_take_it(resources: list[dict[str, Any]], operators: dict[tuple[str, str], Any]) -> None:

@@ -454,6 +454,24 @@ def models_quantize(
     raise typer.Exit(quantize_model(load_settings(device="cpu", log_level="error"), model, options))
 
 
+@models_app.command("export")
+def models_export(
+    triton: Annotated[
+        Path, typer.Option(metavar="DIR", help="Target folder: a model repository of NVIDIA's Triton Inference Server.", file_okay=False)
+    ],
+    models: ModelsOption = None,
+    detector: Annotated[str | None, typer.Option(metavar="NAME", help="Detector; default: that of the pair.")] = None,
+    pose: Annotated[str | None, typer.Option(metavar="NAME", help="Pose model; default: that of the pair.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write into a folder that is not empty; models of the same names go.")] = False,
+) -> None:
+    """Export a detector and a pose model for another server, with the settings that are in force (docs/triton-kserve.md)."""
+    _check_runtime()
+    from posewire.cli.export import export_triton
+
+    settings = load_settings(models=models, detector=detector, pose=pose, log_level="warning")
+    raise typer.Exit(export_triton(settings, triton, replace=replace))
+
+
 UrlOption = Annotated[str, typer.Option(help="Address of the service.")]
 _SERVICE_URL = "http://127.0.0.1:8000"
 

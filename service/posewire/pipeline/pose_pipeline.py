@@ -214,17 +214,23 @@ class PosePipeline:
             min_detection_score: as in a call.
 
         Raises:
-            Exception: as a call, for the first image that fails.
+            Exception: as a call, for the first image that fails. The `image` of a ServiceError is its index.
         """
         options = self._options(max_people, min_detection_score)
         results: list[PoseResult] = []
         jobs: list[ImageJob] = []
-        for image in images:
-            jobs.append(ImageJob(to_source(image, colour), options))
-            if len(jobs) == _MAX_BATCH:
-                results += self.estimate(jobs)
-                jobs = []
-        return [self.named(result) for result in results + self.estimate(jobs)]
+        try:
+            for image in images:
+                jobs.append(ImageJob(to_source(image, colour), options))
+                if len(jobs) == _MAX_BATCH:
+                    results += self.estimate(jobs)
+                    jobs = []
+            results += self.estimate(jobs)
+        except ServiceError as error:
+            if error.status < 500:
+                error.image = len(results) + (error.image or 0)
+            raise
+        return [self.named(result) for result in results]
 
     def tracker(
         self,
@@ -290,12 +296,14 @@ class PosePipeline:
             One result a job, in their order. `timings` of a stage that ran for many images at once are those of the whole run.
 
         Raises:
-            Exception: the error of the first image that failed.
+            Exception: the error of the first image that failed. Its `image` is the index, if that image is at fault and not alone.
         """
         begun = time.monotonic()
         partials: list[PartialResult] = []
-        for partial in self.detect_and_crop(jobs):
+        for index, partial in enumerate(self.detect_and_crop(jobs)):
             if isinstance(partial, ServiceError):
+                if len(jobs) > 1 and partial.status < 500:  # from 500 on the image is not at fault
+                    partial.image = index
                 raise partial
             partials.append(partial)
         started = time.monotonic()

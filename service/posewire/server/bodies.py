@@ -1,8 +1,6 @@
 """The three kinds of request bodies that carry images, read within limits."""
 
 import asyncio
-import binascii
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.errors import BadBody, BadParameter, ClientGone, TimedOut, TooLarge, UnsupportedMediaType
 from posewire.imaging.decode import sniff
+from posewire.schemas.base64_image import decode_base64
 from posewire.schemas.pose import Box, PoseRequest, describe
 from posewire.server.content_coding import inflater_of
 from posewire.server.limits import HeldBytes
@@ -53,9 +52,6 @@ _JSON_COPIES = 2
 
 # 16 images with 1000 boxes each have half of it; each value of a list needs far more memory than its bytes.
 _MAX_JSON_VALUES = 200_000
-
-_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
-_DATA_URL = re.compile(r"\s*data:[^,]{0,256};base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -340,17 +336,3 @@ def check_values(json: bytes | bytearray) -> None:
     """
     if json.count(b",") + json.count(b"[") + json.count(b"{") > _MAX_JSON_VALUES:
         raise TooLarge(f"the JSON has more than {_MAX_JSON_VALUES} values")
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode base64 of any of its common forms: a data: URL, with line breaks, without padding, of the URL-safe alphabet (RFC 4648, 5).
-
-    Raises:
-        ValueError: it is not base64.
-    """
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        start = url.end() if (url := _DATA_URL.match(text)) else 0
-        plain = text[start:].encode("ascii").translate(_STANDARD_ALPHABET, b" \t\r\n").rstrip(b"=")
-        return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)

@@ -36,6 +36,7 @@ from posewire.errors import (
 )
 from posewire.schemas.inference_protocol import INPUTS, MODEL, VERSION, InferParams, RequestedOutput, TensorSpec
 from posewire.schemas.pose import describe
+from posewire.schemas.tensors import OutputTensor
 from posewire.server.access_log import ROUTE, record
 from posewire.server.auth import bearer_key, identify
 from posewire.server.estimation import admitted, loaded_engine, shed_load, until
@@ -44,7 +45,7 @@ from posewire.server.middleware import request_id_of, trace_id_of
 from posewire.server.problems import internal_error
 from posewire.server.proto import open_inference_pb2 as messages
 from posewire.server.services import Services
-from posewire.server.tensors import InferCall, OutputTensor, Tensor, check_model, output_specs, read_call, run_call
+from posewire.server.tensors import InferCall, Tensor, check_model, output_specs, read_call, run_call
 from posewire.telemetry import tracing
 from posewire.telemetry.logs import request_id_var, trace_id_var
 

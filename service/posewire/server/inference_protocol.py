@@ -17,13 +17,14 @@ from posewire.engine.engine import Engine
 from posewire.errors import BadBody, BadParameter
 from posewire.schemas.inference_protocol import EXTENSIONS, INPUTS, JSON_LENGTH, MODEL, VERSION, InferRequest, InputTensor, TensorSpec
 from posewire.schemas.pose import describe
+from posewire.schemas.tensors import OutputTensor
 from posewire.server.bodies import arriving, check_values
 from posewire.server.estimation import admitted, loaded_engine, shed_load, timeout_s
 from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.problems import PROBLEM_TYPE
 from posewire.server.services import services_of
-from posewire.server.tensors import InferCall, OutputTensor, Tensor, check_model, output_specs, read_call, run_call
+from posewire.server.tensors import InferCall, Tensor, check_model, output_specs, read_call, run_call
 
 PREFIX = "/v2"
 

@@ -1,38 +1,24 @@
-"""The tensors of the Open Inference Protocol: images and boxes of requests, people of answers. HTTP and gRPC share them."""
+"""The tensors of requests of the Open Inference Protocol, read within limits, and their answers. HTTP and gRPC share them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
 
 from posewire.config import Settings
 from posewire.engine.engine import Engine
 from posewire.errors import BadBody, BadParameter, UnknownModel
-from posewire.formats.base import DECIMALS, SCORE_DECIMALS
-from posewire.formats.posewire import image_fields
+from posewire.schemas.base64_image import decode_base64
 from posewire.schemas.inference_protocol import INPUTS, MODEL, VERSION, InferParams, RequestedOutput, TensorSpec, outputs
-from posewire.schemas.pose import Coordinate, describe
-from posewire.server.bodies import EncodedImage, check_count, check_sizes, decode_base64
+from posewire.schemas.tensors import DATATYPES, LENGTH, OutputTensor, PeopleTensors, share_boxes
+from posewire.server.bodies import EncodedImage, check_count, check_sizes
 from posewire.server.estimation import estimate_all
 from posewire.telemetry import tracing
-from posewire.types import FloatArray, PoseOptions, PoseResult
-
-# Little-endian, without padding. An element of BYTES has its length before it, in the type of `_LENGTH`.
-_TYPES = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
-_LENGTH = np.dtype("<u4")
+from posewire.types import FloatArray, PoseOptions
 
 _MAX_DIMENSIONS = 8
-
-_COORDINATES = TypeAdapter(list[Coordinate])
-_COUNTS = TypeAdapter(list[int])
-
-# The elements of an output: rounded doubles, integers, or texts.
-Elements: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.int32] | list[bytes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,25 +29,6 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     data: memoryview | list[Any]  # the binary form, or the elements: flat, or nested as the shape says
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OutputTensor:
-    """An output tensor."""
-
-    spec: TensorSpec
-    shape: tuple[int, ...]
-    elements: Elements
-
-    def values(self) -> list[Any]:
-        """Return the elements, row by row."""
-        return self.elements if isinstance(self.elements, list) else self.elements.ravel().tolist()
-
-    def binary(self) -> bytes:
-        """Return the binary form."""
-        if isinstance(self.elements, list):
-            return b"".join(len(text).to_bytes(_LENGTH.itemsize, "little") + text for text in self.elements)
-        return self.elements.astype(_TYPES[self.spec.datatype]).tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +119,7 @@ async def run_call(engine: Engine, call: InferCall, deadline: float) -> list[Out
 
     results = await estimate_all(engine, call.images, options, deadline)
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
-        people = _People(results, engine.pose.spec.keypoints.names, params.min_keypoint_score)
+        people = PeopleTensors(results, engine.pose.spec.keypoints.names, params.min_keypoint_score)
         return [people.tensor(spec) for spec, _ in call.outputs]
 
 
@@ -201,7 +168,7 @@ def _split(data: memoryview, count: int) -> Iterator[bytes]:
     """Yield the elements of the binary form of a BYTES tensor."""
     at = 0
     for i in range(count):
-        start = at + _LENGTH.itemsize
+        start = at + LENGTH.itemsize
         if start > len(data):
             raise BadBody(f"inputs: images ends before the length of element {i}; each element is its length in 4 bytes, then its bytes")
         length = int.from_bytes(data[at:start], "little")
@@ -221,37 +188,15 @@ def _read_boxes(boxes: Tensor | None, counts: Tensor | None, images: int, max_pe
         return [None] * images
     if boxes.shape[0] > images * max_people:
         raise BadParameter(f"inputs: {boxes.shape[0]} boxes are more than {max_people} for each image")
-    try:
-        values = _COORDINATES.validate_python(_elements(boxes))
-    except ValidationError as error:
-        raise BadParameter(f"inputs: boxes: {describe(error)}") from None
-    if counts is None:
-        if images > 1:
-            raise BadParameter("inputs: boxes of several images need the tensor boxes_count: the number of boxes of each image")
-        shares = [boxes.shape[0]]
-    elif counts.shape[0] == images:
-        shares = _read_counts(counts)
-    else:
-        shares = []
-    if len(shares) != images or any(share < 0 for share in shares) or sum(shares) != boxes.shape[0]:
-        raise BadParameter(f"inputs: boxes_count does not share out {boxes.shape[0]} boxes among {images} images")
-    rows = np.array(values, np.float32).reshape(-1, 4)
-    ends = np.cumsum(shares)
-    return [rows[end - share : end] for share, end in zip(shares, ends, strict=True)]
-
-
-def _read_counts(tensor: Tensor) -> list[int]:
-    try:
-        return _COUNTS.validate_python(_elements(tensor), strict=True)
-    except ValidationError as error:
-        raise BadParameter(f"inputs: boxes_count: {describe(error)}") from None
+    shares = None if counts is None else _elements(counts) if counts.shape[0] == images else []
+    return share_boxes(_elements(boxes), shares, images)
 
 
 def _elements(tensor: Tensor) -> list[Any]:
     """Return the numbers of a tensor, row by row."""
     count = math.prod(tensor.shape)
     if isinstance(tensor.data, memoryview):
-        kind = _TYPES[tensor.datatype]
+        kind = DATATYPES[tensor.datatype]
         if len(tensor.data) != count * kind.itemsize:
             raise BadBody(f"inputs: {tensor.name} has {len(tensor.data)} bytes; its shape needs {count * kind.itemsize}")
         numbers: list[Any] = np.frombuffer(tensor.data, kind).tolist()
@@ -281,48 +226,3 @@ def _requested(requested: Sequence[RequestedOutput], specs: tuple[TensorSpec, ..
     if len(set(names)) < len(names):
         raise BadParameter("outputs: an output is asked for twice")
     return tuple((known[output.name], output) for output in requested or [RequestedOutput(name=spec.name) for spec in specs])
-
-
-class _People:
-    """The people of all images of a request as tensors. P is their number, in the order of the images.
-
-    Args:
-        results: one for each image.
-        names: of the keypoints.
-        min_keypoint_score: keypoints below it are 0 0 0.
-    """
-
-    def __init__(self, results: Sequence[PoseResult], names: tuple[str, ...], min_keypoint_score: float) -> None:
-        self._results = results
-        self._names = names
-        self._threshold = min_keypoint_score
-        self._people = [person for result in results for person in result.people]
-        self._builders: dict[str, Callable[[], Elements]] = {
-            "people_count": lambda: np.array([len(result.people) for result in results], np.int32),
-            "image_size": lambda: np.array([(result.width, result.height) for result in results], np.int32),
-            "image_index": lambda: np.repeat(np.arange(len(results), dtype=np.int32), [len(result.people) for result in results]),
-            "boxes": lambda: _rounded([person.box_xywh for person in self._people], DECIMALS),
-            "scores": lambda: _rounded([person.score for person in self._people], SCORE_DECIMALS),
-            "keypoints": self._keypoints,
-            "people": lambda: [to_json(image_fields(result, names, min_keypoint_score)) for result in results],
-        }
-
-    def tensor(self, spec: TensorSpec) -> OutputTensor:
-        """Return an output."""
-        rows = len(self._results) if spec.name in ("people_count", "image_size", "people") else len(self._people)
-        return OutputTensor(spec, (rows, *spec.shape[1:]), self._builders[spec.name]())
-
-    def _keypoints(self) -> npt.NDArray[np.float64]:
-        """Return (P, K, 3): x, y, score."""
-        found = np.zeros((len(self._people), len(self._names), 3))
-        for row, person in zip(found, self._people, strict=True):
-            scores = person.keypoints.scores
-            row[:, :2] = _rounded(person.keypoints.xy, DECIMALS)
-            row[:, 2] = _rounded(scores, SCORE_DECIMALS)
-            row[scores < self._threshold] = 0
-        return found
-
-
-def _rounded(values: npt.ArrayLike, decimals: int) -> npt.NDArray[np.float64]:
-    """Return the numbers as `POST /v1/pose` sends them: a float32 has no short decimal form."""
-    return np.asarray(values, np.float64).round(decimals)
