@@ -86,7 +86,7 @@ def export(settings: Settings, folder: Path, *, replace: bool = False) -> Export
 def _network(name: str, store: ModelStore, spec: ModelSpec, limit: int) -> tuple[Mapping[str, bytes], networks.Network]:
     """Return the files of a network's model, and what the script needs to know of it; `limit` is the largest batch."""
     model = store.verified_bytes(spec)
-    graph = read_graph(model, spec.name)
+    graph = read_graph(model, spec.name, spec.output.outputs)
     max_batch = _max_batch(graph, limit)
     config = network_config(name, graph, networks.item_shape(spec.input), max_batch)
     network = networks.Network(
