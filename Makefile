@@ -32,7 +32,7 @@ format: .venv/.dev
 
 lock: .venv/.dev ## bring the lock files up to date
 	$(COMPILE) --extra cpu pyproject.toml -o requirements/cpu.lock
-	$(COMPILE) --extra mqtt --extra video pyproject.toml -o requirements/cameras.lock
+	$(COMPILE) --extra mqtt --extra video --extra webrtc pyproject.toml -o requirements/cameras.lock
 	$(COMPILE) --extra gpu --no-emit-package onnxruntime pyproject.toml -o requirements/gpu.lock # it would overwrite onnxruntime-gpu
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	printf 'hatch-fancy-pypi-readme\nhatchling\nziglang\n' | $(COMPILE) - -o requirements/build.lock

@@ -6,6 +6,8 @@ from posewire.config import PREFIX, Settings
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 
+_FOLDERS = {"cache_dir": "~/.cache/posewire", "state_dir": "~/.local/state/posewire"}  # the home folder differs
+
 _HEAD = """\
 # Settings
 
@@ -26,8 +28,7 @@ def settings_page() -> str:
     """Return Markdown with a row for each setting, in the order of config.py."""
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        if name == "cache_dir":  # the home folder differs
-            default = "`~/.cache/posewire`"
+        default = _FOLDERS.get(name, "" if field.default is None else str(field.default).lower())
+        default = f"`{default}`" if default else ""
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |\n")
     return _HEAD + "".join(rows)

@@ -67,11 +67,21 @@ def test_a_name_that_ships_is_not_taken_over(store_root: Path) -> None:
     assert store.path(store.manifest.default("pose")).is_relative_to(default_root())
 
 
-def test_a_pulled_file_that_is_damaged_says_how_to_get_it_again(store_root: Path) -> None:
-    (without_defaults(store_root) / "dot.onnx").unlink()
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("rtmpose-t-256x192", "fetch it again with `posewire models pull rtmpose-t-256x192`"),
+        ("mine", "add it again with `posewire models add FILE.onnx --name mine --replace`"),
+    ],
+)
+def test_a_pulled_or_added_file_that_is_missing_says_how_to_get_it_again(store_root: Path, name: str, remedy: str) -> None:
+    root = without_defaults(store_root)
+    (root / "dot.onnx").unlink()
+    path = root / "manifest.toml"
+    path.write_text(path.read_text().replace('"dot"', f'"{name}"'))
     store = ModelStore(installed=store_root)
-    with pytest.raises(ModelError, match="are missing; fetch it again with `posewire models pull dot`"):
-        store.verify(store.manifest.get("dot"))
+    with pytest.raises(ModelError, match=f"are missing; {remedy}"):
+        store.verify(store.manifest.get(name))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +160,7 @@ def test_the_downloads_of_the_manifest_are_as_their_publishers_name_them(downloa
     if download.weights is not None:
         assert all(file.sha256 and file.bytes and file.address.startswith("https://") for file in download.files)
         assert [file.file_name for file in download.files] == [f"{model.name}.xml", f"{model.name}.bin"]
-    elif model.task == "pose":
-        assert download.variant is not None
+    elif model.task == "pose" and download.variant is not None:
         size = f"{model.input.height}x{model.input.width}"
         layers = download.variant.removeprefix("litehrnet-")
         assert download.file_name.startswith(f"litehrnet{layers}_")

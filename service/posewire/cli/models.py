@@ -101,7 +101,9 @@ def _bytes(entry: ModelSpec | Download) -> int | None:
 def _state(entry: ModelSpec | Download, store: ModelStore) -> str:
     if isinstance(entry, Download):
         return "can be pulled"
-    return "pulled" if store.is_installed(entry) else "shipped"
+    if not store.is_installed(entry):
+        return "shipped"
+    return "pulled" if store.is_pulled(entry) else "added"
 
 
 def _is_default(name: str, store: ModelStore) -> bool:

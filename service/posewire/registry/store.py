@@ -87,7 +87,7 @@ class ModelStore:
         """
         stored = stored or spec
         path = self._installed.get(spec.name, self.root) / stored.file
-        remedy = f"fetch it again with `posewire models pull {spec.name}`" if self.is_installed(spec) else _remedy(path)
+        remedy = self._remedy(spec, path)
         try:
             with path.open("rb") as handle:
                 return _checked(handle, path, spec.name, stored, remedy)
@@ -95,6 +95,20 @@ class ModelStore:
             raise ModelError(f"{path}: the weights of {spec.name} are missing; {remedy}") from None
         except OSError as error:
             raise ModelError(f"{path}: the weights of {spec.name} cannot be read: {error.strerror}") from None
+
+    def is_pulled(self, spec: ModelSpec) -> bool:
+        """Return True if the model is one of those that `posewire models pull` knows, and was pulled."""
+        return self.is_installed(spec) and any(download.model.name == spec.name for download in self.manifest.downloads)
+
+    def _remedy(self, spec: ModelSpec, path: Path) -> str:
+        if self.is_pulled(spec):
+            return f"fetch it again with `posewire models pull {spec.name}`"
+        if self.is_installed(spec):
+            return f"add it again with `posewire models add FILE.onnx --name {spec.name} --replace`"
+        return (
+            f"reinstall posewire, in a checkout run `git checkout -- {path}`, or fetch the file again; "
+            f"if you replaced it on purpose, write its bytes and sha256 into {MANIFEST}"
+        )
 
 
 def open_store(settings: Settings) -> ModelStore:
@@ -135,10 +149,3 @@ def _checked(handle: BinaryIO, path: Path, name: str, stored: WeightsFile, remed
     if digest != stored.sha256:
         raise ModelError(f"{path}: expected SHA-256 {stored.sha256}, found {digest}; {remedy}")
     return content
-
-
-def _remedy(path: Path) -> str:
-    return (
-        f"reinstall posewire, in a checkout run `git checkout -- {path}`, or fetch the file again; "
-        f"if you replaced it on purpose, write its bytes and sha256 into {MANIFEST}"
-    )
