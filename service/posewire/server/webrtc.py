@@ -42,6 +42,7 @@ router = APIRouter(tags=["webrtc"])
 _SDP = "application/sdp"
 _FRAGMENT = "application/trickle-ice-sdpfrag"
 
+Camera = Annotated[CameraName, Path(description="The camera's name.")]
 Session = Annotated[str, Path(max_length=64, description="The last part of the session's address.")]
 Version = Annotated[str | None, Header(description="The `ETag` of the session, or *.")]
 
@@ -101,7 +102,7 @@ async def publish_video(request: Request, options: Annotated[StreamOptions, Quer
     responses={201: _ANSWER, **problems(*_OPENING, NoSuchCamera, StateUnavailable)},
     openapi_extra=_OFFER,
 )
-async def watch_camera(request: Request, name: Annotated[CameraName, Path(description="The camera's name.")]) -> Response:
+async def watch_camera(request: Request, name: Camera) -> Response:
     """The offer receives one video, VP8 or H.264. A data channel of the name `posewire` brings the messages of the camera's `events`."""
     loaded_engine(services_of(request))
     watcher = services_of(request).cameras.get(name)
@@ -135,7 +136,7 @@ async def add_whip_candidates(request: Request, session_id: Session, if_match: V
     responses=problems(*_CHANGING),
     openapi_extra=_CANDIDATES,
 )
-async def add_whep_candidates(request: Request, name: CameraName, session_id: Session, if_match: Version = None) -> Response:  # noqa: ARG001 - of the path
+async def add_whep_candidates(request: Request, name: Camera, session_id: Session, if_match: Version = None) -> Response:  # noqa: ARG001 - of the path
     """Needs `If-Match`. ICE restarts are not supported: 422."""
     return await _add_candidates(request, session_id, if_match)
 
@@ -160,7 +161,7 @@ async def end_whip(request: Request, session_id: Session) -> Response:
     response_class=Response,
     responses=problems(NoSuchSession, BadParameter),
 )
-async def end_whep(request: Request, name: CameraName, session_id: Session) -> Response:  # noqa: ARG001 - of the path
+async def end_whep(request: Request, name: Camera, session_id: Session) -> Response:  # noqa: ARG001 - of the path
     """The connection to the client is closed."""
     await services_of(request).peers.end(session_id)
     return Response()
