@@ -16,15 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from google.protobuf import json_format, text_format
-from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
+from posewire.tools.triton.config import config_messages
+
 Array = npt.NDArray[Any]
+
+CONFIG = config_messages()
 
 
 def read_config(path: Path) -> Any:
     """A `config.pbtxt`, parsed by Triton's own messages: an unknown field is an error."""
-    return text_format.Parse(path.read_bytes(), model_config_pb2.ModelConfig())
+    return text_format.Parse(path.read_bytes(), CONFIG.ModelConfig())
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ class Request:
 
 def kind_of(tensor: Any) -> Any:
     """The NumPy type of a tensor of a configuration."""
-    name = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+    name = CONFIG.DataType.Name(tensor.data_type).removeprefix("TYPE_")
     return np.dtype(triton_to_np_dtype({"STRING": "BYTES"}.get(name, name)))
 
 

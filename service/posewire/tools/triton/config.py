@@ -4,6 +4,8 @@ Source of the fields: `model_config.proto` of https://github.com/triton-inferenc
 Triton's own client, so a wrong field or type cannot be written.
 """
 
+import importlib.util
+from pathlib import Path
 from typing import Any, Final
 
 from posewire.config import PREFIX, Settings
@@ -85,6 +87,26 @@ def pipeline_config(keypoints: int, settings: Settings) -> bytes:
     return _text(content, "count is the number of requests at a time. The parameters are settings of Posewire.")
 
 
+def config_messages() -> Any:
+    """Return the module of Triton's client that has the messages of configurations, such as `ModelConfig`.
+
+    It is loaded without its package. The package registers the messages of the protocol too, as the service's gRPC does, and a process
+    can register a message only once.
+
+    Raises:
+        PosewireError: Triton's client is not installed.
+    """
+    client = importlib.util.find_spec("tritonclient")
+    for folder in (client and client.submodule_search_locations) or ():
+        file = Path(folder) / "grpc/model_config_pb2.py"
+        found = importlib.util.spec_from_file_location("model_config_pb2", file)
+        if file.is_file() and found is not None and found.loader is not None:
+            module = importlib.util.module_from_spec(found)
+            found.loader.exec_module(module)
+            return module
+    raise PosewireError("a model repository for Triton needs its client: pip install 'posewire[triton]'")
+
+
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": spec.shape}
 
@@ -95,10 +117,8 @@ def _text(content: dict[str, Any], comment: str) -> bytes:
     Raises:
         PosewireError: Triton's client is not installed.
     """
-    try:
-        from google.protobuf import json_format, text_format
-        from tritonclient.grpc import model_config_pb2
-    except ImportError:
-        raise PosewireError("a model repository for Triton needs its client: pip install 'posewire[triton]'") from None
-    message = json_format.ParseDict(content, model_config_pb2.ModelConfig())
+    messages = config_messages()
+    from google.protobuf import json_format, text_format
+
+    message = json_format.ParseDict(content, messages.ModelConfig())
     return f"# Written by `posewire models export --triton`. {comment}\n{text_format.MessageToString(message)}".encode()
