@@ -23,7 +23,7 @@ class Proof:
     waiting: int  # in it at the end
     received: int  # different ones
     repeated: int  # deliveries of a message that had arrived
-    unmarked: int  # of them, those whose attempt does not count up
+    unmarked: int  # of them, those whose attempt does not count up, and which MQTT does not mark as a repetition of the broker's
     out_of_order: int
     missing: int  # numbers that neither arrived nor wait
     beside_file: int  # messages that the file sink has and this one has not, or the other way round
@@ -41,7 +41,7 @@ def prove(deliveries: Iterable[Mapping[str, Any]], lines: Iterable[Mapping[str, 
     """Compare what arrived with what was put and with what the file has.
 
     Args:
-        deliveries: in the order of their arrival.
+        deliveries: in the order of their arrival; with `dup`, MQTT's mark of a message that the broker sends again, if there is one.
         lines: of the file sink with the same kinds of messages.
         put: the last number that the spool gave out.
         waiting: numbers in the spool at the end.
@@ -54,7 +54,7 @@ def prove(deliveries: Iterable[Mapping[str, Any]], lines: Iterable[Mapping[str, 
         number, attempt = int(delivery["id"].rpartition("-")[2]), int(delivery["attempt"])
         if number in attempts:
             repeated += 1
-            unmarked += attempt <= attempts[number]
+            unmarked += attempt <= attempts[number] and not delivery.get("dup", False)
             attempts[number] = max(attempt, attempts[number])
             continue
         out_of_order += number < newest

@@ -59,7 +59,7 @@ class Subscriber:
             client.subscribe([(f"posewire/{_CAMERA}/event", 1), (f"posewire/{_CAMERA}/state", 1)])
 
     def _take(self, _: Any, __: Any, message: mqtt.MQTTMessage) -> None:
-        self.received.append(json.loads(message.payload))
+        self.received.append(json.loads(message.payload) | {"dup": message.dup})
 
     def close(self) -> None:
         """Disconnect."""

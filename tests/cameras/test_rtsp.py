@@ -5,7 +5,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import httpx
+import numpy as np
 import psutil
 import pytest
 
@@ -81,6 +83,29 @@ def test_its_password_stays_hidden_it_comes_back_and_no_process_is_left(source: 
     assert address in seen
     assert PASSWORD not in seen
     assert "wrong-8" not in seen
+
+
+def test_memory_does_not_grow_with_reconnects(tmp_path: Path) -> None:
+    if not is_installed():
+        pytest.skip(MISSING)
+    large = [cv2.resize(frame, (1920, 1080)) for frame in walk(4)]
+    film = Film.encode(tmp_path / "large.h264", [np.asarray(frame, np.uint8) for frame in large] * 5, key_every=5)
+    memory: list[float] = []
+    wanted: list[int] = []
+    with (
+        running(RtspSource(free_port(), [Mount("/door", film)], tmp_path / "rtsp.log")) as source,
+        serve(state_dir=str(tmp_path / "state"), camera_sources="rtsp://127.0.0.1", workers="1") as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        add(client, source.url("/door"))
+        for _ in range(6):
+            wanted.append(status(client)["frames"] + 10)
+            until(lambda: status(client)["frames"] > wanted[-1] and status(client)["state"] == "live")
+            [decoder] = decoders(server)
+            memory.append(decoder.memory_info().rss / 2**20)
+            source.kill()
+            source.start()
+    assert max(memory) < memory[0] + 50, memory  # one decoder of this size has more
 
 
 def test_no_process_is_left_after_sigterm(source: RtspSource, tmp_path: Path) -> None:

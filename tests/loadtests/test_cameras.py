@@ -33,6 +33,8 @@ def test_the_last_messages_are_missed_too() -> None:
 def test_a_duplicate_must_be_marked() -> None:
     marked = prove([*sent(1, 2), *sent(2, attempt=2), *sent(3)], sent(1, 2, 3), 3, [])
     assert (marked.repeated, marked.unmarked, marked.holds(0)) == (1, 0, True)
+    of_the_broker = prove([*sent(1, 2), *({**one, "dup": True} for one in sent(2))], sent(1, 2), 2, [])
+    assert (of_the_broker.repeated, of_the_broker.unmarked, of_the_broker.holds(0)) == (1, 0, True)
     unmarked = prove([*sent(1, 2), *sent(2)], sent(1, 2), 2, [])
     assert (unmarked.unmarked, unmarked.holds(0)) == (1, False)
 

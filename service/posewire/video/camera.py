@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +108,7 @@ class Camera:
                 problem, rejected = BadVideo(error.detail), error.rejected
             except ServiceError as error:
                 problem = error
+            gc.collect()  # PyAV's containers and streams refer to each other: the decoder's tens of megabytes would stay until later
             is_over = self._is_recording and (self._is_file or problem is None)
             if is_over or not (self._read_frames or self._keep_trying) or not isinstance(problem, BadVideo | None):
                 _call(loop, self._finish, connected, problem)
