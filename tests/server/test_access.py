@@ -82,7 +82,7 @@ def paths(api: Api) -> set[str]:
 @pytest.mark.parametrize("sent", [{}, bearer("pw_wrong"), bearer(""), {"Authorization": "Basic cHc6cHc="}, bearer("\xe9")])
 async def test_every_route_but_health_and_the_page_refuses_a_missing_or_wrong_key_unread(locked: Api, sent: dict[str, str]) -> None:
     headers = [HOST, *[(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()]]
-    closed = paths(locked) - {"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/", "/web/anything"}
+    closed = paths(locked) - {"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/", "/cameras", "/web/anything"}
     assert {"/v1/pose", "/v1/models", "/metrics", "/docs"} <= closed
     for path in closed:
         for method in ("GET", "POST"):
@@ -99,7 +99,7 @@ async def test_health_needs_no_key(locked: Api) -> None:
 
 
 async def test_the_demo_page_needs_no_key_and_opens_nothing_else(locked: Api) -> None:
-    for path in ("/", "/web/app.js", "/web/style.css"):
+    for path in ("/", "/cameras", "/web/app.js", "/web/style.css"):
         assert (await locked.client.get(path)).status_code == 200
         assert (await locked.client.post(path)).status_code == 401
     for path in ("/web", "/web/../v1/models", "/web/%2e%2e/v1/models", "//", "/webx"):
