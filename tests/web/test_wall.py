@@ -1,5 +1,6 @@
 """The wall of cameras in a real browser, with a real service and real cameras."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Request, expect
 
 from posewire.server.auth import new_key
 from tests.mjpeg import MjpegCamera, running_camera
@@ -21,6 +22,7 @@ from tests.web.support import SIZES
 
 EVERYWHERE = {"kind": "zone", "name": "floor", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}
 REFLOWS = "document.documentElement.scrollWidth <= innerWidth"
+CONNECTIONS = 6  # of a browser to one host, HTTP/1.1
 
 # Resolves when the pixels of a canvas are others than at the beginning.
 CHANGES = """canvas => new Promise(done => {
@@ -29,6 +31,8 @@ CHANGES = """canvas => new Promise(done => {
   const again = () => (look() === first ? setTimeout(again, 50) : done(true));
   again();
 })"""  # noqa: E501
+
+HIDE = "Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange'))"
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +267,46 @@ async def test_a_zone_is_drawn_with_the_mouse_and_a_line_with_the_keyboard(
     await page.get_by_role("button", name="Undo").click()
     await expect(page.locator("#rules")).to_contain_text("mat zone")
     assert next(rule for rule in kept(client)["door"]["rules"] if rule["name"] == "mat") == zone
+
+
+async def test_sixteen_cameras_leave_the_page_its_connections(
+    client: httpx.Client, server: Server, camera: MjpegCamera, open_page: OpenPage, complaints: list[str]
+) -> None:
+    names = [f"camera-{i}" for i in range(16)]
+    for name in names:
+        add(client, name, camera.url, fps=1)
+    page = await open_wall(open_page, server, complaints, width=1280, height=2400)
+    open_now: set[Request] = set()
+    most = 0
+
+    def begin(request: Request) -> None:
+        nonlocal most
+        if "/v1/" in request.url:  # the files of the page come first, all at once
+            open_now.add(request)
+        most = max(most, len(open_now))
+
+    def end(request: Request) -> None:
+        open_now.discard(request)
+
+    page.on("request", begin)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    await page.reload()
+    for name in names:
+        await expect(tile(page, name).locator("canvas")).to_be_visible(timeout=240_000)
+    await tile(page, names[3]).click()
+    await expect(page.locator("#live")).to_be_visible()
+    assert await page.locator("#live").evaluate(CHANGES)
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.locator("#one-state")).to_have_text("Paused")
+    assert kept(client)[names[3]]["enabled"] is False
+    assert most < CONNECTIONS
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.locator("#one-state")).to_have_text("Live", timeout=240_000)
+    await page.evaluate(HIDE)  # a hidden tab leaves the connections to others
+    async with asyncio.timeout(30):
+        while open_now:
+            await page.evaluate("new Promise(done => setTimeout(done, 50))")
 
 
 async def test_where_a_key_is_needed_images_and_events_come_with_it_and_no_address_has_it(
