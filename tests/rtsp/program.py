@@ -20,10 +20,12 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 _ROLE = "viewer"
+# The film has its headers at each key frame. With an interval, they would be sent before each slice of it, which no camera does: a decoder
+# would take the slices for frames.
 _PIPELINE = (
     "( appsrc name=frames is-live=true format=time do-timestamp=true"
     " caps=video/x-h264,stream-format=byte-stream,alignment=au,framerate={}/1"
-    " ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    " ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=0 )"
 )
 
 

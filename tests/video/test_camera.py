@@ -2,6 +2,7 @@
 
 import asyncio
 import http.server
+import itertools
 import signal
 import socket
 import subprocess
@@ -15,12 +16,14 @@ from functools import partial
 from pathlib import Path
 
 import av
+import numpy as np
 import psutil
 import pytest
 
 from posewire.errors import BadVideo
 from posewire.video.camera import CameraFrame
 from posewire.video.camera_process import CameraProcess
+from posewire.video.reading import VideoReader
 from tests.rtsp.source import MISSING, Film, Mount, RtspSource, is_installed, running
 from tests.sinks.receivers import free_port
 from tests.videos import walk, write_video
@@ -97,6 +100,12 @@ class TestRtsp:
             times = await camera.frames(25)  # the film has 20
         assert times == sorted(times)
         assert camera.reports == []
+
+    def test_the_frames_are_those_of_the_film(self, source: RtspSource) -> None:
+        film = [frame.astype(int) for frame in walk(20, size=128)]
+        with VideoReader(with_password(source, "/door"), camera=True, max_pixels=10**6) as reader:
+            for read in itertools.islice(reader, 12):
+                assert min(np.abs(read.frame.pixels - frame).mean() for frame in film) < 12  # what H.264 has lost; neighbours are 29 apart
 
     async def test_a_source_that_is_killed_is_watched_again_after_a_long_absence(self, source: RtspSource) -> None:
         async with watching(with_password(source, "/door")) as camera:
@@ -285,6 +294,7 @@ PROGRAM = """
 import asyncio, psutil, sys
 from posewire.video.camera import CameraFrame
 from posewire.video.camera_process import CameraProcess
+from posewire.video.reading import VideoReader
 
 async def main():
     camera = CameraProcess(sys.argv[1], max_pixels=1_000_000, report=lambda text: print(psutil.Process().children()[0].pid, flush=True))
