@@ -12,6 +12,7 @@ from posewire.engine.engine import Engine
 from posewire.errors import ClientGone, NoSuchCamera, NoSuchSession, Overloaded, ServiceError
 from posewire.schemas.stream import StreamOptions, StreamProblem
 from posewire.schemas.webrtc import EndedMessage
+from posewire.server.first_end import first_end
 from posewire.server.latest_frame import ReceivedFrame
 from posewire.server.problems import internal_error
 from posewire.server.stream_worker import StreamWorker, started_message
@@ -174,7 +175,7 @@ async def serve_whip(peer: PeerProcess, engine: Engine, options: StreamOptions, 
     tasks = [asyncio.create_task(worker.run(peer.send), name="webrtc-work")]
     if drawing:
         tasks.append(asyncio.create_task(drawing.run(), name="webrtc-draw"))
-    await _first_end(tasks)
+    await first_end(tasks)
 
 
 async def serve_whep(peer: PeerProcess, watcher: CameraWatcher, connect_s: float) -> None:
@@ -188,7 +189,7 @@ async def serve_whep(peer: PeerProcess, watcher: CameraWatcher, connect_s: float
     await peer.opened(connect_s)
     with watcher.broadcast.reading() as messages, watcher.broadcast.reading() as frames:
         tasks = [_send_lines(peer, messages), _send_images(peer, watcher, frames), peer.gone()]
-        await _first_end([asyncio.ensure_future(task) for task in tasks])
+        await first_end([asyncio.ensure_future(task) for task in tasks])
     raise NoSuchCamera("the camera was changed or removed")
 
 
@@ -204,18 +205,6 @@ async def _send_images(peer: PeerProcess, watcher: CameraWatcher, reader: Reader
         if drawn is not None and drawn[0] != sent:
             sent = drawn[0]
             await peer.draw(drawn[1])
-
-
-async def _first_end(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until one task ends, cancel the others, and raise its error."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _PeerFrames:

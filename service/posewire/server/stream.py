@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from posewire.engine.engine import Engine
 from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
 from posewire.schemas.stream import StartMessage, parse_ack, parse_start
+from posewire.server.first_end import first_end
 from posewire.server.latest_frame import LatestFrame
 from posewire.server.limits import client_of
 from posewire.server.problems import problem, problem_of
@@ -90,13 +91,8 @@ async def _serve(websocket: WebSocket, services: Services, frames: LatestFrame) 
         asyncio.create_task(worker.run(partial(_send, websocket)), name="stream-work"),
     ]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_end(tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if frames.waiting:
             engine.metrics.count_dropped_frame("closed")
 

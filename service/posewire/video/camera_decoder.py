@@ -8,13 +8,11 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from typing import IO
 
 from posewire.errors import ServiceError
 from posewire.video.camera import Camera
 from posewire.video.decoder import ignore_stop_signals, limit_memory
-from posewire.video.messages import send
+from posewire.video.messages import MessageOutput
 
 
 def watch(max_pixels: int) -> None:
@@ -24,7 +22,7 @@ def watch(max_pixels: int) -> None:
         max_pixels: limit of pixels of one frame.
     """
     ignore_stop_signals()
-    output = _Output(os.fdopen(os.dup(1), "wb"))
+    output = MessageOutput(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what a library prints is no message
     source = sys.stdin.buffer.readline().decode().rstrip("\n")
     try:
@@ -37,7 +35,7 @@ def watch(max_pixels: int) -> None:
     os._exit(0)  # the camera's thread may wait for a frame
 
 
-async def _send_frames(output: "_Output", source: str, max_pixels: int) -> None:
+async def _send_frames(output: MessageOutput, source: str, max_pixels: int) -> None:
     wanted = asyncio.Semaphore(0)
     threading.Thread(target=_read_wishes, args=(asyncio.get_running_loop(), wanted), daemon=True).start()
     async with Camera(source, max_pixels=max_pixels, report=lambda text: output.send({"lost": text}), keep_trying=True) as camera:
@@ -57,15 +55,3 @@ def _read_wishes(loop: asyncio.AbstractEventLoop, wanted: asyncio.Semaphore) -> 
     while sys.stdin.buffer.read(1):
         loop.call_soon_threadsafe(wanted.release)
     os._exit(0)
-
-
-class _Output:
-    """Whole messages, from several threads."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-
-    def send(self, head: Mapping[str, object], pixels: memoryview | None = None) -> None:
-        with self._lock:
-            send(self._file, head, pixels)

@@ -6,6 +6,7 @@ They are not pickled: who takes over such a process by a file takes over no othe
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
@@ -31,6 +32,19 @@ def send(output: IO[bytes], head: Mapping[str, object], pixels: memoryview | Non
     if pixels is not None:
         output.write(pixels)
     output.flush()
+
+
+class MessageOutput:
+    """Whole messages, from several threads."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def send(self, head: Mapping[str, object], pixels: memoryview | None = None) -> None:
+        """Write a message."""
+        with self._lock:
+            send(self._file, head, pixels)
 
 
 def read_head(output: IO[bytes]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from fractions import Fraction
@@ -34,7 +33,7 @@ from av import VideoFrame
 from posewire.errors import BadOffer, ServiceError, TooLarge
 from posewire.types import UInt8Array
 from posewire.video.decoder import ignore_stop_signals, limit_memory
-from posewire.video.messages import send
+from posewire.video.messages import MessageOutput, send
 from posewire.webrtc.channel import LABEL
 from posewire.webrtc.offers import Section
 
@@ -70,7 +69,7 @@ async def _serve(output: IO[bytes], max_pixels: int) -> None:
     commands = asyncio.StreamReader(limit=_MAX_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin.buffer)
     first = await _command(commands)
-    peer = _Peer(_Output(output), first, max_pixels)
+    peer = _Peer(MessageOutput(output), first, max_pixels)
     await peer.answer(first["offer"])
     giving = asyncio.create_task(peer.give_frames())
     while await _obey(peer, commands, await _command(commands)):
@@ -114,7 +113,7 @@ class _Peer:
         max_pixels: limit of pixels of one frame.
     """
 
-    def __init__(self, output: "_Output", first: Mapping[str, Any], max_pixels: int) -> None:
+    def __init__(self, output: MessageOutput, first: Mapping[str, Any], max_pixels: int) -> None:
         servers = [RTCIceServer(**server) for server in first["servers"]]  # without a list, aiortc would ask one of Google's
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._sections = [Section(**section) for section in first["sections"]]
@@ -276,15 +275,3 @@ class _DrawnTrack(MediaStreamTrack):
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), format="rgb24")
         frame.pts, frame.time_base = round((time.monotonic() - self._started) * _CLOCK), Fraction(1, _CLOCK)
         return frame
-
-
-class _Output:
-    """Whole messages, from several threads."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-
-    def send(self, head: Mapping[str, object], pixels: memoryview | None = None) -> None:
-        with self._lock:
-            send(self._file, head, pixels)
