@@ -24,8 +24,13 @@ _PATIENCE_S = 60.0
 _PAGES = ("text/html", "text/plain", "text/css", "text/javascript", "application/openmetrics-text", "application/x-ndjson")
 _FORMATS = ("text/csv", "application/vnd.apache.parquet", "application/xml", "application/zip")
 _DAMAGED = 200
+_SESSION_LINES = (
+    ["v=0", "m=video 9 UDP/TLS/RTP/SAVPF 96", "a=rtpmap:96 VP8/90000"],
+    ["a=mid:0", "a=candidate:1 1 UDP 1 192.0.2.1 9 typ host"],
+    ["v=0"] + ["m=audio 9 x 0"] * 100,
+)
 # A random body is no video; damaged videos are sent apart. The others have no end.
-EXCLUDED = ["/v1/video", "/v1/cameras/{name}/events", "/v1/cameras/{name}/live"]
+EXCLUDED = ["/v1/video", "/v1/cameras/events", "/v1/cameras/{name}/events", "/v1/cameras/{name}/live"]
 
 
 def call(target: Target, calls: int, *, broken: bool, seed: int = 0) -> tuple[Counter[int], list[str]]:
@@ -37,7 +42,7 @@ def call(target: Target, calls: int, *, broken: bool, seed: int = 0) -> tuple[Co
         broken: calls that break the schema; else such as keep it.
         seed: another gives other calls; the same one the same.
     """
-    _know_images()
+    _know_bodies()
     schema = schemathesis.openapi.from_dict(_document(target)).exclude(path=EXCLUDED)
     mode = GenerationMode.NEGATIVE if broken else GenerationMode.POSITIVE
     session, url = requests.Session(), f"http://{target.host}:{target.port}"
@@ -90,9 +95,11 @@ def _document(target: Target) -> dict[str, object]:
     return document
 
 
-def _know_images() -> None:
-    """Let the bodies of images be images, whole and damaged: of random bytes nothing but the first is looked at."""
+def _know_bodies() -> None:
+    """Let the bodies of images be images, whole and damaged, and offers like offers: of random bytes nothing but the first is looked at."""
     damaged = [images.mutated(number)[1] for number in range(_DAMAGED)]
     for kind in ("jpeg", "png", "webp", "bmp"):
         whole = [data for name, data in images.sources().items() if name.startswith(kind)]
         media_type(f"image/{kind}", st.sampled_from(whole) | st.sampled_from(damaged))
+    for kind in ("sdp", "trickle-ice-sdpfrag"):  # no whole offers: each would open a session
+        media_type(f"application/{kind}", st.binary() | st.sampled_from(_SESSION_LINES).map("\r\n".join).map(str.encode))
