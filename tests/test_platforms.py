@@ -16,10 +16,10 @@ from tests.server_process import listening_server
 
 IMPORT_ALL = """
 import importlib, pkgutil, posewire
-only_linux = {f"posewire.engine.{name}" for name in ("ipc", "process_pool", "process_workers", "worker")}
-only_triton = {f"posewire.triton.{name}" for name in ("model", "script")}
+elsewhere = {f"posewire.engine.{name}" for name in ("ipc", "process_pool", "process_workers", "worker")}  # of Linux
+elsewhere.add("posewire.triton.script")  # of Triton
 for found in pkgutil.walk_packages(posewire.__path__, "posewire."):
-    if found.name not in only_linux | only_triton and not found.name.startswith("posewire.tools.") and not found.name.endswith(("__main__", "._kernels")):
+    if found.name not in elsewhere and not found.name.startswith("posewire.tools.") and not found.name.endswith(("__main__", "._kernels")):
         importlib.import_module(found.name)
 print("imported")
 """

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Final, Protocol, TypeAlias
 
+import numpy as np
+
 from posewire.backends.device import DevicePlan, Runtime
 from posewire.errors import ConfigError, DeviceError
 from posewire.registry.specs import ModelSpec, WeightsFile
@@ -24,6 +26,20 @@ _BUILT_IN: Final = {
 
 # The sizes of an item's dimensions. A size that the file leaves open is its name, or None.
 Shape: TypeAlias = tuple[int | str | None, ...]
+
+
+def joined(outputs: Sequence[FloatArray]) -> FloatArray:
+    """Return the outputs of one run as one.
+
+    Args:
+        outputs: (N, ...) float32 each, of the same N items.
+
+    Returns:
+        The output as it is, if there is one; else (N, M): each item's values of all outputs, flattened, in their order.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
 
 
 def fits(found: Shape, expected: Sequence[int]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from posewire.backends.base import OpenedModel, Shape, fits, register_backend
+from posewire.backends.base import OpenedModel, Shape, fits, joined, register_backend
 from posewire.backends.device import CPU_PROVIDER, DevicePlan, Runtime
 from posewire.backends.runtime import onnx_runtime
 from posewire.errors import ModelError
@@ -174,9 +174,7 @@ class OnnxSession:
                 binding.bind_output(name)
             session.run_with_iobinding(binding)
             outputs = binding.copy_outputs_to_cpu()
-        if len(outputs) == 1:
-            return np.asarray(outputs[0], np.float32)
-        return np.concatenate([np.asarray(output, np.float32).reshape(len(batch), -1) for output in outputs], axis=1)
+        return joined([np.asarray(output, np.float32) for output in outputs])
 
 
 def _outputs_to_read(found: Sequence[Any], names: Sequence[str], model: str) -> list[Any]:

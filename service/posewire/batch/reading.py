@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from posewire.batch.columns import parquet_items
-from posewire.batch.films import video_items
 from posewire.batch.items import Ended, Failure, Item, Key, Read, Unread
 from posewire.batch.places import Unreadable, read_file
 from posewire.batch.sources import Source
 from posewire.batch.tars import tar_items
+from posewire.batch.videos import video_items
 
 
 @dataclass(frozen=True, slots=True)

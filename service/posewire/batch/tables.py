@@ -11,7 +11,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from posewire.batch.items import Ended, Failure, Key, Outcome, printable
-from posewire.errors import NotInstalled
+from posewire.formats import tables
 from posewire.formats.base import DECIMALS, SCORE_DECIMALS
 from posewire.types import FloatArray, PoseResult
 
@@ -51,12 +51,7 @@ def import_parquet() -> tuple[Any, Any]:
     Raises:
         NotInstalled: pyarrow is not installed; the message says how to install it.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError:
-        raise NotInstalled("Parquet needs pyarrow, which is not installed here: pip install 'posewire[batch]'") from None
-    return pa, pq
+    return tables.import_parquet("batch")
 
 
 def result_row(outcome: Outcome, result: PoseResult) -> Row:

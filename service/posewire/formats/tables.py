@@ -90,8 +90,11 @@ def _lines(rows: Iterable[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def import_parquet() -> tuple[Any, Any]:
+def import_parquet(extra: str = "tables") -> tuple[Any, Any]:
     """Return the modules `pyarrow` and `pyarrow.parquet`.
+
+    Args:
+        extra: of Posewire that has pyarrow, for the message.
 
     Raises:
         NotInstalled: pyarrow is not installed; the message says how to install it.
@@ -100,7 +103,7 @@ def import_parquet() -> tuple[Any, Any]:
         import pyarrow as pa  # noqa: PLC0415 - an extra
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError:
-        raise NotInstalled("parquet needs pyarrow, which is not installed here: pip install 'posewire[tables]'") from None
+        raise NotInstalled(f"parquet needs pyarrow, which is not installed here: pip install 'posewire[{extra}]'") from None
     return pa, pq
 
 

@@ -1,5 +1,6 @@
 """WHIP (RFC 9725) and WHEP: video and results over WebRTC, agreed on by HTTP."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
@@ -87,10 +88,7 @@ async def publish_video(request: Request, options: Annotated[StreamOptions, Quer
     check_whip(offer)
     engine = loaded_engine(services)
     serve = partial(serve_whip, engine=engine, options=options, offer=offer, headers=dict(request.headers))
-    session, answer = await services.peers.open(
-        partial(_start, services, offer, publishes=True), partial(_enter, services, request), serve, offer, services.metrics
-    )
-    return _answer(session, answer, f"whip/{session.id}")
+    return await _open(request, services, offer, serve, "whip", publishes=True)
 
 
 @router.post(
@@ -109,10 +107,7 @@ async def watch_camera(request: Request, name: Camera) -> Response:
     services, offer = await _offer(request)
     check_whep(offer)
     serve = partial(serve_whep, watcher=watcher, connect_s=services.settings.stream_idle_s)
-    session, answer = await services.peers.open(
-        partial(_start, services, offer, publishes=False), partial(_enter, services, request), serve, offer, services.metrics
-    )
-    return _answer(session, answer, f"whep/{session.id}")
+    return await _open(request, services, offer, serve, "whep", publishes=False)
 
 
 @router.patch(
@@ -195,8 +190,14 @@ def _enter(services: Services, request: Request, session: PeerSession, stack: As
     stack.enter_context(services.streams.enter(session, client_of(request)))
 
 
-def _answer(session: PeerSession, answer: str, location: str) -> Response:
-    headers = {"Location": location, "ETag": session.etag, "Accept-Patch": _FRAGMENT, "Cache-Control": "no-store"}
+async def _open(
+    request: Request, services: Services, offer: Offer, serve: Callable[[PeerProcess], Awaitable[None]], path: str, *, publishes: bool
+) -> Response:
+    """Open a session, and return the answer with its address, which is relative to that of the request."""
+    session, answer = await services.peers.open(
+        partial(_start, services, offer, publishes=publishes), partial(_enter, services, request), serve, offer, services.metrics
+    )
+    headers = {"Location": f"{path}/{session.id}", "ETag": session.etag, "Accept-Patch": _FRAGMENT, "Cache-Control": "no-store"}
     return Response(answer, 201, headers, _SDP)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from posewire.backends.base import Shape
+from posewire.backends.base import Shape, joined
 from posewire.errors import InferenceFailed, Overloaded
 from posewire.registry.specs import ModelInput
 from posewire.triton.networks import Network, item_shape
@@ -83,5 +83,4 @@ class BlsSession:
                 raise Overloaded("the server is at its limit; try again")
             raise InferenceFailed("the model could not be run on this picture; try again")
         tensors = [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in network.outputs]
-        outputs = [np.array(tensor, np.float32) for tensor in tensors]  # copies: the memory of the tensors is Triton's
-        return outputs[0] if len(outputs) == 1 else np.concatenate([output.reshape(len(batch), -1) for output in outputs], axis=1)
+        return joined([np.array(tensor, np.float32) for tensor in tensors])  # copies: the memory of the tensors is Triton's
