@@ -1,4 +1,4 @@
-"""`posewire batch` against what the service can do, alone and on Ray, and a long run that is killed in the middle."""
+"""`posewire batch` against what the service can do, alone and on Ray, and long runs of both that are killed in the middle."""
 
 import asyncio
 import importlib.util
@@ -48,7 +48,7 @@ _FLAT: Final = 1.1  # memory at the end over memory at the beginning
 
 @dataclass(slots=True)
 class Memory:
-    """Resident memory of a process and all below it, MiB, twice a second, from its first shard on."""
+    """Memory of a process and all below it, MiB, twice a second, from its first shard on. What they share counts once."""
 
     seconds: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
@@ -61,11 +61,11 @@ class Memory:
 
 
 async def batch(out: Path, images: int, port: int) -> Result:
-    """Measure rates side by side, then process all images with a kill -9 in the middle.
+    """Measure rates side by side, then process all images with a kill -9 in the middle, alone and on Ray.
 
     Args:
         out: folder; its content is replaced.
-        images: of the long run, at least 100.
+        images: of each long run, at least 100.
         port: for the service.
     """
     archive, part = out / "images.tar", out / "part.tar"
@@ -76,10 +76,17 @@ async def batch(out: Path, images: int, port: int) -> Result:
     result = Result("batch", f"`posewire batch` on {images} images, alone and on Ray, and the service on the same images, in turn.")
     result.raw["bytes"] = archive.stat().st_size
     await _rates(result, out, part, some, port)
-    await asyncio.to_thread(_long_run, result, out, archive, images)
+    for kind, options in _kinds().items():
+        await asyncio.to_thread(_long_run, result, kind, options, out, archive, images)
     for path in (archive, part):
         path.unlink()
     return result
+
+
+def _kinds() -> dict[str, list[str]]:
+    """Ways to run a batch, with their options; Ray only where it is installed."""
+    on_ray = {"Ray": ["--ray", "local", "--workers", str(_WORKERS)]} if importlib.util.find_spec("ray") else {}
+    return {"batch": [], **on_ray}
 
 
 def _empty(folder: Path) -> None:
@@ -114,7 +121,8 @@ async def _rates(result: Result, out: Path, part: Path, images: int, port: int) 
     """Images a second of the service, of `batch` and of `batch --ray`, one after the other in each round; who waits is stopped."""
     with tarfile.open(part) as archive:
         requests = [pose_request(file.read(), deadline_s=10) for info in archive if (file := archive.extractfile(info))]
-    kinds = ["served", "batch", *(["Ray"] if importlib.util.find_spec("ray") else [])]
+    options = _kinds()
+    kinds = ["served", *options]
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     with posewire(out, port) as server:
         for number in range(_ROUNDS):
@@ -123,8 +131,7 @@ async def _rates(result: Result, out: Path, part: Path, images: int, port: int) 
                     rates[kind].append(await _served_rate(server, requests))
                     continue
                 server.signal(signal.SIGSTOP)
-                ray = ["--ray", "local"] if kind == "Ray" else []
-                rates[kind].append(await asyncio.to_thread(_batch_rate, part, out / "rate", images // _PARTS, ray))
+                rates[kind].append(await asyncio.to_thread(_batch_rate, part, out / "rate", images // _PARTS, options[kind]))
                 server.signal(signal.SIGCONT)
     found = {kind: ratio(rates[kind], rates["served"]) for kind in kinds[1:]}
     result.tables["Images a second"] = [
@@ -152,7 +159,7 @@ async def _served_rate(server: Server, requests: Sequence[bytes]) -> float:
     return len(outcomes.status) / (max(outcomes.ended) - started)
 
 
-def _batch_rate(archive: Path, out: Path, shard: int, options: Sequence[str]) -> float:
+def _batch_rate(archive: Path, out: Path, shard: int, options: list[str]) -> float:
     """Images a second from the first shard to the last: loading the models does not count."""
     shutil.rmtree(out, ignore_errors=True)
     with _running(archive, out, shard, out.with_suffix(".log"), options) as process:
@@ -180,11 +187,10 @@ def steady_rate(shards: Sequence[tuple[float, int]]) -> float:
 
 
 @contextmanager
-def _running(archive: Path, out: Path, shard: int, log: Path, options: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "posewire", "batch", str(archive), "--out", str(out), "--shard-images", str(shard)]
+def _running(archive: Path, out: Path, shard: int, log: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "posewire", "batch", str(archive), "--out", str(out), "--shard-images", str(shard), *options]
     variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")}
     variables |= {"PYTHONPATH": f"{ROOT / 'service'}{os.pathsep}{ROOT}"}
-    command += ["--workers", str(_WORKERS), *options] if options else []
     with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=file, env=variables) as process:
         try:
             yield process
@@ -192,69 +198,96 @@ def _running(archive: Path, out: Path, shard: int, log: Path, options: Sequence[
             process.kill()
 
 
-def _long_run(result: Result, out: Path, archive: Path, images: int) -> None:
-    """All images, with a kill -9 when half of them are written, and with the memory of both halves."""
-    results = out / "all"
-    shard = max(1, min(_SHARD, images // 20))
+def _long_run(result: Result, kind: str, options: list[str], out: Path, archive: Path, images: int) -> None:
+    """All images, with a kill -9 when half of them are written, and with the memory of both halves.
+
+    On Ray, an actor is killed at each quarter too.
+    """
+    run = _LongRun(archive, out / f"all-{kind}", max(1, min(_SHARD, images // 20)), out / f"all-{kind}.log", options)
     begun = time.monotonic()
     rows: list[Row] = []
-    for name, until in (("until kill -9", images // 2), ("after it", images + 1)):
-        started = time.monotonic()
-        before = _images(results)
-        memory = _watched(archive, results, shard, out / "all.log", until)
-        seconds, now = time.monotonic() - started, _images(results)
+    for name, lose_at, until in ((f"{kind}, until kill -9", images // 4, images // 2), (f"{kind}, after it", images * 3 // 4, None)):
+        started, before = time.monotonic(), run.images()
+        memory, lost = run.go_on(until, lose_at if options else None)
+        seconds, now = time.monotonic() - started, run.images()
         rows.append(
             {
                 "run": name,
                 "images": now - before,
                 "seconds": round(seconds, 1),
                 "images/s": round((now - before) / seconds, 1),
+                "actors killed": lost,
                 "memory MiB, most": round(max(memory.mib), 1),
                 "memory, end over beginning": memory.growth,
             }
         )
-        result.plots.append(Plot(f"memory {name}", "seconds", "MiB", {"resident": (memory.seconds, memory.mib)}))
+        result.plots.append(Plot(f"memory: {name}", "seconds", "MiB", {"used": (memory.seconds, memory.mib)}))
         result.raw[name] = {"seconds": memory.seconds, "mib": memory.mib}
-    result.tables["A run with a kill -9 in the middle"] = rows
-    found = Counter(image for path in (results / "results").glob("*.parquet") for image in pq.read_table(path)["image"].to_pylist())
+    result.tables[f"A run with a kill -9 in the middle: {kind}"] = rows
+    found = Counter(image for path in run.shards() for image in pq.read_table(path)["image"].to_pylist())
     wanted = {f"{number // 1000:03}/{number:06}" for number in range(images)}
-    result.raw["long_run_s"] = time.monotonic() - begun
-    result.checks[f"nothing is lost: {len(wanted - found.keys())} images"] = found.keys() == wanted
-    result.checks[f"nothing is there twice: {sum(count > 1 for count in found.values())} images"] = max(found.values()) == 1
-    result.checks["the manifest has every image"] = json.loads((results / "manifest.json").read_text())["images"] == images
-    result.checks[f"memory is flat: at most {_FLAT} of what it was"] = all(row["memory, end over beginning"] <= _FLAT for row in rows)
+    result.raw[f"{kind}: long run, s"] = time.monotonic() - begun
+    result.checks[f"{kind}: nothing is lost: {len(wanted - found.keys())} images"] = found.keys() == wanted
+    result.checks[f"{kind}: nothing is there twice: {sum(count > 1 for count in found.values())} images"] = max(found.values()) == 1
+    result.checks[f"{kind}: the manifest has every image"] = json.loads((run.out / "manifest.json").read_text())["images"] == images
+    result.checks[f"{kind}: memory is flat: at most {_FLAT} of what it was"] = all(
+        row["memory, end over beginning"] <= _FLAT for row in rows
+    )
 
 
-def _watched(archive: Path, out: Path, shard: int, log: Path, until: int) -> Memory:
-    """Run until so many images are written, then kill; or to the end."""
-    memory, started, before = Memory(), time.monotonic(), _images(out)
-    with _running(archive, out, shard, log) as process:
-        tree = psutil.Process(process.pid)
-        while process.poll() is None:
-            images = _images(out)
-            if images >= until:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                break
-            if images == before:  # the models are loaded
+@dataclass(slots=True)
+class _LongRun:
+    archive: Path
+    out: Path
+    shard: int
+    log: Path
+    options: list[str]
+    rows: dict[str, int] = field(default_factory=dict)  # of shards, whose names tell their content
+
+    def go_on(self, until: int | None, lose_at: int | None) -> tuple[Memory, int]:
+        """Run until so many images are written, then kill; or to the end. Return the memory, and how many actors were killed on the way."""
+        memory, lost, started, before = Memory(), 0, time.monotonic(), self.images()
+        with _running(self.archive, self.out, self.shard, self.log, self.options) as process:
+            tree = psutil.Process(process.pid)
+            while process.poll() is None:
+                images = self.images()
+                if until is not None and images >= until:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    break
+                if images > before:  # the models are loaded
+                    memory.seconds.append(round(time.monotonic() - started, 2))
+                    memory.mib.append(round(sum(map(_proportional, [tree, *tree.children(recursive=True)])) / 2**20, 1))
+                if lose_at is not None and images >= lose_at:
+                    lost += _kill_an_actor(tree)
+                    lose_at = None
                 time.sleep(_SAMPLE_S)
-                continue
-            with suppress(psutil.NoSuchProcess):
-                resident = sum(one.memory_info().rss for one in [tree, *tree.children(recursive=True)])
-                memory.seconds.append(round(time.monotonic() - started, 2))
-                memory.mib.append(round(resident / 2**20, 1))
-            time.sleep(_SAMPLE_S)
-    return memory
+        if until is None and process.returncode:
+            raise RuntimeError(f"posewire batch ended with {process.returncode}; see {self.log}")
+        return memory, lost
+
+    def shards(self) -> list[Path]:
+        return list((self.out / "results").glob("*.parquet"))
+
+    def images(self) -> int:
+        """Images in whole shards; what is not whole yet is left out."""
+        for path in self.shards():
+            if path.name not in self.rows:
+                self.rows[path.name] = pq.read_metadata(path).num_rows
+        return sum(self.rows.values())
 
 
-def _images(out: Path) -> int:
-    """Images in whole shards; what is not whole yet is left out."""
-    count = 0
-    for path in (out / "results").glob("*.parquet"):
-        if path.name not in _KNOWN:
-            _KNOWN[path.name] = pq.read_metadata(path).num_rows
-        count += _KNOWN[path.name]
-    return count
+def _proportional(process: psutil.Process) -> int:
+    """Bytes of a process; what it shares with others counts in part. None if it has just ended."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return int(process.memory_full_info().pss)
+    return 0
 
 
-_KNOWN: dict[str, int] = {}  # rows of shards, whose names tell their content
+def _kill_an_actor(tree: psutil.Process) -> int:
+    for child in tree.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "PoseActor" in " ".join(child.cmdline()):
+                child.kill()
+                return 1
+    return 0

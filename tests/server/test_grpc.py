@@ -295,7 +295,7 @@ async def test_rate_limits_hold_for_addresses(listen: Listen, landscape: bytes) 
 
 
 async def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(listen: Listen, models: Engine, gate: Gate, landscape: bytes) -> None:
-    async with channel_to(await listen(grpc_port=0, detector=GatedDetector(models.detector, gate))) as rpc:
+    async with channel_to(await listen(grpc_port=0, request_timeout_ms=60_000, detector=GatedDetector(models.detector, gate))) as rpc:
         with gate.shut():
             accepted = asyncio.ensure_future(rpc.infer(image_request(landscape)))
             await until(lambda: rpc.server.metric("posewire_pictures_in_flight") == 1)
