@@ -5,7 +5,7 @@
 
 Needs root and Debian's buildah, debootstrap and runc. A base made by debootstrap stands in for the registry's
 debian:trixie-slim. Prints what the image is made of and fails where it is larger than it may be, or where as non-root, on
-a read-only root, without capabilities and with one core of quota it does not answer a picture and stop at SIGTERM. The GPU image
+a read-only root, without capabilities and with one core of quota it does not answer an image and stop at SIGTERM. The GPU image
 does so on the CPU, to which `auto` falls back; that the loader finds every library of CUDA's but the driver's is asked besides.
 """
 
@@ -189,7 +189,7 @@ def check_container(root: Path, image: dict[str, list[str]], work: Path, kind: s
             answer = ask("/v1/pose", (ROOT / "tests/data/astronaut.jpg").read_bytes())
             people = len(answer["images"][0]["people"])  # type: ignore[index]
             models = ask("/v1/models")
-            print(f"answered a picture: {people} people, on {models['device']}, {models['workers']} run(s) side by side")
+            print(f"answered an image: {people} people, on {models['device']}, {models['workers']} run(s) side by side")
             status = run(*runc, "exec", name, "python", "-c", _LOOK)
             print(f"inside: {status}")
             run(*runc, "exec", name, "python", "/opt/posewire/healthcheck.py")

@@ -24,13 +24,13 @@ def frames(video: cv2.VideoCapture, *, live: bool) -> Iterator[bytes]:
     rate = video.get(cv2.CAP_PROP_FPS) or 25.0
     started, count = time.monotonic(), 0
     while True:
-        read, picture = video.read()
+        read, image = video.read()
         if not read:
             return
         if live:
             time.sleep(max(0.0, started + count / rate - time.monotonic()))
         count += 1
-        yield cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        yield cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
 def main() -> int:

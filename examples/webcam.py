@@ -3,7 +3,7 @@
     pip install posewire opencv-python
     python examples/webcam.py --url http://127.0.0.1:8000 --camera 0
 
-The camera is read as fast as it gives pictures; the client sends the newest whenever the service is ready for one.
+The camera is read as fast as it gives images; the client sends the newest whenever the service is ready for one.
 """
 
 import argparse
@@ -19,17 +19,17 @@ MIN_SCORE = 0.2
 GREEN, WHITE = (180, 234, 94), (255, 255, 255)  # BGR
 
 
-def draw(picture: MatLike, result: StreamResult, stream: PoseStream) -> None:
-    """Draw everyone on a BGR picture."""
+def draw(image: MatLike, result: StreamResult, stream: PoseStream) -> None:
+    """Draw everyone on a BGR image."""
     names, font = stream.started.keypoints, cv2.FONT_HERSHEY_SIMPLEX
     for person in result.people:
         points = {k.name: (round(k.x), round(k.y)) for k in person.keypoints if k.score >= MIN_SCORE}
         for a, b in stream.started.skeleton:
             if names[a] in points and names[b] in points:
-                cv2.line(picture, points[names[a]], points[names[b]], GREEN, 3, cv2.LINE_AA)
+                cv2.line(image, points[names[a]], points[names[b]], GREEN, 3, cv2.LINE_AA)
         x, y, _, _ = person.box
-        cv2.putText(picture, str(person.track_id), (round(x), max(20, round(y))), font, 0.7, WHITE, 2, cv2.LINE_AA)
-    cv2.putText(picture, f"{result.latency_ms:.0f} ms", (10, 24), font, 0.7, WHITE, 2, cv2.LINE_AA)
+        cv2.putText(image, str(person.track_id), (round(x), max(20, round(y))), font, 0.7, WHITE, 2, cv2.LINE_AA)
+    cv2.putText(image, f"{result.latency_ms:.0f} ms", (10, 24), font, 0.7, WHITE, 2, cv2.LINE_AA)
 
 
 def main() -> None:
@@ -41,23 +41,23 @@ def main() -> None:
     camera = cv2.VideoCapture(options.camera)
     if not camera.isOpened():
         parser.error(f"camera {options.camera} cannot be opened")
-    pictures: dict[int, MatLike] = {}  # by number of the frame, until it or a later one is answered
+    images: dict[int, MatLike] = {}  # by number of the frame, until it or a later one is answered
 
     def frames() -> Iterator[bytes]:
         for number in count():
-            read, picture = camera.read()
+            read, image = camera.read()
             if not read:
                 return
-            pictures[number] = picture
-            yield cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+            images[number] = image
+            yield cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
     with PoseClient(options.url) as client, client.stream() as stream:
         for result in stream.results(frames()):
-            picture = pictures[result.frame]
-            for number in [number for number in pictures if number <= result.frame]:
-                del pictures[number]
-            draw(picture, result, stream)
-            cv2.imshow("Posewire", picture)
+            image = images[result.frame]
+            for number in [number for number in images if number <= result.frame]:
+                del images[number]
+            draw(image, result, stream)
+            cv2.imshow("Posewire", image)
             if cv2.waitKey(1) in (ord("q"), 27):
                 break
     camera.release()

@@ -24,7 +24,7 @@ from time import perf_counter
 import psutil
 import uvloop
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.hostile.videos import film
 from loadtests.outcomes import LOST
 from loadtests.processes import ROOT, Server, stand_back
@@ -110,8 +110,8 @@ async def large_json(scene: Scene) -> None:
 async def non_reading_videos(scene: Scene) -> None:
     """Two clients that send a video and read nothing; then SIGTERM. `figures` has the seconds until the service has ended."""
     # Everyone of a crowd is answered, so that few frames fill the buffers.
-    path = f"{VIDEO}?min_detection_score={pictures.CROWD_SCORE}"
-    request = request_bytes(path, await asyncio.to_thread(film, 300, image=pictures.crowd(_MANY), size=640), "video/mp4")
+    path = f"{VIDEO}?min_detection_score={sample_images.CROWD_SCORE}"
+    request = request_bytes(path, await asyncio.to_thread(film, 300, image=sample_images.crowd(_MANY), size=640), "video/mp4")
     scene.begin()
     held = [await _silent(scene.target, request) for _ in range(2)]
     try:
@@ -146,7 +146,7 @@ async def all_workers_stopped(scene: Scene) -> None:
 
 async def upgrade_h2c(scene: Scene) -> None:
     """Two clients that offer HTTP/2 with `Upgrade: h2c`, as the JDK's HttpClient and curl --http2 do."""
-    request = request_bytes(POSE, pictures.single(), **_H2C)
+    request = request_bytes(POSE, sample_images.single(), **_H2C)
     await _again(scene, 2, lambda: _ask(scene, [request]))
 
 

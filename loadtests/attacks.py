@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from loadtests import attackers, pictures
+from loadtests import attackers, sample_images
 from loadtests.attackers import ATTACKS, GOOD_ADDRESS, STOP_PATIENCE_S
 from loadtests.outcomes import LOST, Outcomes, percentiles_ms
 from loadtests.processes import Server, posewire
@@ -136,7 +136,7 @@ def promises(name: str, row: Row) -> dict[str, bool]:
 
 
 def _good_request() -> bytes:
-    return request_bytes(attackers.POSE, pictures.single())
+    return request_bytes(attackers.POSE, sample_images.single())
 
 
 async def _good_clients(target: Target, seconds: float, outcomes: Outcomes) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.generator import closed_loop, in_turn
 from loadtests.outcomes import ratio
 from loadtests.processes import ROOT, Server, posewire
@@ -96,22 +96,22 @@ def _empty(folder: Path) -> None:
 
 def write_images(path: Path, count: int) -> None:
     """Write a tar file of JPEG images: the astronaut, cut, scaled, mirrored, turned and made lighter or darker, each by its number."""
-    picture = np.asarray(cv2.imread(str(pictures.ASTRONAUT)), np.uint8)
+    image = np.asarray(cv2.imread(str(sample_images.ASTRONAUT)), np.uint8)
     with tarfile.open(path, "w") as archive:
         for number in range(count):
-            content = _variation(picture, number)
+            content = _variation(image, number)
             info = tarfile.TarInfo(f"{number // 1000:03}/{number:06}.jpg")
             info.size = len(content)
             archive.addfile(info, BytesIO(content))
 
 
-def _variation(picture: UInt8Array, number: int) -> bytes:
+def _variation(image: UInt8Array, number: int) -> bytes:
     rng = np.random.default_rng(number)
     size, side = int(rng.integers(320, 641)), int(rng.integers(340, 513))
     x, y = rng.integers(0, 513 - side, 2)
     turn = cv2.getRotationMatrix2D((x + side / 2, y + side / 2), float(rng.normal(0, 6)), size / side)
     move = np.array([[0, 0, size / 2 - x - side / 2], [0, 0, size / 2 - y - side / 2]])
-    pixels = cv2.warpAffine(picture, turn + move, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    pixels = cv2.warpAffine(image, turn + move, (size, size), borderMode=cv2.BORDER_REFLECT_101)
     pixels = cv2.convertScaleAbs(pixels, alpha=float(rng.uniform(0.7, 1.2)), beta=float(rng.uniform(-15, 15)))
     mirrored = pixels[:, ::-1] if number % 2 else pixels
     return bytes(cv2.imencode(".jpg", np.ascontiguousarray(mirrored), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])

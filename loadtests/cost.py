@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection as Pipe
 import httpx
 import uvloop
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.generator import closed_loop, in_turn
 from loadtests.outcomes import ratio
 from loadtests.scenarios import pose_request
@@ -43,16 +43,16 @@ def _run_server(ready: Pipe, length: int) -> None:
     uvloop.run(_serve(ready, length))
 
 
-async def _generator(port: int, picture: bytes) -> int:
-    return len((await closed_loop(Target("127.0.0.1", port), _CLIENTS, 0.5, in_turn([pose_request(picture)]))).status)
+async def _generator(port: int, image: bytes) -> int:
+    return len((await closed_loop(Target("127.0.0.1", port), _CLIENTS, 0.5, in_turn([pose_request(image)]))).status)
 
 
-async def _httpx(port: int, picture: bytes) -> int:
+async def _httpx(port: int, image: bytes) -> int:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
 
         async def ask() -> None:
             for _ in range(_REQUESTS // _CLIENTS):
-                await client.post("/v1/pose", content=picture, headers={"Content-Type": "image/jpeg"})
+                await client.post("/v1/pose", content=image, headers={"Content-Type": "image/jpeg"})
 
         await asyncio.gather(*(ask() for _ in range(_CLIENTS)))
     return _REQUESTS // _CLIENTS * _CLIENTS
@@ -60,17 +60,17 @@ async def _httpx(port: int, picture: bytes) -> int:
 
 def main() -> None:
     """Print milliseconds of CPU a request, and the ratio."""
-    picture = pictures.single()
+    image = sample_images.single()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    server = context.Process(target=_run_server, args=(theirs, len(picture)), daemon=True)
+    server = context.Process(target=_run_server, args=(theirs, len(image)), daemon=True)
     server.start()
     port = ours.recv()
     cost_ms: dict[str, list[float]] = {"generator": [], "httpx": []}
     for number in range(-1, _ROUNDS):
         for name, load in (("generator", _generator), ("httpx", _httpx)):
             before = time.process_time()
-            requests = uvloop.run(load(port, picture))
+            requests = uvloop.run(load(port, image))
             if number >= 0:
                 cost_ms[name].append(1000 * (time.process_time() - before) / requests)
     server.terminate()

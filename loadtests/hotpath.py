@@ -1,7 +1,7 @@
-"""`python -m loadtests.hotpath`: CPU time that the service itself takes for a picture that it answers, and for one that it refuses.
+"""`python -m loadtests.hotpath`: CPU time that the service itself takes for an image that it answers, and for one that it refuses.
 
 No models run (`instant.py`): what is left is uvicorn, the way through the service, the answer, its log line and its metrics,
-and the kernel's share of receiving the picture. Beside them uvicorn alone, with an application that reads a picture and answers
+and the kernel's share of receiving the image. Beside them uvicorn alone, with an application that reads an image and answers
 as many bytes: no service behind it can take less.
 """
 
@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.outcomes import ratio
 from loadtests.processes import Server, end_cleanly, start
 from loadtests.scenarios import pose_request
@@ -45,7 +45,7 @@ _CASES = (_ALONE, Case("answered", ("loadtests.instant",), 200), _FULL)
 
 
 async def uvicorn_alone(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads a picture and answers 1500 bytes."""
+    """Reads an image and answers 1500 bytes."""
     if scope["method"] == "POST":
         while (await receive())["more_body"]:
             pass
@@ -93,7 +93,7 @@ def main() -> None:
             command = [sys.executable, "-m", *case.module, "--port", str(port)]
             log = _OUT / f"{case.name.replace(' ', '-')}.log"
             servers[case] = stack.enter_context(start(command, f"http://127.0.0.1:{port}", log))
-        cost_us = uvloop.run(_measure(servers, pose_request(pictures.single())))
+        cost_us = uvloop.run(_measure(servers, pose_request(sample_images.single())))
     for case, values in cost_us.items():
         low, middle, high = (round(v) for v in statistics.quantiles(values, n=4))
         over = {k: v for k, v in ratio(values, cost_us[_ALONE]).items() if k != "pairs"}

@@ -1,6 +1,6 @@
 """The service over an engine without models: `python -m loadtests.instant --port PORT [--full]`.
 
-Every picture is answered at once with the same person, or, with `--full`, never: what the server takes is the service's own work.
+Every image is answered at once with the same person, or, with `--full`, never: what the server takes is the service's own work.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class InstantEngine:
     """What the HTTP API uses of an engine.
 
     Args:
-        full: hold every picture for ever, so that the service is full.
+        full: hold every image for ever, so that the service is full.
     """
 
     alive = ready = True

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.bare import bare_cores
 from loadtests.generator import RequestOf, closed_loop, in_turn
 from loadtests.outcomes import percentiles_ms, ratio
@@ -28,12 +28,12 @@ _ANSWER = re.compile(rb"HTTP/1\.1 (\d+).*?\r\ncontent-length: (\d+)\r\n(?:.*?\r\
 
 
 async def saturation(bench: Bench) -> Result:
-    """Pictures a second of the bare pipeline on every core, and of the service over HTTP, in turn."""
-    picture = pictures.single()
-    request_of = in_turn([pose_request(picture, deadline_s=10)])
+    """Images a second of the bare pipeline on every core, and of the service over HTTP, in turn."""
+    image = sample_images.single()
+    request_of = in_turn([pose_request(image, deadline_s=10)])
     slice_s = _SLICE * bench.seconds
     served, generator = [], []
-    with bare_cores(len(os.sched_getaffinity(0)), [picture]) as cores:
+    with bare_cores(len(os.sched_getaffinity(0)), [image]) as cores:
         await bench.busy(request_of, seconds=2)
         bare = [cores.rate(slice_s)]
         for _ in range(_ROUNDS):
@@ -43,11 +43,11 @@ async def saturation(bench: Bench) -> Result:
             generator.append((time.process_time() - before) / (time.perf_counter() - started) / (os.cpu_count() or 1))
             bare.append(cores.rate(slice_s))
     found = ratio(served, [(one + next_one) / 2 for one, next_one in pairwise(bare)])
-    result = Result("saturation", "Pictures a second of the service over HTTP against the bare pipeline, one process a core, no HTTP.")
+    result = Result("saturation", "Images a second of the service over HTTP against the bare pipeline, one process a core, no HTTP.")
     result.tables["Saturation"] = [
         {
-            "bare pictures/s": round(statistics.median(bare), 1),
-            f"served pictures/s ({BUSY_CLIENTS} clients)": round(statistics.median(served), 1),
+            "bare images/s": round(statistics.median(bare), 1),
+            f"served images/s ({BUSY_CLIENTS} clients)": round(statistics.median(served), 1),
             "ratio": found["median"],
             "quartiles": f"{found['low']} to {found['high']}",
             "generator's share of the machine": round(statistics.median(generator), 4),
@@ -69,11 +69,11 @@ async def _served_rate(bench: Bench, request_of: RequestOf, seconds: float) -> f
 
 
 async def overhead(bench: Bench) -> Result:
-    """A lone request, and the bare pipeline on the same picture, in blocks of ten in turn."""
-    picture = pictures.single()
+    """A lone request, and the bare pipeline on the same image, in blocks of ten in turn."""
+    image = sample_images.single()
     bare = PosePipeline.load(device="cpu", threads=1)
     connection = socket.create_connection((bench.target.host, bench.target.port), timeout=30)
-    request = pose_request(picture)
+    request = pose_request(image)
 
     def lone() -> None:
         connection.sendall(request)
@@ -87,14 +87,14 @@ async def overhead(bench: Bench) -> Result:
 
     times: dict[str, list[list[float]]] = {"served": [], "bare": []}
     for block in range(-4, _BLOCKS):
-        for name, run in (("served", lone), ("bare", lambda: bare(picture)))[:: 1 if block % 2 else -1]:
+        for name, run in (("served", lone), ("bare", lambda: bare(image)))[:: 1 if block % 2 else -1]:
             seconds = _timed(run)
             if block >= 0:
                 times[name].append(seconds)
     connection.close()
     medians = {name: [statistics.median(block) for block in blocks] for name, blocks in times.items()}
     found = ratio(medians["served"], medians["bare"])
-    result = Result("overhead", "A lone request's time over the bare pipeline's for the same picture, in process and without HTTP.")
+    result = Result("overhead", "A lone request's time over the bare pipeline's for the same image, in process and without HTTP.")
     result.tables["Overhead"] = [{"what": name, **percentiles_ms([s for block in blocks for s in block])} for name, blocks in times.items()]
     result.tables["Ratio of medians, block by block"] = [{"ratio": found["median"], "quartiles": f"{found['low']} to {found['high']}"}]
     result.raw = {"ratio": found, "medians_s": medians}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests import pictures, schedule
+from loadtests import sample_images, schedule
 from loadtests.generator import in_turn, open_loop
 from loadtests.outcomes import summarise
 from loadtests.processes import metered
@@ -25,7 +25,7 @@ _FILLED_S = 10.0
 
 async def overload(bench: Bench) -> Result:
     """Calm, ten times the capacity for six stretches (60 s by default), calm: one schedule, never interrupted."""
-    request_of = in_turn([pose_request(pictures.single())])
+    request_of = in_turn([pose_request(sample_images.single())])
     await bench.busy(request_of, seconds=3)
     before = await bench.busy(request_of)
     peak, long = before["summary"]["goodput"], 6 * bench.seconds
@@ -50,7 +50,7 @@ async def overload(bench: Bench) -> Result:
     }
     summaries = {name: summarise(everything.due_between(zero + a, zero + b), b - a, DEADLINE_S) for name, (a, b) in spans.items()}
     growth = memory_growth(usage.memory_mb, storm_from + min(_FILLED_S, long / 2), storm_to)
-    result = Result("overload", f"{FACTOR} times the capacity ({peak:.0f} pictures/s with {BUSY_CLIENTS} clients) for {long:.0f} s.")
+    result = Result("overload", f"{FACTOR} times the capacity ({peak:.0f} images/s with {BUSY_CLIENTS} clients) for {long:.0f} s.")
     result.tables["Stretches"] = [_stretch(name, summary) for name, summary in summaries.items()]
     result.tables["Capacity"] = [line({"capacity": name}, f) for name, f in (("before", before), ("after", after))]
     result.tables["Machine"] = [usage.figures() | {"memory growth": round(growth, 4)}]

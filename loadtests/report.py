@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Lines of one picture; each is a list of x and a list of y."""
+    """Lines of one image; each is a list of x and a list of y."""
 
     name: str
     x: str
@@ -71,20 +71,20 @@ def save(result: Result, out: Path, where: Mapping[str, Any]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     document = {"scenario": result.scenario, "machine": where, "passed": result.passed, "checks": result.checks, "tables": result.tables}
     (out / "result.json").write_text(json.dumps(document | {"raw": result.raw}, indent=1) + "\n", encoding="utf-8")
-    pictures = [_draw(plot, out) for plot in result.plots]
+    images = [_draw(plot, out) for plot in result.plots]
     report = out / "report.md"
-    report.write_text(markdown(result, where, [p.name for p in pictures]), encoding="utf-8")
+    report.write_text(markdown(result, where, [p.name for p in images]), encoding="utf-8")
     return report
 
 
-def markdown(result: Result, where: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+def markdown(result: Result, where: Mapping[str, Any], images: Sequence[str] = ()) -> str:
     """The page."""
     lines = [f"# {result.scenario}", "", result.shows, "", f"`{where['command']}` at {where['commit']}, {where['when']}:"]
     lines += [f"{where['cores']} cores of {where['cpu']}, Python {where['python']}, ONNX Runtime {where['onnxruntime']}.", ""]
     lines += [f"- {'held' if held else '**NOT HELD**'}: {check}" for check, held in result.checks.items()]
     for title, rows in result.tables.items():
         lines += ["", f"## {title}", "", *table(rows)]
-    lines += ["", *(f"![{name}]({name})" for name in pictures)]
+    lines += ["", *(f"![{name}]({name})" for name in images)]
     return "\n".join(lines).rstrip() + "\n"
 
 

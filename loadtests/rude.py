@@ -1,4 +1,4 @@
-"""Clients that trickle their picture, and clients that vanish: the others must not feel them."""
+"""Clients that trickle their image, and clients that vanish: the others must not feel them."""
 
 import asyncio
 import re
@@ -7,13 +7,13 @@ from contextlib import suppress
 
 import numpy as np
 
-from loadtests import pictures, schedule
+from loadtests import sample_images, schedule
 from loadtests.generator import in_turn
 from loadtests.report import Result
 from loadtests.scenarios import Bench, latency_plot, line, pose_request
 from loadtests.wire import Connection, Target, request_bytes
 
-_SLOW = 5.0  # pictures a second that trickle in
+_SLOW = 5.0  # images a second that trickle in
 _TRICKLE_S = 4.0
 _VANISHING = 20.0  # a second
 _POLITE = 0.4  # of the capacity
@@ -53,8 +53,8 @@ async def _hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 async def slow(bench: Bench) -> Result:
-    """Clients that send their picture over seconds, again and again, beside others."""
-    request = pose_request(pictures.single(), deadline_s=10)
+    """Clients that send their image over seconds, again and again, beside others."""
+    request = pose_request(sample_images.single(), deadline_s=10)
     statuses: list[int] = []
     trickle_s = min(_TRICKLE_S, bench.seconds / 3)
 
@@ -64,7 +64,7 @@ async def slow(bench: Bench) -> Result:
 
     clients = round(_SLOW * trickle_s)
     result = await _beside(bench, "slow", client, clients)
-    result.shows = f"{clients} clients that trickle their picture over {trickle_s:.1f} s, beside others at 40 % of the capacity."
+    result.shows = f"{clients} clients that trickle their image over {trickle_s:.1f} s, beside others at 40 % of the capacity."
     result.tables["Slow clients"] = [{"requests": len(statuses), "answered with 200": statuses.count(200)}]
     result.checks["slow clients are answered"] = bool(statuses) and statuses.count(200) == len(statuses)
     return result
@@ -72,7 +72,7 @@ async def slow(bench: Bench) -> Result:
 
 async def vanishing(bench: Bench) -> Result:
     """20 requests a second whose clients hang up half-way or before the answer, beside others."""
-    request = pose_request(pictures.single())
+    request = pose_request(sample_images.single())
     random = np.random.default_rng(6)
 
     async def client() -> None:
@@ -84,14 +84,14 @@ async def vanishing(bench: Bench) -> Result:
     result.shows = f"About {_VANISHING:g} clients a second that hang up before the answer, beside others at 40 % of the capacity."
     await asyncio.sleep(1)
     left = await metric(bench.target, "posewire_pictures_in_flight")
-    result.tables["Afterwards"] = [{"pictures in flight": left}]
+    result.tables["Afterwards"] = [{"images in flight": left}]
     result.checks["nothing of those who left is in flight"] = left == 0
     return result
 
 
 async def _beside(bench: Bench, name: str, client: Callable[[], Awaitable[None]], clients: int) -> Result:
     """Polite callers alone, then beside `clients` rude ones, at the same rate."""
-    request_of = in_turn([pose_request(pictures.single())])
+    request_of = in_turn([pose_request(sample_images.single())])
     peak = await bench.busy(request_of)
     offsets = schedule.poisson(peak["summary"]["throughput"] * _POLITE, bench.seconds, seed=7)
     alone, _ = await bench.open(offsets, request_of)

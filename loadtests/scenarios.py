@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests import pictures, schedule
+from loadtests import sample_images, schedule
 from loadtests.generator import RequestOf, closed_loop, in_turn, open_loop
 from loadtests.outcomes import Outcomes, ratio, summarise
 from loadtests.processes import Server, metered
@@ -66,21 +66,21 @@ def line(label: dict[str, Any], figures: dict[str, Any]) -> Row:
     return row(label, figures["summary"], figures["usage"])
 
 
-def pose_request(picture: bytes, query: str = "", deadline_s: float = DEADLINE_S) -> bytes:
-    """A request for one picture's people."""
-    return request_bytes(PATH + query, picture, x_request_timeout_ms=str(round(deadline_s * 1000)))
+def pose_request(image: bytes, query: str = "", deadline_s: float = DEADLINE_S) -> bytes:
+    """A request for one image's people."""
+    return request_bytes(PATH + query, image, x_request_timeout_ms=str(round(deadline_s * 1000)))
 
 
 async def single(bench: Bench) -> Result:
-    """One picture with one person: capacity, then constant and Poisson arrivals at 60 % of it."""
-    request_of = in_turn([pose_request(pictures.single())])
+    """One image with one person: capacity, then constant and Poisson arrivals at 60 % of it."""
+    request_of = in_turn([pose_request(sample_images.single())])
     await bench.busy(request_of, seconds=2)
     peak = await bench.busy(request_of)
     rate = peak["summary"]["throughput"] * _USUAL_LOAD
     even, _ = await bench.open(schedule.constant(rate, bench.seconds), request_of)
     random, outcomes = await bench.open(schedule.poisson(rate, bench.seconds, seed=1), request_of)
     figures = {f"{BUSY_CLIENTS} clients": peak, f"constant {rate:.0f}/s": even, f"Poisson {rate:.0f}/s": random}
-    result = Result("single", "Pictures of one person: capacity, and latency at 60 % of it.", raw=figures)
+    result = Result("single", "Images of one person: capacity, and latency at 60 % of it.", raw=figures)
     result.tables["Load"] = [line({"load": name}, f) for name, f in figures.items()]
     result.plots.append(latency_plot("latency under Poisson arrivals", outcomes))
     result.checks["every request was answered with 200"] = all(set(f["summary"]["statuses"]) == {"200"} for f in figures.values())
@@ -88,12 +88,14 @@ async def single(bench: Bench) -> Result:
 
 
 async def people(bench: Bench) -> Result:
-    """Pictures of 1 to 32 people: the cost of a person."""
-    result = Result("people", "Pictures of 1280 x 960 with 1 to 32 people: cost grows linearly with the people.")
+    """Images of 1 to 32 people: the cost of a person."""
+    result = Result("people", "Images of 1280 x 960 with 1 to 32 people: cost grows linearly with the people.")
     counts, cost_ms = [], []
     rows: list[Row] = []
-    for wanted in pictures.PEOPLE:
-        request = pose_request(pictures.crowd(wanted), f"?max_people={wanted}&min_detection_score={pictures.CROWD_SCORE}", _PATIENT_S)
+    for wanted in sample_images.PEOPLE:
+        request = pose_request(
+            sample_images.crowd(wanted), f"?max_people={wanted}&min_detection_score={sample_images.CROWD_SCORE}", _PATIENT_S
+        )
         found = await _people_answered(bench.target, request)
         lone = await bench.busy(in_turn([request]), clients=1)
         full = await bench.busy(in_turn([request]), clients=8)
@@ -104,21 +106,21 @@ async def people(bench: Bench) -> Result:
                 "people": found,
                 "lone p50 ms": lone["summary"]["ok_ms"]["p50"],
                 "lone p99 ms": lone["summary"]["ok_ms"]["p99"],
-                "pictures/s": full["summary"]["throughput"],
+                "images/s": full["summary"]["throughput"],
                 "people/s": round(full["summary"]["throughput"] * found, 1),
-                "core ms a picture": round(cost_ms[-1], 2),
+                "core ms an image": round(cost_ms[-1], 2),
             }
         )
         result.raw[str(wanted)] = {"lone": lone, "full": full}
     slope, base = np.polyfit(counts, cost_ms, 1)
     fit = np.polyval((slope, base), counts)
     result.tables["People"] = rows
-    result.raw["fit_core_ms"] = {"picture": float(base), "person": float(slope)}
+    result.raw["fit_core_ms"] = {"image": float(base), "person": float(slope)}
     result.plots.append(
-        Plot("cost of people", "people", "core ms a picture", {"measured": (counts, cost_ms), "line": (counts, fit.tolist())})
+        Plot("cost of people", "people", "core ms an image", {"measured": (counts, cost_ms), "line": (counts, fit.tolist())})
     )
-    result.checks["every person was answered"] = tuple(counts) == pictures.PEOPLE
-    result.checks[f"core ms a picture = {base:.1f} + {slope:.2f} a person, each within 15 %"] = bool(
+    result.checks["every person was answered"] = tuple(counts) == sample_images.PEOPLE
+    result.checks[f"core ms an image = {base:.1f} + {slope:.2f} a person, each within 15 %"] = bool(
         (np.abs(fit - cost_ms) <= 0.15 * np.array(cost_ms)).all()
     )
     return result
@@ -138,13 +140,13 @@ async def _people_answered(target: Target, request: bytes) -> int:
     answer = await connection.ask(request)
     connection.close()
     if answer.status != 200:
-        raise RuntimeError(f"the picture was answered with {answer.status}: {answer.body.decode(errors='replace')}")
+        raise RuntimeError(f"the image was answered with {answer.status}: {answer.body.decode(errors='replace')}")
     return len(json.loads(answer.body)["images"][0]["people"])
 
 
 async def clients(bench: Bench) -> Result:
     """1 to 256 callers that ask again when they are answered, in rounds: the machine's own speed drifts within a minute."""
-    request_of = in_turn([pose_request(pictures.single(), deadline_s=_PATIENT_S)])
+    request_of = in_turn([pose_request(sample_images.single(), deadline_s=_PATIENT_S)])
     result = Result("clients", "1 to 256 closed-loop clients; what is over the service's 64 places is turned away at once and asks again.")
     rounds: dict[int, list[dict[str, Any]]] = {count: [] for count in _CLIENTS}
     for number in range(_ROUNDS):
@@ -182,12 +184,12 @@ async def clients(bench: Bench) -> Result:
 
 
 async def mixed(bench: Bench) -> Result:
-    """Small and large pictures in turn at 60 % of their capacity."""
-    request_of = in_turn([pose_request(picture) for picture in pictures.mixed()])
+    """Small and large images in turn at 60 % of their capacity."""
+    request_of = in_turn([pose_request(image) for image in sample_images.mixed()])
     peak = await bench.busy(request_of)
     rate = peak["summary"]["throughput"] * _USUAL_LOAD
     steady, outcomes = await bench.open(schedule.poisson(rate, 2 * bench.seconds, seed=2), request_of)
-    result = Result("mixed", "Pictures of 256 to 2048 pixels a side and crowds of 2 to 8 in turn.", raw={"peak": peak, "steady": steady})
+    result = Result("mixed", "Images of 256 to 2048 pixels a side and crowds of 2 to 8 in turn.", raw={"peak": peak, "steady": steady})
     result.tables["Load"] = [line({"load": f"{BUSY_CLIENTS} clients"}, peak), line({"load": f"Poisson {rate:.0f}/s"}, steady)]
     result.plots.append(latency_plot("latency of mixed sizes", outcomes))
     result.checks["every request was answered with 200"] = set(steady["summary"]["statuses"]) == {"200"} and not steady["summary"]["lost"]
@@ -197,7 +199,7 @@ async def mixed(bench: Bench) -> Result:
 async def bursts(bench: Bench) -> Result:
     """48 requests at once, again when the machine is idle."""
     size = 48
-    request_of = in_turn([pose_request(pictures.single())])
+    request_of = in_turn([pose_request(sample_images.single())])
     peak = await bench.busy(request_of)
     drain_s = size / peak["summary"]["throughput"]
     figures, outcomes = await bench.open(schedule.bursts(size, 2 * drain_s, 2 * bench.seconds), request_of)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the contact sheets of docs/accuracy.md again: fetches the pictures and the models of before under out/sheets, then draws.
+# Makes the contact sheets of docs/accuracy.md again: fetches the images and the models of before under out/sheets, then draws.
 # Needs apt-get, dpkg-deb, pip and git, and an environment with Posewire. Usage: loadtests/sheets.sh
 set -eu
 cd "$(dirname "$0")/.."

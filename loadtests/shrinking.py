@@ -1,4 +1,4 @@
-"""`python -m loadtests.shrinking`: how long a picture takes into the detector's letterbox, by the kernels and by OpenCV, in turn."""
+"""`python -m loadtests.shrinking`: how long an image takes into the detector's letterbox, by the kernels and by OpenCV, in turn."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _timed(run: Callable[[], object]) -> float:
 def main() -> None:
     """Print a row of a Markdown table a size."""
     cv2.setNumThreads(1)
-    print("| picture | ms, kernels / OpenCV | ratio |\n|---|---|---|")
+    print("| image | ms, kernels / OpenCV | ratio |\n|---|---|---|")
     for height, width in _SIZES:
         pixels: UInt8Array = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         scale = _SIDE / max(height, width)

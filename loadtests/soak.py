@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests import pictures, schedule
+from loadtests import sample_images, schedule
 from loadtests.faults import FAULT_RATE
 from loadtests.generator import in_turn, open_loop
 from loadtests.outcomes import Outcomes, summarise
@@ -29,10 +29,10 @@ _KILL_EVERY_S = 60.0
 
 
 async def soak(out: Path, minutes: float, port: int) -> Result:
-    """The faulty server under usual load, with corrupt pictures and clients that vanish."""
+    """The faulty server under usual load, with corrupt images and clients that vanish."""
     with posewire(out, port, module="loadtests.faulty", pose_runtime="onnxruntime") as server:
         bench = Bench(server, 5.0, out)
-        request_of = in_turn([pose_request(picture) for picture in (*[pictures.single()] * 3, pictures.crowd(2))])
+        request_of = in_turn([pose_request(image) for image in (*[sample_images.single()] * 3, sample_images.crowd(2))])
         peak = await bench.busy(request_of)
         await asyncio.sleep(_REST_S)
         before = await _inside(server, bench.target)
@@ -42,26 +42,26 @@ async def soak(out: Path, minutes: float, port: int) -> Result:
         await asyncio.sleep(_REST_S)
         after = await _inside(server, bench.target)
         growth = memory_growth(usage.memory_mb, _SETTLED * seconds, seconds)
-    result = Result("soak", f"{minutes:g} minutes at 50 % of the capacity; 1 % of the model runs raise, 2 corrupt pictures and 2 vanishing")
+    result = Result("soak", f"{minutes:g} minutes at 50 % of the capacity; 1 % of the model runs raise, 2 corrupt images and 2 vanishing")
     result.shows += " clients a second; every minute one of the service's processes is killed."
     summary = summarise(good, seconds, DEADLINE_S)
     result.tables["Requests"] = [
-        {"kind": "good pictures", "sent": summary["requests"], "statuses": json.dumps(summary["statuses"]), "lost": summary["lost"]},
+        {"kind": "good images", "sent": summary["requests"], "statuses": json.dumps(summary["statuses"]), "lost": summary["lost"]},
         {
-            "kind": "corrupt pictures",
+            "kind": "corrupt images",
             "sent": len(corrupt.status),
             "statuses": json.dumps(_count(corrupt)),
             "lost": _count(corrupt).get("0", 0),
         },
         {"kind": "clients that vanished", "sent": vanished, "statuses": "", "lost": None},
     ]
-    result.tables["Latency of good pictures, ms"] = [summary["ok_ms"]]
+    result.tables["Latency of good images, ms"] = [summary["ok_ms"]]
     result.tables["Left behind"] = [{"what": what, "before": before[what], "after": after[what]} for what in before]
     result.tables["Machine"] = [usage.figures() | {"memory growth": round(growth, 4)}]
     result.checks = _checks(summary, corrupt, before, after, growth)
     result.raw = {"summary": summary, "before": before, "after": after, "usage": usage.figures(), "memory_mb": usage.memory_mb}
     result.plots = [
-        latency_plot("latency of good pictures", good),
+        latency_plot("latency of good images", good),
         Plot("memory", "s", "MiB", {"server": ([i / 2 for i in range(len(usage.memory_mb))], usage.memory_mb)}),
     ]
     return result
@@ -87,7 +87,7 @@ async def _storm(server: Server, request_of: Any, rate: float, seconds: float) -
                 below[random.integers(len(below))].kill()
 
     killer = asyncio.create_task(killing())
-    bad = in_turn([pose_request(picture) for picture in pictures.corrupt()])
+    bad = in_turn([pose_request(image) for image in sample_images.corrupt()])
     good, corrupt, _ = await asyncio.gather(
         open_loop(target, schedule.poisson(rate, seconds, seed=10), request_of),
         open_loop(target, schedule.poisson(_CORRUPT_A_SECOND, seconds, seed=11), bad),
@@ -123,13 +123,13 @@ def _checks(
     deaths = after["processes that died"] - before["processes that died"]
     return {
         "no request was lost": not summary["lost"] and 0 not in corrupt.status,
-        "good pictures were answered, or failed by an injected fault": statuses <= {200, 500, 503} and 200 in statuses,
+        "good images were answered, or failed by an injected fault": statuses <= {200, 500, 503} and 200 in statuses,
         "faults were injected and counted": after["failed model runs"] > before["failed model runs"],
         f"failures are rare ({100 * (1 - summary['statuses'].get('200', 0) / summary['requests']):.1f} %)": (
             summary["statuses"].get("200", 0) >= (1 - 12 * FAULT_RATE) * summary["requests"]
         ),
         # One is answered with 500 where the process that was to look at it has been killed.
-        "corrupt pictures were answered with 400, or fell with a process": set(corrupt.status) <= {400, 500}
+        "corrupt images were answered with 400, or fell with a process": set(corrupt.status) <= {400, 500}
         and corrupt.status.count(500) <= deaths,
         "no task is left": after["tasks"] <= before["tasks"],
         "no thread is left": after["threads"] <= before["threads"],

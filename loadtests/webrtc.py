@@ -13,7 +13,7 @@ from loadtests.report import Result, Row
 from loadtests.scenarios import Bench
 from posewire.client import AsyncPoseClient
 from posewire.types import UInt8Array
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 from tests.webrtc import Film, peer
 
 RATE = 10.0  # frames a second

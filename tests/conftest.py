@@ -16,7 +16,7 @@ from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.server.app import create_app
 from posewire.telemetry.metrics import Metrics
 from posewire.types import UInt8Array
-from tests import pictures
+from tests import sample_images
 from tests.server.streaming import Listen, Listening, listening
 from tests.server.support import Api, StartApi
 
@@ -89,19 +89,19 @@ async def api(start_api: StartApi) -> Api:
 @pytest.fixture(scope="session")
 def astronaut() -> bytes:
     """A JPEG of one person, 512 x 512."""
-    return pictures.ASTRONAUT.read_bytes()
+    return sample_images.ASTRONAUT.read_bytes()
 
 
 @pytest.fixture(scope="session")
 def astronaut_pixels() -> UInt8Array:
-    """(512, 512, 3) uint8, RGB: the same picture."""
-    return pictures.astronaut()
+    """(512, 512, 3) uint8, RGB: the same image."""
+    return sample_images.astronaut()
 
 
 @pytest.fixture(scope="session")
 def landscape() -> bytes:
     """A PNG of nobody, 640 x 480."""
-    return pictures.encode(pictures.landscape(), ".png")
+    return sample_images.encode(sample_images.landscape(), ".png")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from posewire.types import UInt8Array
-from tests.pictures import landscape
+from tests.sample_images import landscape
 
 WIDTH, HEIGHT = 400, 480
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.pictures import encode
+from tests.sample_images import encode
 from tests.videos import walk
 
 _FRAMES = [encode(pixels) for pixels in walk(4)]

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from posewire.registry.store import ModelStore
-from tests.pictures import COCO_MINI_VAL
+from tests.sample_images import COCO_MINI_VAL
 from tests.server_process import serve
 
-pytestmark = pytest.mark.skipif(not COCO_MINI_VAL.is_dir(), reason="the annotated pictures are not beside this checkout")
+pytestmark = pytest.mark.skipif(not COCO_MINI_VAL.is_dir(), reason="the annotated images are not beside this checkout")
 
 
 def test_stated_keypoint_ap_over_http() -> None:

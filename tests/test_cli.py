@@ -12,7 +12,7 @@ import pytest
 from posewire import __version__
 from posewire.native.library import FILE
 from posewire.registry.store import ModelStore
-from tests.pictures import ASTRONAUT, encode, landscape
+from tests.sample_images import ASTRONAUT, encode, landscape
 
 DETECTOR, POSE = (ModelStore().manifest.default(task) for task in ("detector", "pose"))
 
@@ -25,16 +25,16 @@ def posewire(*arguments: str | Path, **settings: str) -> subprocess.CompletedPro
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures and a text file; the folder above is the test's own too, for patterns that look there."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "a.jpg").write_bytes(ASTRONAUT.read_bytes())
-    (pictures / "b.png").write_bytes(encode(landscape(), ".png"))
-    (pictures / "notes.txt").write_text("not a picture")
-    return pictures
+    """Two images and a text file; the folder above is the test's own too, for patterns that look there."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(ASTRONAUT.read_bytes())
+    (images / "b.png").write_bytes(encode(landscape(), ".png"))
+    (images / "notes.txt").write_text("not an image")
+    return images
 
 
-def test_predict_prints_a_line_a_picture(folder: Path) -> None:
+def test_predict_prints_a_line_a_image(folder: Path) -> None:
     run = posewire("predict", folder)
     first, second = run.stdout.splitlines()
     assert run.returncode == 0
@@ -65,7 +65,7 @@ def test_coco_rows_are_one_list_with_numbers_for_coco_names(tmp_path: Path) -> N
     assert {len(row["keypoints"]) for row in rows} == {51}
 
 
-def test_drawn_pictures_never_replace_anything(folder: Path) -> None:
+def test_drawn_images_never_replace_anything(folder: Path) -> None:
     other = folder / "other"
     other.mkdir()
     (other / "a.jpg").write_bytes(encode(landscape()))
@@ -75,13 +75,13 @@ def test_drawn_pictures_never_replace_anything(folder: Path) -> None:
     assert run.returncode == 0
     assert drawn == {"a.pose.jpg", "a-2.pose.jpg"}
     assert all(path.read_bytes() == content for path, content in sources.items())
-    picture = cv2.imread(str(folder / "a.pose.jpg"))
-    assert picture is not None
-    assert picture.shape == (512, 512, 3)
+    image = cv2.imread(str(folder / "a.pose.jpg"))
+    assert image is not None
+    assert image.shape == (512, 512, 3)
 
 
 def test_a_bad_picture_among_good_ones_is_told_and_the_rest_is_done(folder: Path) -> None:
-    (folder / "aa.jpg").write_bytes(b"no picture")
+    (folder / "aa.jpg").write_bytes(b"no image")
     run = posewire("predict", folder, "--json")
     assert run.returncode == 1
     assert [("error" in entry, Path(entry["file"]).name) for entry in map(json.loads, run.stdout.splitlines())] == [
@@ -95,8 +95,8 @@ def test_a_bad_picture_among_good_ones_is_told_and_the_rest_is_done(folder: Path
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "words"),
     [
-        (["predict", "nowhere.jpg"], {}, 1, ["nowhere.jpg", "no such picture"]),
-        (["predict"], {}, 2, ["pictures"]),
+        (["predict", "nowhere.jpg"], {}, 1, ["nowhere.jpg", "no such image"]),
+        (["predict"], {}, 2, ["images"]),
         (["predict", str(ASTRONAUT), "--format", "xml"], {}, 2, ["xml"]),
         (["predict", str(ASTRONAUT), "--out", "/proc/nothing/here"], {}, 1, ["cannot be made"]),
         (["predict", str(ASTRONAUT), "--device", "cuda"], {}, 1, ["CUDAExecutionProvider", "onnxruntime-gpu"]),

@@ -19,8 +19,8 @@ from posewire.tools.adding.adding import Added, Place, add
 from posewire.tools.adding.graph import read_graph
 from posewire.tools.adding.recognising import Given
 from posewire.tools.adding.trial import SAMPLE
-from tests.pictures import ASTRONAUT, COCO_MINI_VAL
 from tests.pipeline.made_networks import IR, OPSET, constant_network, simcc_answers, to_bytes
+from tests.sample_images import ASTRONAUT, COCO_MINI_VAL
 from tests.test_cli import posewire
 
 HEIGHT, WIDTH = 256, 192

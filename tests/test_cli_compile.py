@@ -16,7 +16,7 @@ from posewire.tools.compiler.litehrnet.options import GraphOptions
 from posewire.tools.compiler.litehrnet.passes import Passes
 from posewire.types import FloatArray
 from tests.compiler.checkpoint_files import entry, safetensors_file
-from tests.compiler.test_graph import HEIGHT, WIDTH, pictures, random_state, run
+from tests.compiler.test_graph import HEIGHT, WIDTH, images, random_state, run
 from tests.compiler.test_graph_options import output
 from tests.test_cli import posewire
 
@@ -45,8 +45,8 @@ def test_a_checkpoint_becomes_a_graph_that_computes_the_same(tmp_path: Path) -> 
         'input.format = "float32-nchw"',
         'output.layout = "heatmaps"',
     ]
-    expected = run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2))
-    np.testing.assert_array_equal(run(onnx.load_from_string(content), pictures(2)), expected)
+    expected = run(compile_graph(variant, state, HEIGHT, WIDTH), images(2))
+    np.testing.assert_array_equal(run(onnx.load_from_string(content), images(2)), expected)
 
 
 def test_a_naive_checkpoint_becomes_weights_for_the_kernels(tmp_path: Path) -> None:

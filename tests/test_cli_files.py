@@ -12,7 +12,7 @@ import pytest
 from posewire.cli.drawn_names import drawn_names
 from posewire.cli.predict import coco_ids, find_images
 from posewire.errors import PosewireError
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.test_cli import posewire
 
 
@@ -48,7 +48,7 @@ def test_an_argument_that_names_nothing_is_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "a.jpg").write_bytes(ASTRONAUT.read_bytes())  # not asked for by an empty argument
-    with pytest.raises(PosewireError, match=r"no such picture|cannot be read"):
+    with pytest.raises(PosewireError, match=r"no such image|cannot be read"):
         find_images([argument])
 
 
@@ -67,7 +67,7 @@ def test_a_name_that_cannot_be_printed_is_escaped(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xe9.jpg"
     Path(os.fsdecode(path)).write_bytes(ASTRONAUT.read_bytes())
     command = [sys.executable, "-W", "error", "-m", "posewire", "predict", os.fsdecode(path), str(tmp_path / "größe.jpg")]
-    (tmp_path / "größe.jpg").write_bytes(b"no picture")
+    (tmp_path / "größe.jpg").write_bytes(b"no image")
     environment = {"PATH": "", "PYTHONIOENCODING": "ascii"}
     run = subprocess.run(command, check=False, env=environment, capture_output=True, timeout=120)
     assert run.returncode == 1
@@ -89,15 +89,15 @@ def test_the_ids_of_coco_rows_differ(tmp_path: Path) -> None:
 
 
 def test_a_source_is_never_replaced(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in ("a.jpg", "a.pose.jpg"):
-        (pictures / name).write_bytes(ASTRONAUT.read_bytes())
-    before = {path: path.stat() for path in pictures.iterdir()}
-    said = one_line_of(posewire("predict", pictures, "--out", pictures))
-    assert f"{pictures}/a.pose.jpg would be replaced" in said
+        (images / name).write_bytes(ASTRONAUT.read_bytes())
+    before = {path: path.stat() for path in images.iterdir()}
+    said = one_line_of(posewire("predict", images, "--out", images))
+    assert f"{images}/a.pose.jpg would be replaced" in said
     assert "give another folder to --out" in said
-    assert {path: path.stat() for path in pictures.iterdir()} == before
+    assert {path: path.stat() for path in images.iterdir()} == before
 
 
 def test_a_source_is_known_by_all_its_names(tmp_path: Path) -> None:

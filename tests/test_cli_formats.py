@@ -14,7 +14,7 @@ from posewire.cli.predict_options import PredictOptions, Tracking, chosen_format
 from posewire.cli.results_output import check_output, image_names
 from posewire.errors import BadParameter, NotInstalled, PosewireError
 from posewire.formats.registry import FORMATS
-from tests.pictures import ASTRONAUT, encode, landscape
+from tests.sample_images import ASTRONAUT, encode, landscape
 from tests.test_cli import posewire
 from tests.test_cli_video import names, start
 from tests.videos import walk, write_video
@@ -111,7 +111,7 @@ def test_what_cannot_be_written_is_told_before_a_model_is_loaded(tmp_path: Path,
     with pytest.raises(PosewireError, match=r"a\.jpg and y/A\.png would both be A\.txt"):
         check("yolo", [a, b, Path("y/A.png")], out=tmp_path)
     for form in ("coco", "yolo", "roboflow", "labelstudio", "cvat"):
-        with pytest.raises(PosewireError, match=f"--format {form} is for pictures"):
+        with pytest.raises(PosewireError, match=f"--format {form} is for images"):
             check(form, [video], out=tmp_path)
     with pytest.raises(BadParameter, match="coordinates of cvat are pixels"):
         check("cvat", [a], normalized=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 COMMANDS = [["--help"], ["models", "list"], ["models", "list", "--json"], ["keys", "new", "me"], ["predict", str(ASTRONAUT), "--json"]]
 

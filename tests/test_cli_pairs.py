@@ -11,8 +11,8 @@ from posewire.registry.choice import choose, save_choice
 from posewire.registry.store import ModelStore, open_store
 from posewire.telemetry.metrics import Metrics
 from tests.evaluate.made import annotation, make_set
-from tests.pictures import ASTRONAUT
 from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE_NAME, make_store, other_pose, pair, whole
+from tests.sample_images import ASTRONAUT
 from tests.test_cli import posewire
 
 UNKNOWN = "'nobody' is not a pair of the manifest; known: plain, other, far"

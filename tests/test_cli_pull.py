@@ -21,10 +21,10 @@ from posewire.registry.store import ModelStore
 from posewire.tools.compiler.litehrnet.graph import compile_graph
 from tests.compiler.archives import ENTRY, INNER, end2end_model, member, zip_of
 from tests.compiler.ir_files import IR_POSE, folded_state, ir_of, write_ir
-from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
-from tests.pictures import ASTRONAUT
+from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, images, random_state, run
 from tests.registry.downloads import DETECTOR, DETECTOR_NAME, FILE, POSE, make_store, prefix, whole
 from tests.registry.file_server import FileServer, file_server
+from tests.sample_images import ASTRONAUT
 from tests.test_cli import posewire
 from tests.test_cli_compile import write_checkpoint
 
@@ -80,7 +80,7 @@ def test_a_pulled_ir_places_keypoints(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 2)  # a line a file
     assert done.stdout.splitlines()[1] == "serve it with POSEWIRE_POSE=noise-ir"
     served = onnx.load(tmp_path / "cache" / "models" / "weights" / "noise-ir.onnx")
-    assert_equal(run(served, pictures(2)), run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(2)))
+    assert_equal(run(served, images(2)), run(compile_graph(variant, state, HEIGHT, WIDTH), images(2)))
     found = json.loads(posewire("predict", ASTRONAUT, "--json", pose="noise-ir", **settings).stdout)
     assert len(found["people"][0]["keypoints"]) == 17
     shown = json.loads(posewire("models", "show", "noise-ir", "--json", **settings).stdout)

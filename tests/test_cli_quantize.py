@@ -15,8 +15,8 @@ from posewire.cli.quantize import report
 from posewire.registry.store import ModelStore
 from posewire.tools.bench.comparison import Row
 from posewire.tools.quantize.candidate import Candidate, QuantizeOptions
-from tests.pictures import ASTRONAUT, encode, landscape
 from tests.quantize.test_quantizing import tiny_model
+from tests.sample_images import ASTRONAUT, encode, landscape
 from tests.test_cli import posewire
 
 STORE = ModelStore()
@@ -25,7 +25,7 @@ DETECTOR = STORE.path(STORE.manifest.default("detector"))
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network, and pictures of the astronaut: `people` has 16, `few` two, `nobody` none."""
+    """A tiny network, and images of the astronaut: `people` has 16, `few` two, `nobody` none."""
     folder = tmp_path_factory.mktemp("quantize")
     (folder / "net.onnx").write_bytes(tiny_model())
     for name, count in (("people", 16), ("few", 2)):
@@ -46,7 +46,7 @@ def test_a_file_that_is_to_be_kept_is_int8_and_runs(work: Path, tmp_path: Path) 
     done = quantize(work, "--out", tmp_path / "int8.onnx", "--keep")
     assert done.returncode == 3, done.stderr  # without AP nothing is proved
     assert done.stderr == ""
-    assert done.stdout.startswith("calibrated on 16 people of 16 pictures, input as net.onnx\n")
+    assert done.stdout.startswith("calibrated on 16 people of 16 images, input as net.onnx\n")
     assert re.search(r"INT8 is (faster|slower|no faster) here: .* ratio \d\.\d{3} \[\d", done.stdout.replace("\n", " "))
     assert "AP was not measured" in done.stdout
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
@@ -90,7 +90,7 @@ def test_the_verdict(
 @pytest.mark.parametrize(
     ("arguments", "model", "images", "words"),
     [
-        ([], "net.onnx", "nobody", ["no people on 1 pictures", "--annotations"]),
+        ([], "net.onnx", "nobody", ["no people on 1 images", "--annotations"]),
         ([], "net.onnx", "few", ["only 2 people", "16"]),
         ([], "few/00.jpg", "people", ["00.jpg", "cannot be opened"]),
         ([], "missing.onnx", "people", ["missing.onnx", "not a model"]),

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.test_cli_video import lines_of, names
 from tests.videos import times_of, walk, write_video
 
@@ -44,12 +44,12 @@ def stop_when(process: subprocess.Popen[str], number: int, is_in_the_middle: Cal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_drawn_pictures_and_lines_are_whole(tmp_path: Path, number: signal.Signals) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    pictures.mkdir()
+def test_drawn_images_and_lines_are_whole(tmp_path: Path, number: signal.Signals) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
     for i in range(300):
-        (pictures / f"{i:03}.jpg").symlink_to(ASTRONAUT)
-    process = start(tmp_path / "lines", pictures, "--out", out, "--json")
+        (images / f"{i:03}.jpg").symlink_to(ASTRONAUT)
+    process = start(tmp_path / "lines", images, "--out", out, "--json")
     assert "stopped" in stop_when(process, number, lambda: (tmp_path / "lines").stat().st_size > 0)
     lines = lines_of(tmp_path / "lines")
     assert 0 < len(lines) < 300
@@ -57,9 +57,9 @@ def test_drawn_pictures_and_lines_are_whole(tmp_path: Path, number: signal.Signa
     for path in out.iterdir():
         assert path.name.endswith(".pose.jpg")
         assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~UMASK
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert picture.shape == (512, 512, 3)
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert image.shape == (512, 512, 3)
 
 
 def test_a_drawn_video_and_its_lines_are_whole(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_a_drawn_video_and_its_lines_are_whole(tmp_path: Path) -> None:
 
 
 def test_a_list_for_coco_is_whole_or_not_there(tmp_path: Path) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    pictures.mkdir()
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
     for i in range(300):
-        (pictures / f"{i:03}.jpg").symlink_to(ASTRONAUT)
-    process = start(tmp_path / "rows", pictures, "--out", out, "--json", "--format", "coco")
+        (images / f"{i:03}.jpg").symlink_to(ASTRONAUT)
+    process = start(tmp_path / "rows", images, "--out", out, "--json", "--format", "coco")
     stop_when(process, signal.SIGTERM, lambda: out.is_dir() and bool(names(out)))
     assert (tmp_path / "rows").read_text() == ""
 

@@ -62,7 +62,7 @@ def test_a_video_becomes_a_drawn_video_and_a_line_a_frame(tmp_path: Path) -> Non
         assert video.streams.video[0].codec_context.name == "h264"
         drawn = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(float)
     assert drawn.shape == (320, 320, 3)
-    assert np.abs(drawn - walk(1)[0]).mean() < 20  # it is the picture
+    assert np.abs(drawn - walk(1)[0]).mean() < 20  # it is the image
     assert (np.abs(drawn - walk(1)[0]).max(-1) > 100).mean() > 0.005  # with lines on it
 
 
@@ -127,12 +127,12 @@ def test_what_is_no_video_fails_and_the_others_are_done(tmp_path: Path) -> None:
     code, text, err = run(tmp_path, "--out", tmp_path / "out")
     assert code == 1
     assert "a.mp4: the video is damaged" in err
-    assert "b.m4v: the video has no picture: only audio" in err
+    assert "b.m4v: the video has no image: only audio" in err
     assert "c.mp4: 2 frames" in text
     assert names(tmp_path / "out") == {"c.pose.mp4", "c.pose.jsonl"}
 
 
-def test_coco_is_for_pictures(tmp_path: Path) -> None:
+def test_coco_is_for_images(tmp_path: Path) -> None:
     code, _, err = run(write_video(tmp_path / "a.mp4", walk(2)), "--json", "--format", "coco")
     assert code == 1
-    assert "--format coco is for pictures" in err
+    assert "--format coco is for images" in err

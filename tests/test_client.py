@@ -23,7 +23,7 @@ from posewire.engine.engine import Engine
 from posewire.errors import BadParameter, BadPicture, ConnectionLost, Overloaded, Unauthorized, UnexpectedAnswer
 from posewire.server.auth import new_key
 from tests.conftest import MakeEngine
-from tests.pictures import ASTRONAUT, astronaut
+from tests.sample_images import ASTRONAUT, astronaut
 from tests.server.streaming import Listen, listening
 from tests.server.support import Gate, GatedDetector, eventually
 from tests.server_process import Server, serve
@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-async def test_pictures_are_answered_typed(listen: Listen, astronaut: bytes) -> None:
+async def test_images_are_answered_typed(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with AsyncPoseClient(server.url) as client:
         one = await client.pose(ASTRONAUT, max_people=1, min_keypoint_score=0.3)
@@ -219,11 +219,11 @@ def http(status: str, body: bytes) -> bytes:
 POSES = http("200 OK", b'{"request_id": "1", "model": {"detector": "d", "pose": "p"}, "images": []}')
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
-async def test_a_bad_gateway_and_a_reset_connection_are_tried_again(astronaut: bytes, pictures: int) -> None:
+@pytest.mark.parametrize("images", [1, 2])
+async def test_a_bad_gateway_and_a_reset_connection_are_tried_again(astronaut: bytes, images: int) -> None:
     answers = [http("502 Bad Gateway", b"<html>"), None, POSES]
     async with at_proxy(answers) as url, AsyncPoseClient(url) as client:
-        assert (await client.pose(*[astronaut] * pictures)).images == []
+        assert (await client.pose(*[astronaut] * images)).images == []
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ async def test_what_is_not_tried_again_is_raised(
             await client.pose(astronaut)
 
 
-async def test_pictures_are_paths_bytes_or_files(listen: Listen, astronaut: bytes) -> None:
+async def test_images_are_paths_bytes_or_files(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with AsyncPoseClient(server.url) as client:
         with ASTRONAUT.open("rb") as file:

@@ -8,7 +8,7 @@ import pytest
 
 from posewire.config import Settings, load_settings
 from posewire.errors import ConfigError
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 LINKS = {
     "POSEWIRE_PORT": "tcp://10.0.0.1:8000",

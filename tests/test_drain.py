@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server.support import eventually
 from tests.server_process import Server, serve
 
@@ -25,13 +25,13 @@ async def in_the_service(server: Server, metric: str) -> float:
 
 
 async def request(server: Server, go_on: asyncio.Event) -> int:
-    """A picture whose second half is sent when told; the status of its answer."""
-    picture = ASTRONAUT.read_bytes()
+    """An image whose second half is sent when told; the status of its answer."""
+    image = ASTRONAUT.read_bytes()
 
     async def halves() -> AsyncIterator[bytes]:
-        yield picture[: len(picture) // 2]
+        yield image[: len(image) // 2]
         await go_on.wait()
-        yield picture[len(picture) // 2 :]
+        yield image[len(image) // 2 :]
 
     async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{server.url}/v1/pose", content=halves(), headers={"Content-Type": "image/jpeg"})
@@ -41,12 +41,12 @@ async def request(server: Server, go_on: asyncio.Event) -> int:
 
 async def stream(server: Server) -> int:
     """Frames until the service ends the stream; the close code."""
-    picture = ASTRONAUT.read_bytes()
+    image = ASTRONAUT.read_bytes()
     async with connect(f"{server.url.replace('http', 'ws', 1)}/v1/stream") as socket:
         await socket.send(json.dumps({"type": "start"}))
         try:
             while True:
-                await socket.send(picture)
+                await socket.send(image)
                 message = json.loads(await socket.recv())
                 if message["type"] == "result":
                     await socket.send(json.dumps({"type": "ack", "seq": message["seq"]}))

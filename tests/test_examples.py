@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.figure import person
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 from tests.videos import walk, write_video
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from posewire.schemas.inference_protocol import INPUTS, InferParams, outputs
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 
 ROOT = Path(__file__).parents[1]

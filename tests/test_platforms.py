@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests import other_system
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import listening_server
 
 IMPORT_ALL = """

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from posewire.server.auth import parse_keys
-from tests.pictures import ASTRONAUT
 from tests.registry.downloads import silent_store
+from tests.sample_images import ASTRONAUT
 from tests.server_process import Server, listening_server, serve
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from posewire.registry.store import default_root
 from tests.answers import numbers
-from tests.pictures import ASTRONAUT, encode, landscape, variations
+from tests.sample_images import ASTRONAUT, encode, landscape, variations
 from tests.server_process import Server, serve
 
 
@@ -39,8 +39,8 @@ def assert_same_people(found: object, expected: object) -> None:
     np.testing.assert_allclose(numbers(found), numbers(expected), atol=1e-3)
 
 
-async def post(client: httpx.AsyncClient, picture: bytes, media_type: str = "image/jpeg") -> httpx.Response:
-    return await client.post("/v1/pose", content=picture, headers={"Content-Type": media_type})
+async def post(client: httpx.AsyncClient, image: bytes, media_type: str = "image/jpeg") -> httpx.Response:
+    return await client.post("/v1/pose", content=image, headers={"Content-Type": media_type})
 
 
 def test_http_and_command_line_agree(server: Server) -> None:
@@ -52,20 +52,20 @@ def test_http_and_command_line_agree(server: Server) -> None:
 
 
 async def test_200_concurrent_requests_get_their_own_answers(server: Server) -> None:
-    pictures = variations(20)
+    images = variations(20)
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=120, headers={"X-Request-Timeout-Ms": "10000"}) as client:
-        alone = [people(await post(client, picture)) for picture in pictures]
-        together = await asyncio.gather(*(post(client, pictures[i % len(pictures)]) for i in range(200)))
-    assert sum(map(len, alone)) >= len(pictures) // 2
+        alone = [people(await post(client, image)) for image in images]
+        together = await asyncio.gather(*(post(client, images[i % len(images)]) for i in range(200)))
+    assert sum(map(len, alone)) >= len(images) // 2
     for i, answer in enumerate(together):
-        assert_same_people(people(answer), alone[i % len(pictures)])
+        assert_same_people(people(answer), alone[i % len(images)])
 
 
 @pytest.mark.parametrize("send", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_under_load_loses_nothing_that_was_accepted(send: signal.Signals) -> None:
     """Every request that reached the service, by its log, is answered; what finds the port closed was not accepted."""
-    picture = ASTRONAUT.read_bytes()
+    image = ASTRONAUT.read_bytes()
     with serve(max_in_flight="256", drain_s="0.5") as server:
         answered: list[str] = []
         turned_away: list[str] = []
@@ -78,7 +78,7 @@ async def test_a_signal_under_load_loses_nothing_that_was_accepted(send: signal.
                     request_id = f"{name}-{next(numbering)}"
                     client.headers["X-Request-Id"] = request_id
                     try:
-                        assert people(await post(client, picture))
+                        assert people(await post(client, image))
                         answered.append(request_id)
                     except httpx.TransportError:
                         turned_away.append(request_id)
@@ -112,7 +112,7 @@ async def test_bad_input_takes_no_memory_and_harms_nobody(server: Server) -> Non
         (good[: len(good) // 2], "image/jpeg", 400),
         (encode(landscape(), ".png")[:5000], "image/png", 400),
         (bomb_png(100_000), "image/png", 413),
-        (b"this is no picture\n" * 50, "image/jpeg", 400),
+        (b"this is no image\n" * 50, "image/jpeg", 400),
         (b"a=1&b=2", "application/x-www-form-urlencoded", 415),
         (bytes(21_000_000), "image/png", 413),
         (b'{"images": [', "application/json", 400),
@@ -133,10 +133,10 @@ async def test_bad_input_takes_no_memory_and_harms_nobody(server: Server) -> Non
         assert process.memory_info().rss < before + 40_000_000
 
 
-async def test_a_huge_picture_within_the_limits_is_answered(server: Server) -> None:
-    picture = encode(landscape(7000, 7000))
+async def test_a_huge_image_within_the_limits_is_answered(server: Server) -> None:
+    image = encode(landscape(7000, 7000))
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        answer = await post(client, picture)
+        answer = await post(client, image)
     assert [person for person in people(answer) if person["score"] != 0] == []  # the detector may doubt, the pose model does not
     assert answer.json()["images"][0]["width"] == 7000
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from posewire.engine.ipc import AVAILABLE
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import Server, serve
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs Linux's memory files")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 # What stands in the place of the package, and what is said then.
 MISSING = "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"

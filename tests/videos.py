@@ -11,15 +11,15 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from posewire.types import UInt8Array
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 
 _TICKS = 90_000  # a second
 
 
 def walk(frames: int = 12, size: int = 320) -> list[UInt8Array]:
     """The astronaut, who moves a little to the right from frame to frame."""
-    picture = np.asarray(cv2.resize(astronaut(), (size, size)), np.uint8)
-    return [np.ascontiguousarray(np.roll(picture, 2 * i, axis=1)) for i in range(frames)]
+    image = np.asarray(cv2.resize(astronaut(), (size, size)), np.uint8)
+    return [np.ascontiguousarray(np.roll(image, 2 * i, axis=1)) for i in range(frames)]
 
 
 def write_video(
@@ -70,7 +70,7 @@ def write_video(
 
 
 def write_sound(path: Path) -> Path:
-    """A file with sound and no picture."""
+    """A file with sound and no image."""
     with av.open(str(path), "w") as container:
         _write_silence(container, container.add_stream("aac", rate=16_000), 5)
     return path

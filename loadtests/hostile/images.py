@@ -6,7 +6,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.hostile.mutations import damaged, jpeg_blocks, png_blocks, riff_blocks, with_checksums
 
 _SEED = 23
@@ -17,7 +17,7 @@ _SIZE = (96, 80)  # width, height, pixels
 @cache
 def sources() -> dict[str, bytes]:
     """Whole images by format and kind, such as `jpeg-progressive`; all are taken by the service."""
-    pixels = cv2.resize(np.asarray(cv2.imdecode(np.frombuffer(pictures.single(), np.uint8), cv2.IMREAD_COLOR)), _SIZE)
+    pixels = cv2.resize(np.asarray(cv2.imdecode(np.frombuffer(sample_images.single(), np.uint8), cv2.IMREAD_COLOR)), _SIZE)
     grey, deep = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), pixels.astype(np.uint16) * 257
     made = {
         "jpeg": (".jpg", pixels, []),

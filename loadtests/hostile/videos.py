@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.hostile.mutations import damaged, mp4_blocks
 from posewire.types import UInt8Array
 
@@ -27,7 +27,7 @@ def film(frames: int, container: str = "mp4", size: int = 160, image: bytes | No
         size: width and height, pixels; even.
         image: encoded; None: of one person.
     """
-    pixels = cv2.imdecode(np.frombuffer(image or pictures.single(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    pixels = cv2.imdecode(np.frombuffer(image or sample_images.single(), np.uint8), cv2.IMREAD_COLOR_RGB)
     small = np.asarray(cv2.resize(np.asarray(pixels, np.uint8), (size, size)), np.uint8)
     out = io.BytesIO()
     with av.open(out, "w", format=CONTAINERS[container]) as made:

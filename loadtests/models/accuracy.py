@@ -25,15 +25,15 @@ class People:
     def __init__(self, folder: Path) -> None:
         self._data = Annotations(folder / "person_keypoints.json", folder / "images")
         self._frames = [
-            (picture, Frame(np.asarray(cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB), np.uint8))) for picture in self._data.images
+            (image, Frame(np.asarray(cv2.imread(str(image.path), cv2.IMREAD_COLOR_RGB), np.uint8))) for image in self._data.images
         ]
-        self._all = [(picture.image_id, frame, box) for picture, frame in self._frames for box in picture.boxes_xywh]
+        self._all = [(image.image_id, frame, box) for image, frame in self._frames for box in image.boxes_xywh]
 
     def __len__(self) -> int:
         return len(self._all)
 
     def first(self) -> tuple[Frame, FloatArray]:
-        """A picture and the box of someone on it."""
+        """An image and the box of someone on it."""
         _, frame, box = self._all[0]
         return frame, box
 
@@ -48,7 +48,7 @@ class People:
 
     def score_boxes(self, detector: Detector) -> Mapping[str, float]:
         """Box AP, AR and the rest of a person detector on all images."""
-        return self._data.box_ap([row for picture, frame in self._frames for row in _boxes(detector, picture.image_id, frame)])
+        return self._data.box_ap([row for image, frame in self._frames for row in _boxes(detector, image.image_id, frame)])
 
 
 def _boxes(detector: Detector, image_id: int, frame: Frame) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Square cut-outs of people: affines (2, 3) float32 from pixels of the picture to pixels of the cut-out."""
+"""Square cut-outs of people: affines (2, 3) float32 from pixels of the image to pixels of the cut-out."""
 
 import math
 
@@ -11,7 +11,7 @@ def square_affine(box_xywh: FloatArray, side: int, margin: float) -> FloatArray:
     """The person in the middle of an upright square.
 
     Args:
-        box_xywh: (4,) pixels of the picture.
+        box_xywh: (4,) pixels of the image.
         side: of the cut-out, pixels.
         margin: side of the square over the longer side of the box.
     """
@@ -23,8 +23,8 @@ def circle_affine(centre: FloatArray, rim: FloatArray, side: int, margin: float)
     """The square around the circle that BlazePose puts around a person, turned so that the person stands upright.
 
     Args:
-        centre: (2,) middle of the hips, pixels of the picture.
-        rim: (2,) the point of the circle above the head, pixels of the picture.
+        centre: (2,) middle of the hips, pixels of the image.
+        rim: (2,) the point of the circle above the head, pixels of the image.
         side: of the cut-out, pixels.
         margin: side of the square over the circle's diameter.
     """
@@ -34,7 +34,7 @@ def circle_affine(centre: FloatArray, rim: FloatArray, side: int, margin: float)
 
 
 def _affine(cx: float, cy: float, length: float, turned: float, side: int) -> FloatArray:
-    """`turned`: radians, clockwise as the picture shows it, from upright to the person."""
+    """`turned`: radians, clockwise as the image shows it, from upright to the person."""
     scale = side / length
     cos, sin = scale * math.cos(turned), scale * math.sin(turned)
     return np.array(

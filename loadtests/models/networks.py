@@ -25,7 +25,7 @@ class Network(Protocol):
     """What a network takes and what it answers; the run itself is an engine's."""
 
     def affine(self, box_xywh: FloatArray) -> FloatArray:
-        """From pixels of the picture to those of the input, (2, 3), for a person's box (4,)."""
+        """From pixels of the image to those of the input, (2, 3), for a person's box (4,)."""
 
     def tensor(self, frame: Frame, affine: FloatArray) -> Any:
         """The input: one cut-out."""
@@ -99,5 +99,5 @@ class BlazePose:
 
 
 def _cut(frame: Frame, affine: FloatArray, width: int, height: int) -> Any:
-    """(height, width, 3) uint8, RGB; black outside the picture."""
+    """(height, width, 3) uint8, RGB; black outside the image."""
     return cv2.warpAffine(frame.pixels, affine, (width, height), flags=cv2.INTER_LINEAR)

@@ -8,9 +8,9 @@ import uvloop
 
 from loadtests.peers.environments import PEERS, make
 from loadtests.peers.race import race
-from loadtests.pictures import PEOPLE
 from loadtests.processes import end_cleanly, stand_back
 from loadtests.report import machine, save
+from loadtests.sample_images import PEOPLE
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 _FOLDER = typer.Option(help="folder of the peers' environments")
@@ -27,7 +27,7 @@ def run(
     rounds: Annotated[int, typer.Option(min=1)] = 10,
     slice_s: Annotated[float, typer.Option("--slice", min=1, help="seconds of one measurement")] = 2.5,
     plain: Annotated[Path | None, typer.Option(exists=True, help="ONNX file that the peers run as their pose model")] = None,
-    people: Annotated[int, typer.Option(help=f"on the picture: one of {', '.join(map(str, PEOPLE))}")] = 1,
+    people: Annotated[int, typer.Option(help=f"on the image: one of {', '.join(map(str, PEOPLE))}")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="peers to compare with; all")] = None,
     environments: Annotated[Path, _FOLDER] = Path("out/peers-env"),
     out: Annotated[Path, typer.Option(help="folder for results")] = Path("out/loadtests"),

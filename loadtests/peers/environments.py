@@ -29,13 +29,13 @@ class Peer:
     path: str
     health: str
     variables: Mapping[str, str]
-    as_json: bool = False  # takes a list of base64 pictures in JSON
+    as_json: bool = False  # takes a list of base64 images in JSON
 
-    def request(self, picture: bytes) -> bytes:
-        """The request for one picture."""
+    def request(self, image: bytes) -> bytes:
+        """The request for one image."""
         if not self.as_json:
-            return request_bytes(self.path, picture)
-        body = json.dumps({"pictures": [base64.b64encode(picture).decode()]}).encode()
+            return request_bytes(self.path, image)
+        body = json.dumps({"images": [base64.b64encode(image).decode()]}).encode()
         return request_bytes(self.path, body, "application/json")
 
 

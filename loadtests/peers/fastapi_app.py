@@ -24,7 +24,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=_lifespan)
-# A worker has a core, and a core does one picture at a time best.
+# A worker has a core, and a core does one image at a time best.
 _one = anyio.CapacityLimiter(1)
 
 
@@ -33,16 +33,16 @@ async def _body(request: Request) -> bytes:
 
 
 @app.post("/def")
-def pose(request: Request, picture: Annotated[bytes, Depends(_body)]) -> Response:
+def pose(request: Request, image: Annotated[bytes, Depends(_body)]) -> Response:
     """As everyone writes it."""
-    return Response(request.app.state.model.answer([picture])[0], media_type="application/json")
+    return Response(request.app.state.model.answer([image])[0], media_type="application/json")
 
 
 @app.post("/async")
 async def pose_async(request: Request) -> Response:
     """The same with the threads bounded."""
-    picture = await request.body()
-    answers = await anyio.to_thread.run_sync(request.app.state.model.answer, [picture], limiter=_one)
+    image = await request.body()
+    answers = await anyio.to_thread.run_sync(request.app.state.model.answer, [image], limiter=_one)
     return Response(answers[0], media_type="application/json")
 
 

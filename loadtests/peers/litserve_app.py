@@ -1,7 +1,7 @@
 """LitServe, as its documentation says for CPUs: batching (https://lightning.ai/docs/litserve/features/batching), a worker process a
 core (https://lightning.ai/docs/litserve/how-tos/parallelism-types) and the ZeroMQ queue for throughput (`fast_queue`).
 
-The picture is the raw body and the answer is ready-made JSON: no base64, no form, no second serialisation.
+The image is the raw body and the answer is ready-made JSON: no base64, no form, no second serialisation.
 """
 
 import sys
@@ -26,19 +26,19 @@ class PoseAPI(litserve.LitAPI):  # type: ignore[misc] # no types here
         self.model = Model()
 
     def decode_request(self, request: Annotated[bytes, Depends(_body)]) -> bytes:
-        """The picture as it came."""
+        """The image as it came."""
         return request
 
     def batch(self, inputs: Sequence[bytes]) -> Sequence[bytes]:
-        """No array to stack: pictures differ in size."""
+        """No array to stack: images differ in size."""
         return inputs
 
     def predict(self, batch: Sequence[bytes]) -> list[bytes]:
-        """A batch of pictures."""
+        """A batch of images."""
         return self.model.answer(batch)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
-        """One answer a picture."""
+        """One answer an image."""
         return output
 
     def encode_response(self, output: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""What every peer serves: encoded pictures in, JSON out, many pictures a call.
+"""What every peer serves: encoded images in, JSON out, many images a call.
 
 It is Posewire's own pipeline, with both models in ONNX Runtime on one intra-op thread; what differs between the peers is how requests
 reach it.
@@ -24,7 +24,7 @@ from posewire.types import FloatArray, InputFormat, UInt8Array
 PLAIN = "LOADTESTS_PLAIN"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Batching of the peers that batch: the sizes and waits of their documentation's examples are for GPUs; on this machine
-# a longer wait only adds latency, and a larger batch only makes its first picture wait for its last.
+# a longer wait only adds latency, and a larger batch only makes its first image wait for its last.
 MAX_BATCH = 4
 BATCH_WAIT_S = 0.002
 
@@ -96,13 +96,13 @@ class Model:
         runtime = "plain" if os.environ.get(PLAIN) else "onnxruntime"
         self._pipeline = PosePipeline.load(device="cpu", threads=1, pose_runtime=runtime)
 
-    def answer(self, pictures: Sequence[bytes]) -> list[bytes]:
-        """One JSON body a picture, as Posewire answers; the crops of all pictures go through the pose model together.
+    def answer(self, images: Sequence[bytes]) -> list[bytes]:
+        """One JSON body an image, as Posewire answers; the crops of all images go through the pose model together.
 
         Raises:
             BadPicture, TooLarge: of one of them.
         """
-        return [self._render(result) for result in self._pipeline.batch(pictures)]
+        return [self._render(result) for result in self._pipeline.batch(images)]
 
     def _render(self, result: PoseResult) -> bytes:
         detector, pose = self._pipeline.detector.spec, self._pipeline.pose.spec

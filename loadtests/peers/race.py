@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests import pictures, schedule
+from loadtests import sample_images, schedule
 from loadtests.__main__ import free_port
 from loadtests.generator import RequestOf, closed_loop, in_turn, open_loop
 from loadtests.outcomes import percentiles_ms, ratio, summarise
@@ -37,10 +37,10 @@ class Runner:
     peer: Peer
     server: Server
     request_of: RequestOf
-    rates: list[float] = field(default_factory=list)  # pictures a second at saturation, one a round
+    rates: list[float] = field(default_factory=list)  # images a second at saturation, one a round
     p99_ms: list[float] = field(default_factory=list)  # at equal load, one a round
     latencies_s: list[float] = field(default_factory=list)  # at equal load, all rounds
-    people: int = 0  # that it found in the picture
+    people: int = 0  # that it found in the image
     bad: int = 0  # requests without a 200
     generator_share: list[float] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class Runner:
             self.server.signal(signal.SIGSTOP)
 
     async def saturate(self, seconds: float) -> None:
-        """Pictures a second with callers that ask again at once."""
+        """Images a second with callers that ask again at once."""
         async with self.awake(seconds), metered(self.server) as usage:
             outcomes = await closed_loop(self.target, _CLIENTS, seconds, self.request_of)
         summary = summarise(outcomes, usage.seconds, _PATIENCE_S)
@@ -81,13 +81,13 @@ class Runner:
 async def race(
     peers: Sequence[Peer], rounds: int, slice_s: float, plain: Path | None, environments: Path, out: Path, people: int = 1
 ) -> Result:
-    """Start all, measure in turn, compare with Posewire; `people` of `pictures.PEOPLE` are on the picture."""
-    picture = pictures.single() if people == 1 else pictures.crowd(people)
+    """Start all, measure in turn, compare with Posewire; `people` of `sample_images.PEOPLE` are on the image."""
+    image = sample_images.single() if people == 1 else sample_images.crowd(people)
     with ExitStack() as stack:
         runners = []
         for peer in peers:
             server = stack.enter_context(running(peer, free_port(), environments, out, plain))
-            runner = Runner(peer, server, in_turn([peer.request(picture)]))
+            runner = Runner(peer, server, in_turn([peer.request(image)]))
             runner.people = await _people_answered(runner)
             await closed_loop(runner.target, _CLIENTS, min(4 * _WARM_UP_S, slice_s), runner.request_of)
             server.signal(signal.SIGSTOP)
@@ -147,7 +147,7 @@ def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float,
             {
                 "server": runner.peer.name,
                 "people": runner.people,
-                "pictures/s": round(statistics.median(runner.rates), 1),
+                "images/s": round(statistics.median(runner.rates), 1),
                 "Posewire is faster by": found["median"],
                 "quartiles": f"{found['low']} to {found['high']}",
                 f"p50 ms at {rate:.0f}/s": pooled["p50"],
@@ -164,7 +164,7 @@ def _result(runners: Sequence[Runner], rate: float, rounds: int, slice_s: float,
     least = 2.0 if plain else 1.0
     for runner in others:
         median = ratios[runner.peer.name]["median"]
-        result.checks[f"at least {least:g} times the pictures of {runner.peer.name} ({median})"] = median >= least
+        result.checks[f"at least {least:g} times the images of {runner.peer.name} ({median})"] = median >= least
     if others:
         best = min(statistics.median(runner.p99_ms) for runner in others)
         p99 = statistics.median(own.p99_ms)

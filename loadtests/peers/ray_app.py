@@ -24,9 +24,9 @@ class Pose:
         self.model = Model()
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)  # type: ignore[untyped-decorator]
-    async def infer(self, pictures: list[bytes]) -> list[bytes]:
-        """A batch of pictures."""
-        return self.model.answer(pictures)
+    async def infer(self, images: list[bytes]) -> list[bytes]:
+        """A batch of images."""
+        return self.model.answer(images)
 
     async def __call__(self, request: Request) -> Response:
         """Raw body in, ready-made JSON out."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from loadtests.processes import Server, posewire
-from loadtests.streams.measure import PICTURE, film, stream
+from loadtests.streams.measure import IMAGE, film, stream
 from posewire.client import AsyncPoseClient
 
 _STREAMS = 4
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path)
     options = parser.parse_args()
-    frames = film(options.file, _FRAMES) if options.file else [PICTURE] * _FRAMES
+    frames = film(options.file, _FRAMES) if options.file else [IMAGE] * _FRAMES
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as out, posewire(Path(out), port) as server:

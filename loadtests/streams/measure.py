@@ -21,11 +21,11 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
 from posewire.client import AsyncPoseClient, StreamResult
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 
 START = '{"type": "start"}'
-PICTURE = ASTRONAUT.read_bytes()
+IMAGE = ASTRONAUT.read_bytes()
 LINK_BYTES_S = 200_000
 
 
@@ -63,7 +63,7 @@ def jain(shares: list[int]) -> float:
 async def rates(url: str, rate: float) -> None:
     """1 to 32 streams for 10 s each."""
     for count in (1, 2, 4, 8, 16, 32):
-        each = [PICTURE] * round(rate * 10)
+        each = [IMAGE] * round(rate * 10)
         found = await asyncio.gather(*(stream(url, each, rate, i / count / rate) for i in range(count)))
         shares = [sum(r.answer is not None for r in results) for results in found]
         together = [r for results in found for r in results]
@@ -75,10 +75,10 @@ def film(path: Path, most: int) -> list[bytes]:
     capture = cv2.VideoCapture(str(path))
     frames: list[bytes] = []
     while len(frames) < most:
-        read, picture = capture.read()
+        read, image = capture.read()
         if not read:
             break
-        frames.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+        frames.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
     return frames
 
 
@@ -112,7 +112,7 @@ async def flood(url: str) -> None:
                 await connection.send(json.dumps({"type": "ack", "seq": json.loads(text)["seq"]}))
 
         reading = asyncio.create_task(acknowledge())
-        async for frame in paced([PICTURE] * 2000, 200):
+        async for frame in paced([IMAGE] * 2000, 200):
             await connection.send(frame)
         reading.cancel()
 
@@ -121,16 +121,16 @@ async def unread(url: str) -> None:
     """Sends 20 frames/s and reads nothing: the transport's reading is paused."""
     async with opened(url) as connection:
         connection.transport.pause_reading()
-        async for frame in paced([PICTURE] * 200, 20):
+        async for frame in paced([IMAGE] * 200, 20):
             await connection.send(frame)
 
 
 async def rubbish(url: str) -> None:
-    """Text, halves of pictures and bytes without meaning, on one connection after the other."""
+    """Text, halves of images and bytes without meaning, on one connection after the other."""
     for i in range(60):
         with contextlib.suppress(Exception):
             async with opened(url) as connection:
-                for data in (b"\xff\xd8" + bytes(100_000), PICTURE[: len(PICTURE) // 2], b"x", "text" if i % 2 else bytes(2_100_000)):
+                for data in (b"\xff\xd8" + bytes(100_000), IMAGE[: len(IMAGE) // 2], b"x", "text" if i % 2 else bytes(2_100_000)):
                     await connection.send(data)
                 async for _ in connection:
                     pass
@@ -140,7 +140,7 @@ async def vanishing(url: str) -> None:
     """Opens a stream, sends a frame, and is gone, 100 times."""
     for _ in range(100):
         async with opened(url) as connection:
-            await connection.send(PICTURE)
+            await connection.send(IMAGE)
             connection.transport.abort()
         await asyncio.sleep(0.05)
 
@@ -164,12 +164,12 @@ async def slow_link(url: str) -> list[StreamResult]:
     proxy = await asyncio.start_server(serve_one, "127.0.0.1", 0, limit=8192)
     async with proxy:
         proxied = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        return await stream(proxied, [PICTURE] * 150, 15)
+        return await stream(proxied, [IMAGE] * 150, 15)
 
 
 async def hostile(url: str, process: psutil.Process) -> None:
     """A good stream at 5 frames/s beside each bad client in turn."""
-    good = [PICTURE] * 50
+    good = [IMAGE] * 50
     print(f"alone: {describe(await stream(url, good, 5), 50)}", flush=True)
     cases: list[Callable[[str], Coroutine[None, None, object]]] = [flood, unread, rubbish, vanishing, slow_link]
     for _ in range(2):  # what a first time allocates is no leak: the second round is measured

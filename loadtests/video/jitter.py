@@ -21,7 +21,7 @@ _Places = npt.NDArray[np.float64]
 
 
 async def measure(video: Path) -> None:
-    """Print jitter, raw and smoothed, of a standing person and of a still picture with noise; and the lag."""
+    """Print jitter, raw and smoothed, of a standing person and of a still image with noise; and the lag."""
     film = read(video, LAST_FRAME + 1)
     name, first, last = STANDING
     async with started_engine() as engine:
@@ -32,7 +32,7 @@ async def measure(video: Path) -> None:
             if found is not None:
                 standing.append((frame.t_seconds, found))
         _print_jitter(f"standing person, {len(standing)} of {last - first + 1} frames", standing)
-        _print_jitter("still picture with noise, 60 frames", await _still(session_of(engine, detect_every=5, smooth=False), film[60].frame))
+        _print_jitter("still image with noise, 60 frames", await _still(session_of(engine, detect_every=5, smooth=False), film[60].frame))
     tracks: dict[int, list[tuple[float, Pose]]] = {}
     for frame, people in zip(film, answers, strict=True):
         for person in people:

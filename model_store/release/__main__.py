@@ -19,7 +19,7 @@ def main(
     variant: Annotated[str, typer.Option(help="litehrnet-18, wider-naive-litehrnet-18, …, or rtmdet-nano-lean, … for a detector.")],
     name: Annotated[str, typer.Option(help="Of the model in the manifest.")],
     about: Annotated[Path, typer.Option(help="TOML that says what the card cannot know.", exists=True, dir_okay=False)],
-    images: Annotated[Path, typer.Option(help="Folder of held-out pictures.", exists=True, file_okay=False)],
+    images: Annotated[Path, typer.Option(help="Folder of held-out images.", exists=True, file_okay=False)],
     annotations: Annotated[Path, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)],
     height: Annotated[
         int | None, typer.Option(min=32, help="Of the input, pixels [default: 256, detector 320].", show_default=False)
@@ -32,9 +32,9 @@ def main(
     files_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Share the files of this model: the same checkpoint at another size.")
     ] = None,
-    held_out: Annotated[str | None, typer.Option(help="What the held-out pictures are called; the folder's name.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="What the held-out images are called; the folder's name.")] = None,
     other_images: Annotated[
-        Path | None, typer.Option(help="Folder of training pictures to calibrate scores on.", exists=True, file_okay=False)
+        Path | None, typer.Option(help="Folder of training images to calibrate scores on.", exists=True, file_okay=False)
     ] = None,
     other_annotations: Annotated[Path | None, typer.Option(help="COCO person keypoints of those.", exists=True, dir_okay=False)] = None,
     store: Annotated[Path, typer.Option(help="Folder of the manifest; one that is not there is made.", file_okay=False)] = _STORE,
@@ -43,7 +43,7 @@ def main(
 ) -> None:
     """Compile a checkpoint, prove and measure it, write its card and its manifest entry: all or nothing.
 
-    It is refused (exit code 1) where it is worse on the held-out pictures than what the store has for the task.
+    It is refused (exit code 1) where it is worse on the held-out images than what the store has for the task.
     """
     from model_store.release.about import read_about  # noqa: PLC0415 - --help is at once
     from model_store.release.artefacts import network_of  # noqa: PLC0415

@@ -17,7 +17,7 @@ _POSE: Final = """\
 - `input`: (batch, 3, {height}, {width}) float32, **RGB**, height first; (channel - mean) / std with mean 123.675, 116.28, 103.53
   and std 58.395, 57.12, 57.375 of channels 0..255. The batch is dynamic.
 - The crop: the person's box, widened or heightened to the input's shape about its centre, then enlarged 1.25 times; its centre goes
-  to crop pixel ({x:g}, {y:g}). Cut out with one affine and bilinear interpolation; what lies outside the picture is black.
+  to crop pixel ({x:g}, {y:g}). Cut out with one affine and bilinear interpolation; what lies outside the image is black.
 - `heatmaps`: (batch, 17, {rows}, {columns}) float32, peaks up to about 1. Heatmap pixel (x, y) is crop pixel (4x, 4y), without a half-pixel
   offset. The targets were Gaussians with a sigma of {sigma:g} heatmap pixels.
 - Channels: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right. Left is the person's own left."""
@@ -25,10 +25,10 @@ _POSE: Final = """\
 _DETECTOR: Final = """\
 - `images`: (batch, {height}, {width}, 3) uint8, **RGB**, without normalisation. The batch is open, and so are height and width, which
   are multiples of 32: the same file serves other sizes.
-- The letterbox: the picture is scaled by s = min({height} / height, {width} / width) and lies at the **top left**; the rest is
+- The letterbox: the image is scaled by s = min({height} / height, {width} / width) and lies at the **top left**; the rest is
   filled with 114 in all channels.
-- `boxes_scores`: (batch, cells, 5) float32: x0, y0, x1, y1 in pixels of the input (divide by s for the picture), and a score 0..1.
-  Cells are those of strides 8, 16, 32, in this order. Boxes may leave the picture.
+- `boxes_scores`: (batch, cells, 5) float32: x0, y0, x1, y1 in pixels of the input (divide by s for the image), and a score 0..1.
+  Cells are those of strides 8, 16, 32, in this order. Boxes may leave the image.
 - Non-maximum suppression is not in the graph; the manifest asks for an IoU of 0.65. There is one class: person."""
 
 _USE: Final[dict[Task, str]] = {

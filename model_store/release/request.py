@@ -43,7 +43,7 @@ class Request:
     about: About
     held_out: Annotations  # nothing of it was trained on
     held_out_name: str
-    other: Annotations | None  # of training pictures: what scores are calibrated on; None: they are not
+    other: Annotations | None  # of training images: what scores are calibrated on; None: they are not
     force: str | None  # why it may ship although it is worse; None: it may not
     default: bool  # whether it is to serve by default
     files_of: str | None = None  # the model whose files it shares: the same network at another size; None: it has its own
@@ -64,7 +64,7 @@ class Request:
     @property
     def dataset(self) -> str:
         """What the accuracy was measured on."""
-        return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.images)} pictures"
+        return f"{self.held_out_name}: {self.held_out.people} persons on {len(self.held_out.images)} images"
 
 
 def entry(request: Request, weights: Weights, accuracy: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How good a model of a store is on held-out pictures."""
+"""How good a model of a store is on held-out images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def score(store: Path, task: Task, name: str, data: Annotations) -> Scored:
     """Score a model as it is served.
 
     Raises:
-        PosewireError: it cannot be served, or a picture fails.
+        PosewireError: it cannot be served, or an image fails.
     """
     if task == "detector":
         [rows] = predict(data, ["detector"], Source(settings_of(store, task, name), poses=False), name)

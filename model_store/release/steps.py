@@ -77,7 +77,7 @@ def _refuse_other_files(request: Request, text: str | None) -> None:
 
 
 def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[str]]:
-    """The network; with its scores calibrated where there are pictures for it, and that pays; and what is to be told of it."""
+    """The network; with its scores calibrated where there are images for it, and that pays; and what is to be told of it."""
     plain = compiled(request, work)
     _tell(plain.scored, say)
     if request.other is None:
@@ -85,7 +85,7 @@ def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[
     scores, right = _outcomes(plain, request, request.other)
     curve = fit(scores, right)
     what = "keypoints" if request.network.task == "pose" else "boxes"
-    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {len(scores)} {what} of pictures of the training"
+    how = f"scores as sigmoid({curve.scale:.3f} logit {curve.shift:+.3f}), fitted on {len(scores)} {what} of images of the training"
     if curve.scale <= 0:
         line = f"{how}: would turn their order round; not taken"
         say(line)
@@ -100,10 +100,10 @@ def _calibrated(request: Request, work: Path, say: Say) -> tuple[Prepared, list[
 
 
 def _outcomes(plain: Prepared, request: Request, other: Annotations) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Scores on pictures of the training, and whether what each is of is right."""
+    """Scores on images of the training, and whether what each is of is right."""
     task = request.network.task
     source = Source(settings_of(plain.store, task, request.name), poses=task == "pose")
-    [rows] = predict(other, ["gt" if task == "pose" else "detector"], source, "pictures to calibrate on")
+    [rows] = predict(other, ["gt" if task == "pose" else "detector"], source, "images to calibrate on")
     if task == "detector":
         return other.judged_boxes(rows)
     joints = Joints.of(find_people(other.images, rows))

@@ -26,20 +26,20 @@ _LEAST = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A person in a picture."""
+    """A person in an image."""
 
     pixels: UInt8Array  # (H, W, 3), RGB
     keypoints_xy: FloatArray  # (17, 2)
-    weights: FloatArray  # (17,), 0..1; 0: unknown, or not in the picture
+    weights: FloatArray  # (17,), 0..1; 0: unknown, or not in the image
     box_xywh: FloatArray  # (4,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What part of a picture is shown, and how."""
+    """What part of an image is shown, and how."""
 
     centre: FloatArray  # (2,)
-    height: float  # pixels of the picture
+    height: float  # pixels of the image
     turned: float = 0.0  # radians, clockwise
     mirrored: bool = False
 
@@ -62,7 +62,7 @@ def half_body(sample: Sample, aspect: float, rng: np.random.Generator) -> View |
 
 
 def truncate(sample: Sample, rng: np.random.Generator) -> Sample:
-    """The sample as if the picture ended within the person: black beyond, no keypoints there, and a box that ends there too.
+    """The sample as if the image ended within the person: black beyond, no keypoints there, and a box that ends there too.
 
     Legs are cut off most often. A person of whom too little would be left stays whole.
     """
@@ -93,7 +93,7 @@ def jitter(view: View, how: PoseAugmentation, rng: np.random.Generator) -> View:
 
 
 def view_affine(view: View, height: int, width: int) -> FloatArray:
-    """(2, 3): picture pixels -> pixels of the view, `height` x `width`; the centre goes to its middle, as in `crop_affine`."""
+    """(2, 3): image pixels -> pixels of the view, `height` x `width`; the centre goes to its middle, as in `crop_affine`."""
     scale = height / view.height
     cos, sin = math.cos(view.turned) * scale, math.sin(view.turned) * scale
     affine = np.array([[cos, -sin, 0], [sin, cos, 0]])
@@ -118,7 +118,7 @@ def show(sample: Sample, view: View, height: int, width: int) -> Sample:
 
 
 def occlude(sample: Sample, rng: np.random.Generator) -> Sample:
-    """The sample behind a rectangle of one colour, of noise, or of another part of the picture; keypoints behind it stay."""
+    """The sample behind a rectangle of one colour, of noise, or of another part of the image; keypoints behind it stay."""
     height, width = sample.pixels.shape[:2]
     h, w = (max(1, int(rng.uniform(0.1, 0.35) * length)) for length in (height, width))
     y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)

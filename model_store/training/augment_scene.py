@@ -1,4 +1,4 @@
-"""What the detector sees of a picture: scaled, squeezed, shifted, mirrored, four in one. Pure functions, as `augment`'s."""
+"""What the detector sees of an image: scaled, squeezed, shifted, mirrored, four in one. Pure functions, as `augment`'s."""
 
 import math
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from model_store.training.recipe import DetectorAugmentation
 from posewire.imaging.geometry import apply_affine, clip_boxes
 from posewire.types import FloatArray, UInt8Array
 
-# A person of whom less is left in the picture, as a share of the box, is not asked for; nor one so small, pixels.
+# A person of whom less is left in the image, as a share of the box, is not asked for; nor one so small, pixels.
 _LEAST_LEFT = 0.25
 _NARROWEST, _LOWEST = 3, 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """A picture and everybody in it."""
+    """An image and everybody in it."""
 
     pixels: UInt8Array  # (H, W, 3), RGB
     boxes_xyxy: FloatArray  # (people, 4), pixels
 
 
 def place(shown: Shown, size: int, how: DetectorAugmentation, rng: np.random.Generator, *, stretched: bool) -> Shown:
-    """Put a picture somewhere on a square of `size` pixels, partly outside if it is larger.
+    """Put an image somewhere on a square of `size` pixels, partly outside if it is larger.
 
     Args:
-        shown: the picture.
+        shown: the image.
         size: pixels a side.
         how: bounds of scale and aspect.
         rng: chance.
-        stretched: the picture's own aspect is lost; one of a camera's is given to it.
+        stretched: the image's own aspect is lost; one of a camera's is given to it.
     """
     height, width = shown.pixels.shape[:2]
     scale = size / max(height, width) * _between(how.smallest, how.largest, rng)
@@ -43,7 +43,7 @@ def place(shown: Shown, size: int, how: DetectorAugmentation, rng: np.random.Gen
     affine = np.array([[across, 0, left], [0, down, top]], np.float32)
     mirrored = rng.random() < how.mirror
     if mirrored:
-        # Boxes end at the edges of pixels, pictures at their middles.
+        # Boxes end at the edges of pixels, images at their middles.
         affine[0] = [-across, 0, size - left]
     corners = apply_affine(affine, shown.boxes_xyxy.reshape(-1, 2, 2))
     boxes = np.concatenate([corners.min(1), corners.max(1)], 1)

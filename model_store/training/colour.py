@@ -14,7 +14,7 @@ def recolour(pixels: UInt8Array, *, gain: float, levels: float, tint: float, gre
         gain: sigma of the factor about 1.
         levels: sigma of what is added to all channels, of 255.
         tint: sigma of what is added to each channel, of 255.
-        grey: share of pictures that lose their colours.
+        grey: share of images that lose their colours.
         rng: chance.
 
     Returns:

@@ -36,8 +36,8 @@ MinutesOption = Annotated[float | None, typer.Option(min=0, help="Stop after thi
 NoResearchOption = Annotated[bool, typer.Option("--no-research", help="Leave out sets that are for research only.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 Bf16Option = Annotated[bool | None, typer.Option(help="Compute in bfloat16 by autocast; without the option, on a GPU only.")]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that make the pictures; 0: a thread does.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="Cores for the network; making the pictures takes a part of one more.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that make the images; 0: a thread does.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Cores for the network; making the images takes a part of one more.")]
 NiceOption = Annotated[int, typer.Option(min=0, max=19, help="How far to step back for other programs; 0: not at all.")]
 
 

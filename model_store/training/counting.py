@@ -15,11 +15,11 @@ class Cost:
     """What a network takes."""
 
     parameters: int  # that are trained
-    multiply_adds: int  # for one picture: of convolutions and matrix products; all else is free
+    multiply_adds: int  # for one image: of convolutions and matrix products; all else is free
 
 
 def cost(network: nn.Module, height: int, width: int) -> Cost:
-    """Count a network's parameters, and its multiply-adds for one picture of `height` x `width` pixels.
+    """Count a network's parameters, and its multiply-adds for one image of `height` x `width` pixels.
 
     A multiplication with its addition is one, by torch's own counter. The published tables of Lite-HRNet count batch
     norms and rectifiers too: `posewire.registry.networks.litehrnet.spec.multiply_adds`.

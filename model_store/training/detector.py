@@ -56,18 +56,18 @@ from posewire.types import FloatArray, UInt8Array
 
 # Of a student's maps, scores and boxes together, against 1 for each map that is met.
 ANSWER_WEIGHT = 0.3
-# Of the answers to a held-out picture: the least score, the overlap of the manifest, and how many are looked at and kept.
+# Of the answers to a held-out image: the least score, the overlap of the manifest, and how many are looked at and kept.
 _LEAST_SCORE, _OVERLAP, _LOOKED_AT, _KEPT = 0.02, 0.65, 300, 100
-# Pictures that are looked at for every row of the curves, at most.
+# Images that are looked at for every row of the curves, at most.
 _VALIDATED = 512
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorBatch:
-    """Pictures as they are drawn."""
+    """Images as they are drawn."""
 
-    pictures: Tensor  # (N, 3, size, size) uint8, BGR
-    people: Sequence[Tensor]  # of each picture (people, 4) float32, x0 y0 x1 y1
+    images: Tensor  # (N, 3, size, size) uint8, BGR
+    people: Sequence[Tensor]  # of each image (people, 4) float32, x0 y0 x1 y1
     seed: int  # of what is left to chance when the batch is learnt from
 
 
@@ -75,7 +75,7 @@ class DetectorBatch:
 class DetectorLesson:
     """What a step learns from."""
 
-    pictures: Tensor  # (N, 3, size, size) float32, BGR, normalised
+    images: Tensor  # (N, 3, size, size) float32, BGR, normalised
     people: Sequence[Tensor]
     seed: int
     taught: Taught | None  # what the teacher says
@@ -83,19 +83,19 @@ class DetectorLesson:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectorSource:
-    """Draws pictures and shows them in other ways; see `drawing.Source`."""
+    """Draws images and shows them in other ways; see `drawing.Source`."""
 
     recipe: DetectorRecipe
     scenes: scenes.Scenes
-    chances: np.ndarray[Any, np.dtype[np.float64]]  # (pictures,)
+    chances: np.ndarray[Any, np.dtype[np.float64]]  # (images,)
 
     def batch(self, stretch: int, size: int, rng: np.random.Generator) -> DetectorBatch:
-        """Draw pictures."""
+        """Draw images."""
         how = self.recipe.augmentation
         shown = [self._draw(stretch, rng) for _ in range(size)]
         colours = {"gain": how.gain_sigma, "levels": how.shift_levels, "tint": how.tint_levels, "grey": how.grey}
-        pictures = stacked([recolour(s.pixels, **colours, rng=rng) for s in shown])
-        return DetectorBatch(pictures, [torch.from_numpy(s.boxes_xyxy) for s in shown], int(rng.integers(2**62)))
+        images = stacked([recolour(s.pixels, **colours, rng=rng) for s in shown])
+        return DetectorBatch(images, [torch.from_numpy(s.boxes_xyxy) for s in shown], int(rng.integers(2**62)))
 
     def _draw(self, stretch: int, rng: np.random.Generator) -> Shown:
         stage = self.recipe.stages[stretch]
@@ -106,7 +106,7 @@ class DetectorSource:
     def _one(self, size: int, rng: np.random.Generator) -> Shown:
         index = rng.choice(len(self.scenes), p=self.chances)
         height, width = self.scenes.sizes_hw[index]
-        shown = Shown(np.asarray(self.scenes.pictures[index, :height, :width]), xywh_to_xyxy(self.scenes.boxes_xywh[index]))
+        shown = Shown(np.asarray(self.scenes.images[index, :height, :width]), xywh_to_xyxy(self.scenes.boxes_xywh[index]))
         stretched = self.scenes.sources[self.scenes.source[index]] in self.recipe.stretched
         return place(shown, size, self.recipe.augmentation, rng, stretched=stretched)
 
@@ -116,13 +116,13 @@ class DetectorTraining:
 
     Args:
         recipe: how.
-        training: pictures to learn from.
-        held_out: pictures to validate on.
+        training: images to learn from.
+        held_out: images to validate on.
         teacher: file of the teacher, for a recipe with a distillation.
         no_research: leave out sets that are for research only.
 
     Raises:
-        PosewireError: held-out pictures are in the training data, the recipe gives all sources the weight 0, annotations are to be learnt
+        PosewireError: held-out images are in the training data, the recipe gives all sources the weight 0, annotations are to be learnt
             from that some of them lack, or the teacher cannot be read.
     """
 
@@ -160,10 +160,10 @@ class DetectorTraining:
         return self.meetings or nn.ModuleList()
 
     def prepare(self, batch: DetectorBatch, device: torch.device) -> DetectorLesson:
-        """Normalise the pictures, and let the teacher look at them."""
-        pictures = normalised(batch.pictures.to(device))
-        taught = self.teacher(pictures) if self.teacher else None
-        return DetectorLesson(pictures, [people.to(device) for people in batch.people], batch.seed, taught)
+        """Normalise the images, and let the teacher look at them."""
+        images = normalised(batch.images.to(device))
+        taught = self.teacher(images) if self.teacher else None
+        return DetectorLesson(images, [people.to(device) for people in batch.people], batch.seed, taught)
 
     def begin(self, lesson: DetectorLesson, started: bool) -> None:
         """Take the variances of the teacher's maps, and let random weights give maps of their moments."""
@@ -177,11 +177,11 @@ class DetectorTraining:
     def loss(self, network: nn.Module, lesson: DetectorLesson, share_done: float) -> Loss:
         """Towards the annotation; or towards the teacher's maps and answer, and the annotation if it has a weight."""
         how, meetings, taught = self.recipe.distillation, self.meetings, lesson.taught
-        grid = cells(*lesson.pictures.shape[2:]).to(lesson.pictures.device)
+        grid = cells(*lesson.images.shape[2:]).to(lesson.images.device)
         if how is None or meetings is None or taught is None:
-            answers = decode([each.float() for each in network(lesson.pictures)], grid)
+            answers = decode([each.float() for each in network(lesson.images)], grid)
             return Loss(detector_loss(answers, lesson.people, grid).total)
-        met = meetings.run(network, lesson.pictures, taught, own_share(how, share_done), lesson.seed)
+        met = meetings.run(network, lesson.images, taught, own_share(how, share_done), lesson.seed)
         pairs = enumerate(zip(met.answer, taught.answer, strict=True))
         raw = torch.stack([normalised_error(own, wanted, meetings.answer_variance(k)) for k, (own, wanted) in pairs]).sum()
         answers = decode([each.float() for each in met.answer], grid)
@@ -194,13 +194,13 @@ class DetectorTraining:
         return Loss(total, parts)
 
     def validate(self, network: nn.Module, stretch: int) -> Mapping[str, float]:
-        """`ap` and `ap50` of the people's boxes on held-out pictures."""
+        """`ap` and `ap50` of the people's boxes on held-out images."""
         size = self.recipe.stages[stretch].size
         device = next(network.parameters()).device
         grid = cells(size, size).to(device)
         truth, found, scores = [], [], []
         for index in np.unique(np.linspace(0, len(self.held_out) - 1, _VALIDATED).astype(int)):
-            square = np.asarray(self.held_out.pictures[index])
+            square = np.asarray(self.held_out.images[index])
             small = np.asarray(cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
             with torch.inference_mode():
                 answers = decode(network(normalised(stacked([small]).to(device))), grid)[0].cpu().numpy()
@@ -215,24 +215,24 @@ def _require_labels(training: scenes.Scenes, wanted: Mapping[str, float]) -> Non
     lacking = [name for name in training.unlabelled if wanted.get(name, 1.0) > 0]
     if lacking:
         raise PosewireError(
-            f"{', '.join(lacking)}: nobody has said who is in these pictures. Only a teacher can teach on them, in a recipe with "
+            f"{', '.join(lacking)}: nobody has said who is in these images. Only a teacher can teach on them, in a recipe with "
             "[distillation] and no label; or give them the weight 0 in [sources]"
         )
 
 
-def stacked(pictures: Sequence[UInt8Array]) -> Tensor:
+def stacked(images: Sequence[UInt8Array]) -> Tensor:
     """(size, size, 3) uint8 RGB each to (N, 3, size, size) uint8 BGR, channels-last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures)[..., ::-1])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images)[..., ::-1])).permute(0, 3, 1, 2)
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalised(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 BGR to float32, normalised."""
-    mean, std = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (MEAN, STD))
-    return (pictures - mean) / std
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
+    return (images - mean) / std
 
 
 def best(answers: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The network's answers (cells, 5) for a picture to boxes (n, 4) x0 y0 x1 y1 and scores (n,), best first, one a person."""
+    """The network's answers (cells, 5) for an image to boxes (n, 4) x0 y0 x1 y1 and scores (n,), best first, one a person."""
     scores = (1 / (1 + np.exp(-answers[:, 0].astype(np.float64)))).astype(np.float32)
     order = np.argsort(-scores)[:_LOOKED_AT]
     order = order[scores[order] > _LEAST_SCORE]

@@ -23,8 +23,8 @@ class Heatmaps(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return torch.sigmoid(self.network(picture))
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.network(image))
 
 
 def export_pose(network: nn.Module, height: int, width: int) -> onnx.ModelProto:

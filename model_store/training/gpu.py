@@ -1,7 +1,7 @@
 """`python -m model_store.training.gpu`: one leg of a distillation on a GPU that is lent for minutes.
 
-The recipes are for one core of a CPU: small batches, one thread that makes the pictures. Here the batch is larger, processes make the
-pictures, the convolutions compute in bfloat16, and the leg ends cooled when the minutes are over. WORK/weights.pt is what a CPU, or the
+The recipes are for one core of a CPU: small batches, one thread that makes the images. Here the batch is larger, processes make the
+images, the convolutions compute in bfloat16, and the leg ends cooled when the minutes are over. WORK/weights.pt is what a CPU, or the
 next leg, begins from (--start).
 """
 
@@ -70,7 +70,7 @@ def main(
     no_research: NoResearchOption = False,
     device: Annotated[str, typer.Option(help="cuda, or cpu to try it.")] = "cuda",
     bf16: Bf16Option = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make the pictures.")] = max(1, (os.cpu_count() or 2) - 2),
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make the images.")] = max(1, (os.cpu_count() or 2) - 2),
 ) -> None:
     """Train for some minutes, and leave WORK/weights.pt. Stopped, the same command goes on where it was."""
     place = Place(work, data, start, device=device, bf16=bf16, workers=workers)

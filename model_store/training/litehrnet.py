@@ -28,8 +28,8 @@ class PoseNetwork(nn.Module):
         self.backbone = Backbone(variant)
         self.final_layer = nn.Conv2d(variant.channels[0], variant.keypoints, 1)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        heatmaps: Tensor = self.final_layer(self.backbone(picture))
+    def forward(self, image: Tensor) -> Tensor:
+        heatmaps: Tensor = self.final_layer(self.backbone(image))
         return heatmaps
 
 
@@ -48,8 +48,8 @@ class Backbone(nn.Module):
             previous = channels
         self.head_layer = IterativeHead(previous)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        xs = [self.stem(picture)]
+    def forward(self, image: Tensor) -> Tensor:
+        xs = [self.stem(image)]
         for stage in range(self.stages):
             transition = self.get_submodule(f"transition{stage}").children()
             xs = [convert(x) for convert, x in zip(transition, [*xs, xs[-1]], strict=True)]
@@ -79,8 +79,8 @@ class Stem(nn.Module):
         self.depthwise_conv = depthwise(middle, 2)
         self.linear_conv = ConvNorm(middle, half, activation=F.relu)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        a, b = split(self.conv1(picture))
+    def forward(self, image: Tensor) -> Tensor:
+        a, b = split(self.conv1(image))
         return join_shuffled(self.branch1(a), self.linear_conv(self.depthwise_conv(self.expand_conv(b))))
 
 

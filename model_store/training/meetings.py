@@ -39,7 +39,7 @@ def normalised_error(own: Tensor, wanted: Tensor, variances: Tensor) -> Tensor:
 
 
 def mixed(own: Tensor, wanted: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Of each picture its own map (C, h, w) with the chance `share`, else the teacher's."""
+    """Of each image its own map (C, h, w) with the chance `share`, else the teacher's."""
     if share <= 0:
         return wanted.to(own.dtype)
     if share >= 1:
@@ -63,8 +63,8 @@ class Meetings(nn.Module):
         network: the student.
         teacher: its teacher.
         places: names of the student's modules whose maps are compared.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        height: of the images, pixels.
+        width: of the images, pixels.
         adapters: 1x1 convolutions before the comparison; the blocks then never get the teacher's maps.
 
     Raises:
@@ -109,12 +109,12 @@ class Meetings(nn.Module):
         for number, value in enumerate(found):
             self._variance(number).copy_(value)
 
-    def run(self, network: nn.Module, pictures: Tensor, taught: Taught, share: float, seed: int) -> Met:
+    def run(self, network: nn.Module, images: Tensor, taught: Taught, share: float, seed: int) -> Met:
         """Run the student along its teacher.
 
         Args:
             network: the student.
-            pictures: (N, 3, H, W), as the student takes them.
+            images: (N, 3, H, W), as the student takes them.
             taught: what the teacher says of them.
             share: how often a block gets its predecessor's own maps.
             seed: of what is left to chance.
@@ -132,7 +132,7 @@ class Meetings(nn.Module):
             return passed
 
         with visited(network, self.places, meet):
-            answer = network(pictures)
+            answer = network(images)
         return Met([answer] if isinstance(answer, Tensor) else list(answer), errors)
 
     def answer_variance(self, number: int = 0) -> Tensor:

@@ -50,8 +50,8 @@ class MobileNetV2(Pyramid):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        x = self.conv1(picture)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = self.conv1(image)
         xs: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)

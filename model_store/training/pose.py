@@ -63,7 +63,7 @@ _VALIDATED = 512
 class PoseBatch:
     """People as they are drawn."""
 
-    pictures: Tensor  # (N, 3, H, W) uint8, RGB
+    images: Tensor  # (N, 3, H, W) uint8, RGB
     heatmaps: Tensor  # (N, 17, H / 4, W / 4) float32, of the annotation
     weights: Tensor  # (N, 17) float32
     seed: int  # of what is left to chance when the batch is learnt from
@@ -73,7 +73,7 @@ class PoseBatch:
 class PoseLesson:
     """What a step learns from."""
 
-    pictures: Tensor  # (N, 3, H, W) float32, normalised
+    images: Tensor  # (N, 3, H, W) float32, normalised
     heatmaps: Tensor
     weights: Tensor
     seed: int
@@ -97,12 +97,12 @@ class PoseSource:
             augment(sample(self.people, i), how, stage.height, stage.width, rng) for i in rng.choice(len(self.people), size, p=self.chances)
         ]
         colours = {"gain": how.gain_sigma, "levels": how.shift_levels, "tint": how.tint_levels, "grey": how.grey}
-        pictures = stacked([recolour(each.pixels, **colours, rng=rng) for each in samples])
+        images = stacked([recolour(each.pixels, **colours, rng=rng) for each in samples])
         places = np.stack([each.keypoints_xy for each in samples])
         height, width = stage.height // STRIDE, stage.width // STRIDE
         weights = np.stack([each.weights for each in samples]) * within(places, height, width) * np.array(self.recipe.joint_weights)
         heatmaps = torch.from_numpy(encode(places, height, width, stage.sigma))
-        return PoseBatch(pictures, heatmaps, torch.from_numpy(weights.astype(np.float32)), int(rng.integers(2**62)))
+        return PoseBatch(images, heatmaps, torch.from_numpy(weights.astype(np.float32)), int(rng.integers(2**62)))
 
 
 class PoseTraining:
@@ -116,7 +116,7 @@ class PoseTraining:
         no_research: leave out sets that are for research only.
 
     Raises:
-        PosewireError: held-out pictures are in the training data, the recipe names no source that is there, the teacher cannot be read, or
+        PosewireError: held-out images are in the training data, the recipe names no source that is there, the teacher cannot be read, or
             its maps cannot be met.
     """
 
@@ -149,14 +149,14 @@ class PoseTraining:
         return self.meetings or nn.ModuleList()
 
     def prepare(self, batch: PoseBatch, device: torch.device) -> PoseLesson:
-        """Normalise the pictures, and let the teacher look at them."""
-        pictures = normalised(batch.pictures.to(device))
-        taught = self.teacher(pictures) if self.teacher else None
+        """Normalise the images, and let the teacher look at them."""
+        images = normalised(batch.images.to(device))
+        taught = self.teacher(images) if self.teacher else None
         flipped = None
         if self.teacher and taught and self.recipe.distillation and self.recipe.distillation.flip:
-            [mirrored] = self.teacher(pictures.flip(-1).contiguous(memory_format=torch.channels_last)).answer
+            [mirrored] = self.teacher(images.flip(-1).contiguous(memory_format=torch.channels_last)).answer
             flipped = (taught.answer[0] + unmirrored(mirrored)) / 2
-        return PoseLesson(pictures, batch.heatmaps.to(device), batch.weights.to(device), batch.seed, taught, flipped)
+        return PoseLesson(images, batch.heatmaps.to(device), batch.weights.to(device), batch.seed, taught, flipped)
 
     def begin(self, lesson: PoseLesson, started: bool) -> None:
         """Take the variances of the teacher's maps."""
@@ -169,8 +169,8 @@ class PoseTraining:
         """Towards the annotation; or towards the teacher's maps and heatmaps, and what else the recipe gives a weight."""
         how, meetings, taught = self.recipe.distillation, self.meetings, lesson.taught
         if how is None or meetings is None or taught is None:
-            return Loss(pose_loss(network(lesson.pictures).float(), lesson.heatmaps, lesson.weights, self.recipe.binary))
-        met = meetings.run(network, lesson.pictures, taught, own_share(how, share_done), lesson.seed)
+            return Loss(pose_loss(network(lesson.images).float(), lesson.heatmaps, lesson.weights, self.recipe.binary))
+        met = meetings.run(network, lesson.images, taught, own_share(how, share_done), lesson.seed)
         [answer], variances = met.answer, meetings.answer_variance()
         parts = {**met.errors, "answer": normalised_error(answer, taught.answer[0], variances)}
         total = torch.stack(list(met.errors.values())).sum() + how.final * parts["answer"]
@@ -208,18 +208,18 @@ class PoseTraining:
 
 def sample(people: crops.Crops, index: int) -> Sample:
     """One of the people."""
-    return Sample(np.asarray(people.pictures[index]), people.keypoints_xy[index], people.weights[index], people.boxes_xywh[index])
+    return Sample(np.asarray(people.images[index]), people.keypoints_xy[index], people.weights[index], people.boxes_xywh[index])
 
 
-def stacked(pictures: Sequence[UInt8Array]) -> Tensor:
+def stacked(images: Sequence[UInt8Array]) -> Tensor:
     """(H, W, 3) uint8 RGB each to (N, 3, H, W) uint8, channels-last in memory: convolutions are faster so."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalised(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 RGB to float32, normalised."""
-    mean, std = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (_MEAN, _STD))
-    return (pictures - mean) / std
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (_MEAN, _STD))
+    return (images - mean) / std
 
 
 def unmirrored(heatmaps: Tensor) -> Tensor:

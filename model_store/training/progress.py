@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of the training with pictures of one size."""
+    """A part of the training with images of one size."""
 
     samples: int
     height: int  # pixels
@@ -19,7 +19,7 @@ class Stretch:
 
     @property
     def pixels(self) -> int:
-        """Of a picture: what its time goes by."""
+        """Of an image: what its time goes by."""
         return self.height * self.width
 
 
@@ -32,7 +32,7 @@ class Bar:
         progress.update(self._task, completed=done)
 
     def __call__(self, done: float, size: str, seen: str, loss: float) -> None:
-        """So much of the total is done, on pictures of this size, with this loss."""
+        """So much of the total is done, on images of this size, with this loss."""
         self._progress.update(self._task, completed=done, description=size, loss=loss, seen=seen)
 
     def tell(self, line: str) -> None:

@@ -21,7 +21,7 @@ class Pyramid(nn.Module, ABC):
     channels: tuple[int, ...]  # of the maps, finest first
 
     @abstractmethod
-    def forward(self, picture: Tensor) -> list[Tensor]: ...
+    def forward(self, image: Tensor) -> list[Tensor]: ...
 
 
 class PyramidPoseNetwork(nn.Module):
@@ -33,6 +33,6 @@ class PyramidPoseNetwork(nn.Module):
         self.head_layer = IterativeHead(backbone.channels)
         self.final_layer = nn.Conv2d(backbone.channels[0], keypoints, 1)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        heatmaps: Tensor = self.final_layer(self.head_layer(self.backbone(picture)))
+    def forward(self, image: Tensor) -> Tensor:
+        heatmaps: Tensor = self.final_layer(self.head_layer(self.backbone(image)))
         return heatmaps

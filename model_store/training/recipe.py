@@ -35,7 +35,7 @@ class Recipe(toml.Table):
     optimiser: Optimiser = Optimiser()
     sources: dict[str, NonNegativeFloat] = Field(
         default_factory=dict
-    )  # how often a set's pictures are drawn, against 1 for a set that is not named
+    )  # how often a set's images are drawn, against 1 for a set that is not named
 
 
 class PoseAugmentation(toml.Table):
@@ -122,16 +122,16 @@ class DetectorStage(toml.Table):
 
     size: PositiveInt = Field(multiple_of=32)  # pixels a side
     samples: PositiveInt
-    mosaic: Share = 0.3  # share of the samples that are four pictures
+    mosaic: Share = 0.3  # share of the samples that are four images
 
 
 class DetectorAugmentation(toml.Table):
     """Shares are of the samples; sigmas are of normal distributions."""
 
-    smallest: PositiveFloat = 0.6  # of the pictures' scales
+    smallest: PositiveFloat = 0.6  # of the images' scales
     largest: PositiveFloat = 1.7
-    squeeze: Annotated[float, Field(ge=1)] = 1.15  # by which a picture's aspect changes, either way, at most
-    narrowest: PositiveFloat = 0.75  # aspects, width by height, that pictures of stretched sets are given
+    squeeze: Annotated[float, Field(ge=1)] = 1.15  # by which an image's aspect changes, either way, at most
+    narrowest: PositiveFloat = 0.75  # aspects, width by height, that images of stretched sets are given
     widest: PositiveFloat = 1.6
     mirror: Share = 0.5
     grey: Share = 0.1
@@ -146,5 +146,5 @@ class DetectorRecipe(Recipe):
     network: str = "rtmdet-nano-lean"
     stages: tuple[DetectorStage, ...] = Field(min_length=1)
     augmentation: DetectorAugmentation = DetectorAugmentation()
-    stretched: tuple[str, ...] = ()  # sets whose pictures were made square
+    stretched: tuple[str, ...] = ()  # sets whose images were made square
     distillation: DetectorDistillation | None = None

@@ -134,8 +134,8 @@ class Backbone(nn.Module):
             layer = CspLayer(outputs, outputs, blocks, added=not last, attention=True, within=within, boundary=boundary)
             self.add_module(f"stage{number}", nn.Sequential(down, *pooling, layer))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        x = self.stem(pictures)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.stem(images)
         maps = []
         for number in range(1, len(WIDTHS) + 1):
             x = self.get_submodule(f"stage{number}")(x)
@@ -207,8 +207,8 @@ class RtmDet(nn.Module):
         self.neck = Neck(within=within, boundary=boundary)
         self.bbox_head = Head(within=within)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.bbox_head(self.neck(self.backbone(pictures)))
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.bbox_head(self.neck(self.backbone(images)))
         return maps
 
 

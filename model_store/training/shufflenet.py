@@ -41,8 +41,8 @@ class ShuffleNetV2(Pyramid):
             inputs = channels
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        xs: list[Tensor] = [self.maxpool(self.conv1(picture))]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        xs: list[Tensor] = [self.maxpool(self.conv1(image))]
         for stage in self.stages:
             xs.append(stage(xs[-1]))
         return xs

@@ -29,9 +29,9 @@ class Trainer:
         way: `native` has the C++ operators, `bf16` autocast to bfloat16, `compile` torch.compile; all but `plain` are
             channels-last.
         name: of the network.
-        batch: pictures a step.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        batch: images a step.
+        height: of the images, pixels.
+        width: of the images, pixels.
     """
 
     def __init__(self, way: str, name: str, batch: int, height: int, width: int) -> None:
@@ -42,7 +42,7 @@ class Trainer:
         self._way = way
         self._network: Callable[[Tensor], Tensor] = torch.compile(network) if way == "compile" else network
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        self._pictures = torch.randn(batch, 3, height, width).to(memory_format=layout)
+        self._images = torch.randn(batch, 3, height, width).to(memory_format=layout)
         self._targets = torch.randint(height // 4 * (width // 4), (batch, 17))
 
     def step(self) -> float:
@@ -50,7 +50,7 @@ class Trainer:
         use_native(self._way == "native")
         began = time.perf_counter()
         with _precision(self._way):
-            heatmaps = self._network(self._pictures)
+            heatmaps = self._network(self._images)
         loss = F.cross_entropy(heatmaps.float().flatten(2).transpose(1, 2), self._targets)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -76,9 +76,9 @@ def measure(ways: list[str], name: str, batch: int, height: int, width: int, rou
 
 
 def report(seconds: dict[str, list[float]], batch: int, title: str) -> str:
-    """A Markdown table: pictures/s by the median step, and the median of pairwise ratios to the first way's, with quartiles."""
+    """A Markdown table: images/s by the median step, and the median of pairwise ratios to the first way's, with quartiles."""
     first, *_ = seconds
-    lines = [f"| {title} | pictures/s | times as fast as {first} |", "|---|---|---|"]
+    lines = [f"| {title} | images/s | times as fast as {first} |", "|---|---|---|"]
     for way, steps in seconds.items():
         low, middle, high = quantiles([one / other for one, other in zip(seconds[first], steps, strict=True)], n=4)
         ratio = "1" if way == first else f"{middle:.2f} [{low:.2f} {high:.2f}]"
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NAMES, default="litehrnet-18")
     parser.add_argument("--height", type=int, default=128, help="pixels, a multiple of 32 (default: 128)")
     parser.add_argument("--width", type=int, default=96, help="pixels, a multiple of 32 (default: 96)")
-    parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: 64)")
+    parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")
     parser.add_argument("--rounds", type=int, default=10, help="steps of each way, at least 2 (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="the first is what the others are compared with")

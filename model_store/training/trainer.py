@@ -286,7 +286,7 @@ class Trainer(Generic[Drawn, Lesson]):
         bar(self._cost_done(), f"{at.height}x{at.width}", seen, self.losses[-1])
 
     def _cost_total(self) -> float:
-        """What a bar counts to: pixels, so that stretches of larger pictures count for more, or seconds."""
+        """What a bar counts to: pixels, so that stretches of larger images count for more, or seconds."""
         minutes = self.recipe.minutes
         return float(sum(s.samples * s.pixels for s in self.training.stretches)) if minutes is None else 60 * minutes
 
@@ -310,7 +310,7 @@ class Trainer(Generic[Drawn, Lesson]):
         minutes = self.seconds / 60
         speed = (self.seen - before["seen"]) / max(60 * (minutes - before["minutes"]), 1e-6)
         row = {
-            **{"seen": float(self.seen), "minutes": minutes, "pictures_per_s": speed, "loss": float(np.mean(self.losses))},
+            **{"seen": float(self.seen), "minutes": minutes, "images_per_s": speed, "loss": float(np.mean(self.losses))},
             **{"rate": float(self.optimiser.param_groups[0]["lr"]), "height": float(at.height), "width": float(at.width)},
             **self.training.validate(self.average, stretch),
         }

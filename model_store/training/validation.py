@@ -32,7 +32,7 @@ def keypoint_ap(
 
 
 def box_ap(truth_xywh: Sequence[FloatArray], found_xywh: Sequence[FloatArray], scores: Sequence[FloatArray]) -> dict[str, float]:
-    """Average precision of boxes (people, 4) and scores (people,) of each picture."""
+    """Average precision of boxes (people, 4) and scores (people,) of each image."""
     people: list[dict[str, Any]] = []
     answers = []
     for n, (truth, found, score) in enumerate(zip(truth_xywh, found_xywh, scores, strict=True), 1):
@@ -41,18 +41,18 @@ def box_ap(truth_xywh: Sequence[FloatArray], found_xywh: Sequence[FloatArray], s
     return _average_precision(len(truth_xywh), people, answers, "bbox")
 
 
-def _row(number: int, picture: int, box: FloatArray) -> dict[str, Any]:
-    return {"id": number, "image_id": picture, "category_id": 1, "iscrowd": 0, "bbox": box.tolist()}
+def _row(number: int, image: int, box: FloatArray) -> dict[str, Any]:
+    return {"id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "bbox": box.tolist()}
 
 
-def _average_precision(pictures: int, people: list[dict[str, Any]], answers: list[dict[str, Any]], kind: str) -> dict[str, float]:
+def _average_precision(images: int, people: list[dict[str, Any]], answers: list[dict[str, Any]], kind: str) -> dict[str, float]:
     if not people or not answers:
         return {"ap": 0.0, "ap50": 0.0}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress there
         truth = COCO()
         names = [str(n) for n in range(KEYPOINTS)]
         category = {"id": 1, "name": "person", "keypoints": names, "skeleton": []}
-        truth.dataset = {"images": [{"id": n + 1} for n in range(pictures)], "annotations": people, "categories": [category], "info": {}}
+        truth.dataset = {"images": [{"id": n + 1} for n in range(images)], "annotations": people, "categories": [category], "info": {}}
         truth.createIndex()
         run = COCOeval(truth, truth.loadRes(answers), kind)
         run.evaluate()

@@ -51,7 +51,7 @@ class ServiceError(PosewireError):
 class BadPicture(ServiceError):
     """The bytes are not a still image that can be decoded."""
 
-    status, slug, title = 400, "bad-picture", "The picture cannot be decoded"
+    status, slug, title = 400, "bad-picture", "The image cannot be decoded"
     close_code = 4415
 
 
@@ -214,7 +214,7 @@ class StateUnavailable(ServiceError):
 class RateLimited(ServiceError):
     """One client exceeds its rate limit."""
 
-    status, slug, title = 429, "rate-limited", "Too many pictures from this client"
+    status, slug, title = 429, "rate-limited", "Too many images from this client"
 
 
 class TooManyStreams(ServiceError):
@@ -239,7 +239,7 @@ class OutOfMemory(ServiceError):
 
     def __init__(
         self,
-        detail: str = "there is not enough memory for the picture; try again, or send a smaller one",
+        detail: str = "there is not enough memory for the image; try again, or send a smaller one",
         *,
         image: int | None = None,
         retry_after_s: int | None = 1,

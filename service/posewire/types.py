@@ -62,7 +62,7 @@ class Crop:
     """The crop of one person, as the input of the pose model."""
 
     pixels: UInt8Array  # (h, w, 3) uint8, RGB, at the pose model's input size
-    to_picture: FloatArray  # (2, 3) float32, affine: crop pixels -> pixels of the upright image
+    to_image: FloatArray  # (2, 3) float32, affine: crop pixels -> pixels of the upright image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

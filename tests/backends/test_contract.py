@@ -18,7 +18,7 @@ from posewire.native.library import FILE
 from posewire.registry.specs import ModelSpec
 from posewire.registry.store import ModelStore
 from posewire.types import FloatArray, InputFormat, UInt8Array
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 STORE = ModelStore()
 SPEC = STORE.manifest.get("litehrnet18-128x96", "pose")

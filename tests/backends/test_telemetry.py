@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 ENGINE_WITH_PROCESSES = """
 import asyncio

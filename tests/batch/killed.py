@@ -41,7 +41,7 @@ def run_batch(address: str, run: Run, source: Path) -> None:
                     pending.end(read)
                 else:
                     bad = read.content == b"bad"
-                    pending.add(Outcome(read.key, Failure("bad-picture", "no picture") if bad else a_result(1), read.weight))
+                    pending.add(Outcome(read.key, Failure("bad-picture", "no image") if bad else a_result(1), read.weight))
                 if pending.full:
                     pending.take()()
             pending.take()()

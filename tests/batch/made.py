@@ -15,7 +15,7 @@ from posewire.batch.reading import ReadingOptions, read_items
 from posewire.batch.run import Run
 from posewire.batch.sources import Source, kind_of
 from posewire.types import Keypoints, Pose, PoseResult
-from tests.pictures import astronaut, encode
+from tests.sample_images import astronaut, encode
 
 OPTIONS = ReadingOptions(column=None, fps=None, max_bytes=1_000_000, max_pixels=10_000_000)
 
@@ -100,4 +100,4 @@ def an_outcome(image: str, people: int = 1, source: str = "/a.tar") -> Outcome:
 
 def a_failure(image: str, source: str = "/a.tar") -> Outcome:
     """What came of an image that did not."""
-    return Outcome(Key(source, image), Failure("bad-picture", "it is no picture"))
+    return Outcome(Key(source, image), Failure("bad-picture", "it is no image"))

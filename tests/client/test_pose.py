@@ -18,7 +18,7 @@ from posewire.client import AsyncPoseClient, AsyncPoseStream, AsyncPoseVideo, Po
 from posewire.errors import BadParameter, ConnectionLost, NotAcceptable, Unauthorized, UnexpectedAnswer
 from posewire.server.auth import new_key
 from posewire.types import UInt8Array
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server.streaming import Listen
 
 

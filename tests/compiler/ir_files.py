@@ -72,7 +72,7 @@ def ir_of(variant: Variant, state: dict[str, FloatArray], kind: str = "f16") -> 
         kind: of the constants, f16 or f32.
     """
     writer = _Writer()
-    picture = writer.layer("image", "Parameter")
+    image = writer.layer("image", "Parameter")
     convolutions = [layer for layer in layers(variant) if isinstance(layer, Conv | Norm)]
     numbered = [(n, conv) for n, conv in enumerate(convolutions) if isinstance(conv, Conv)]
     for n, conv in random.Random(0).sample(numbered, len(numbered)):
@@ -81,7 +81,7 @@ def ir_of(variant: Variant, state: dict[str, FloatArray], kind: str = "f16") -> 
             weight = weight.reshape(conv.groups, -1, *weight.shape[1:])
         bias = state[f"{conv.key}.bias" if conv.bias else f"{convolutions[n + 1].key}.bias"]
         made = writer.layer(
-            f"Multiply_{n}", "GroupConvolution" if conv.groups > 1 else "Convolution", "", picture, writer.constant(f"w{n}", weight, kind)
+            f"Multiply_{n}", "GroupConvolution" if conv.groups > 1 else "Convolution", "", image, writer.constant(f"w{n}", weight, kind)
         )
         summand = writer.constant(f"b{n}", bias.reshape(1, -1, 1, 1), kind)
         writer.layer("conv2d_7.tmp_1" if conv.bias else f"batch_norm2d_{n}.w_1", "Add", "", made, summand)

@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 96, 64  # the coarsest branch is 3 x 2
 
 
 def random_state(variant: Variant, seed: int = 0) -> dict[str, FloatArray]:
-    """Weights and batch norm statistics at random, scaled so that the maps neither vanish nor explode, and pictures matter."""
+    """Weights and batch norm statistics at random, scaled so that the maps neither vanish nor explode, and images matter."""
     rng = np.random.default_rng(seed)
     gamma = (0.2, 0.6) if variant.block == "lite" else (0.3, 0.9)
     state = {}
@@ -31,12 +31,12 @@ def random_state(variant: Variant, seed: int = 0) -> dict[str, FloatArray]:
             values = rng.normal(0, 0.3, shape)
         else:
             values = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
-        # Else the shifts of the many layers to come would drown the picture.
+        # Else the shifts of the many layers to come would drown the image.
         state[key] = (values * (10 if key.startswith("backbone.stem.conv1.bn.") and "running" not in key else 1)).astype(np.float32)
     return state
 
 
-def pictures(count: int) -> FloatArray:
+def images(count: int) -> FloatArray:
     return np.random.default_rng(1).normal(size=(count, 3, HEIGHT, WIDTH)).astype(np.float32)
 
 
@@ -54,10 +54,10 @@ def assert_equal(found: FloatArray, expected: FloatArray) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_pictures_matter(name: str) -> None:
+def test_images_matter(name: str) -> None:
     """Else the comparisons would prove little."""
     variant = get_variant(name)
-    one, other = run(compile_graph(variant, random_state(variant), HEIGHT, WIDTH), pictures(2))
+    one, other = run(compile_graph(variant, random_state(variant), HEIGHT, WIDTH), images(2))
     assert np.abs(one - other).max() > 0.2 * np.abs(one).max()
 
 
@@ -69,7 +69,7 @@ def test_all_passes_together_change_nothing(name: str, batch: int) -> None:
     plain = compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none()))
     lean = compile_graph(variant, state, HEIGHT, WIDTH)
     assert len(lean.graph.node) < len(plain.graph.node)
-    assert_equal(run(lean, pictures(batch)), run(plain, pictures(batch)))
+    assert_equal(run(lean, images(batch)), run(plain, images(batch)))
 
 
 @pytest.mark.parametrize("name", ["litehrnet-18", "naive-litehrnet-18"])
@@ -78,9 +78,9 @@ def test_each_pass_changes_nothing(name: str, one: str) -> None:
     variant = get_variant(name)
     state = random_state(variant)
     alone = {one: True} | ({"track_channels": True} if one == "defer_spatial_weight" else {})
-    plain = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none())), pictures(2))
+    plain = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none())), images(2))
     options = GraphOptions(passes=replace(Passes.none(), **alone))
-    assert_equal(run(compile_graph(variant, state, HEIGHT, WIDTH, options), pictures(2)), plain)
+    assert_equal(run(compile_graph(variant, state, HEIGHT, WIDTH, options), images(2)), plain)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -94,8 +94,8 @@ def test_nothing_moves_channels_in_the_lean_graph(name: str) -> None:
 def test_keypoints_and_sigmoid() -> None:
     variant = get_variant("litehrnet-18", keypoints=16)
     state = random_state(variant)
-    logits = run(compile_graph(variant, state, HEIGHT, WIDTH), pictures(1))
-    heatmaps = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(sigmoid=True)), pictures(1))
+    logits = run(compile_graph(variant, state, HEIGHT, WIDTH), images(1))
+    heatmaps = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(sigmoid=True)), images(1))
     assert heatmaps.shape == (1, 16, HEIGHT // 4, WIDTH // 4)
     np.testing.assert_allclose(heatmaps, 1 / (1 + np.exp(-logits.astype(np.float64))), atol=1e-6)
 

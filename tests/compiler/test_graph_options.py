@@ -59,14 +59,14 @@ def test_raw_pixels_give_what_normalised_ones_give(name: str, form: InputFormat,
 
 @raw
 def test_the_border_of_raw_pixels_is_exact(form: InputFormat) -> None:
-    """A picture of the mean is nothing but border: normalised, it is zeros as what the convolutions pad with."""
+    """An image of the mean is nothing but border: normalised, it is zeros as what the convolutions pad with."""
     variant = get_variant("litehrnet-18")
     state = random_state(variant)
     whole = (100.0, 121.0, 90.0)
-    mean_picture = np.broadcast_to(np.array(whole, np.uint8), (1, HEIGHT, WIDTH, 3))
+    mean_image = np.broadcast_to(np.array(whole, np.uint8), (1, HEIGHT, WIDTH, 3))
     model = compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(form, mean=whole, std=STD))
     expected = run(compile_graph(variant, state, HEIGHT, WIDTH), np.zeros((1, 3, HEIGHT, WIDTH), np.float32))
-    np.testing.assert_array_equal(output(model, laid_out(mean_picture, form)), expected)
+    np.testing.assert_array_equal(output(model, laid_out(mean_image, form)), expected)
 
 
 def test_without_mean_and_std_they_are_imagenets() -> None:

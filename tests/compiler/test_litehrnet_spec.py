@@ -48,7 +48,7 @@ def test_a_keypoint_more_is_a_filter_and_a_bias_more() -> None:
     assert parameter_count(get_variant("litehrnet-18", 17)) - parameter_count(get_variant("litehrnet-18", 16)) == 40 + 1
 
 
-def test_a_picture_of_no_multiple_of_32_is_refused() -> None:
+def test_a_image_of_no_multiple_of_32_is_refused() -> None:
     for height, width in [(250, 192), (256, 180), (0, 192)]:
         with pytest.raises(ModelError, match=f"32 pixels.*{height}.*{width}"):
             multiply_adds(get_variant("litehrnet-18"), height, width)
@@ -67,7 +67,7 @@ def test_a_variant_is_found_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_checkpoint_begins_at_the_picture_and_ends_at_the_keypoints(name: str) -> None:
+def test_a_checkpoint_begins_at_the_image_and_ends_at_the_keypoints(name: str) -> None:
     shapes = list(parameters(get_variant(name, MPII)).items())
     assert shapes[0] == ("backbone.stem.conv1.conv.weight", (32, 3, 3, 3))
     assert shapes[-2:] == [("final_layer.weight", (MPII, VARIANTS[name].channels[0], 1, 1)), ("final_layer.bias", (MPII,))]

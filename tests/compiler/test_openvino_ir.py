@@ -125,9 +125,9 @@ def test_the_published_files_give_the_heatmaps_of_openvino(size: tuple[int, int]
         pytest.skip(f"{graph} is not there")
     variant = get_variant("wider-naive-litehrnet-18")
     ours = compile_state(read_state(graph, variant, graph.with_suffix(".bin")), variant, *size, GraphOptions())
-    picture = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+    image = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
     session = onnxruntime.InferenceSession(ours, providers=["CPUExecutionProvider"])
-    [found] = session.run(["heatmaps"], {"input": picture})
-    expected = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(picture)[0]
+    [found] = session.run(["heatmaps"], {"input": image})
+    expected = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)[0]
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

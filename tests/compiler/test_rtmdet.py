@@ -95,7 +95,7 @@ def test_the_passes_change_nothing_and_one_file_takes_every_size_and_batch(name:
         size = np.array([width, height, width, height, 1])
         for found in (rows(lean, images), rows(lean, images[:1], batch=1, height=height, width=width)):
             assert np.abs((found - expected[: len(found)]) / size).max() < 1e-4
-        assert np.abs(expected[0] - expected[1]).max() > 1e-3  # other pictures, other boxes
+        assert np.abs(expected[0] - expected[1]).max() > 1e-3  # other images, other boxes
 
 
 def test_rows_are_corners_in_pixels_cell_by_cell() -> None:

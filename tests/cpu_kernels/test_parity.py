@@ -31,7 +31,7 @@ def levels() -> list[str]:
     return ["avx2", "avx512"] if best == "avx512" else [best]
 
 
-def pictures(count: int, height: int, width: int) -> UInt8Array:
+def images(count: int, height: int, width: int) -> UInt8Array:
     return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
@@ -53,7 +53,7 @@ def session(
 def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, int], level: str) -> None:
     variant = get_variant(name)
     plain = compile_graph(variant, random_state(variant), *size, GraphOptions(passes=Passes.none()))
-    batch = pictures(2, *size)
+    batch = images(2, *size)
     assert_equal(session(name, *size, kernels=load_kernels(level=level)).run(batch), run(plain, normalised(batch)))
 
 
@@ -63,35 +63,35 @@ def test_heatmaps_are_those_of_the_untouched_graph(name: str, size: tuple[int, i
 def test_heatmaps_are_those_of_the_compiled_graph(name: str, sigmoid: bool, keypoints: int, level: str) -> None:
     variant = get_variant(name, keypoints)
     graph = compile_graph(variant, random_state(variant), 64, 64, GraphOptions(sigmoid=sigmoid))
-    batch = pictures(1, 64, 64)
+    batch = images(1, 64, 64)
     found = session(name, 64, 64, sigmoid=sigmoid, keypoints=keypoints, kernels=load_kernels(level=level)).run(batch)
     assert_equal(found, run(graph, normalised(batch)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16])
-def test_a_picture_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
+def test_a_image_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
     network = session("litehrnet-18", 64, 64)
-    batch = pictures(count, 64, 64)
+    batch = images(count, 64, 64)
     found = network.run(batch)
     assert found.shape == (count, 17, 16, 16)
-    for picture, heatmaps in zip(batch, found, strict=True):
-        np.testing.assert_array_equal(network.run(picture[None])[0], heatmaps)
+    for image, heatmaps in zip(batch, found, strict=True):
+        np.testing.assert_array_equal(network.run(image[None])[0], heatmaps)
 
 
-def test_a_view_of_a_picture_is_read_as_it_looks() -> None:
+def test_a_view_of_a_image_is_read_as_it_looks() -> None:
     network = session("litehrnet-18", 64, 64)
-    mirrored = pictures(2, 64, 64)[:, :, ::-1]
+    mirrored = images(2, 64, 64)[:, :, ::-1]
     np.testing.assert_array_equal(network.run(mirrored), network.run(mirrored.copy()))
 
 
-def test_no_pictures_give_no_heatmaps() -> None:
-    assert session("litehrnet-18", 64, 64).run(pictures(0, 64, 64)).shape == (0, 17, 16, 16)
+def test_no_images_give_no_heatmaps() -> None:
+    assert session("litehrnet-18", 64, 64).run(images(0, 64, 64)).shape == (0, 17, 16, 16)
 
 
 def test_a_naive_network_gives_the_same_heatmaps_again() -> None:
     """Its blocks work in place: whatever one run left behind must not reach the next."""
     network = session("wider-naive-litehrnet-18", 64, 96)
-    first, other = pictures(2, 64, 96)[:, None]
+    first, other = images(2, 64, 96)[:, None]
     expected = network.run(first)
     network.run(other)
     np.testing.assert_array_equal(network.run(first), expected)
@@ -99,10 +99,10 @@ def test_a_naive_network_gives_the_same_heatmaps_again() -> None:
 
 def test_runs_side_by_side_do_not_disturb_each_other() -> None:
     network = session("litehrnet-18", 64, 64)
-    batch = pictures(64, 64, 64)
+    batch = images(64, 64, 64)
     expected = network.run(batch)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda picture: network.run(picture[None])[0], batch))
+        found = list(pool.map(lambda image: network.run(image[None])[0], batch))
     np.testing.assert_array_equal(np.stack(found), expected)
 
 

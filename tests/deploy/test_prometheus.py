@@ -19,7 +19,7 @@ import yaml
 from websockets.sync.client import connect
 
 from tests.deploy.tools import ROOT, RULES, needs, rules, run
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 
 pytestmark = needs("prometheus")
@@ -71,24 +71,24 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
 
 
 def ask_for_poses(address: str, over: threading.Event) -> None:
-    """Pictures, and now and then what is none."""
-    picture = ASTRONAUT.read_bytes()
+    """Images, and now and then what is none."""
+    image = ASTRONAUT.read_bytes()
     with httpx.Client(base_url=address, timeout=30) as client:
         while not over.is_set():
-            client.post("/v1/pose", content=picture, headers={"Content-Type": "image/jpeg"})
+            client.post("/v1/pose", content=image, headers={"Content-Type": "image/jpeg"})
             client.post("/v1/pose", content=b"", headers={"Content-Type": "image/jpeg"})
-            client.post("/v1/pose", content=picture, headers={"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "1"})
+            client.post("/v1/pose", content=image, headers={"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "1"})
 
 
 def stream(address: str, over: threading.Event) -> None:
     """Frames over the WebSocket, each result acknowledged."""
-    picture = ASTRONAUT.read_bytes()
+    image = ASTRONAUT.read_bytes()
     with connect(f"{address.replace('http', 'ws', 1)}/v1/stream") as socket_:
         socket_.send(json.dumps({"type": "start"}))
         socket_.recv()
         while not over.is_set():
-            socket_.send(picture)
-            socket_.send(picture)
+            socket_.send(image)
+            socket_.send(image)
             message = json.loads(socket_.recv())
             if message["type"] == "result":
                 socket_.send(json.dumps({"type": "ack", "seq": message["seq"]}))
@@ -96,7 +96,7 @@ def stream(address: str, over: threading.Event) -> None:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Both, after some seconds of pictures and frames, which go on."""
+    """Both, after some seconds of images and frames, which go on."""
     port = free_port()
     over = threading.Event()
     with serve(ops_port=str(port)) as server, prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{port}") as address:

@@ -19,7 +19,7 @@ import yaml
 
 from tests.docs.documents import ROOT, Block, blocks, name_of, pages, run_elsewhere
 from tests.evaluate.made import annotation, make_set
-from tests.pictures import ASTRONAUT, astronaut, encode
+from tests.sample_images import ASTRONAUT, astronaut, encode
 from tests.server_process import serve
 from tests.videos import walk, write_video
 

@@ -15,7 +15,7 @@ from posewire.engine.ipc import AVAILABLE
 from posewire.errors import BadPicture, DeadlineExceeded, ModelError, ServiceError, TooLarge
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame, PoseOptions, PoseResult, UInt8Array
-from tests import pictures
+from tests import sample_images
 from tests.conftest import MakeEngine
 from tests.engine.support import assert_same, value
 
@@ -44,7 +44,7 @@ async def in_threads(make_engine: MakeEngine) -> AsyncIterator[Engine]:
 
 async def test_the_answers_are_those_of_threads(engine: Engine, in_threads: Engine, astronaut: bytes, astronaut_pixels: UInt8Array) -> None:
     found, boxed = engine.settings.pose_options(), PoseOptions(0.5, 50, BOXES)
-    crowd = PoseOptions(0.02, 12)  # more than are placed where the picture is
+    crowd = PoseOptions(0.02, 12)  # more than are placed where the image is
     for options in (found, boxed, crowd):
         assert_same(await engine.estimate(astronaut, options), await in_threads.estimate(astronaut, options))
         assert_same(
@@ -63,12 +63,12 @@ async def test_the_answers_are_those_of_threads(engine: Engine, in_threads: Engi
     assert value(engine, "posewire_batch_size_sum", model="pose") >= 4 * len(BOXES)
 
 
-async def test_what_is_wrong_with_a_picture_is_its_callers_news(engine: Engine, astronaut: bytes) -> None:
+async def test_what_is_wrong_with_a_image_is_its_callers_news(engine: Engine, astronaut: bytes) -> None:
     options = engine.settings.pose_options()
     wrong = [
         (astronaut[:2000], options, BadPicture),
-        (b"no picture", options, BadPicture),
-        (pictures.encode(np.zeros((2100, 2000, 3), np.uint8), ".png"), options, TooLarge),
+        (b"no image", options, BadPicture),
+        (sample_images.encode(np.zeros((2100, 2000, 3), np.uint8), ".png"), options, TooLarge),
     ]
     answers = await asyncio.gather(
         *[engine.estimate(data, chosen) for data, chosen, _ in wrong], engine.estimate(astronaut, options), return_exceptions=True

@@ -18,7 +18,7 @@ from posewire.registry.store import default_root, open_store
 from posewire.telemetry.metrics import Metrics
 from posewire.types import FloatArray, UInt8Array
 
-ROW = 8  # pictures, one after the other, until one is taken to be alone
+ROW = 8  # images, one after the other, until one is taken to be alone
 
 
 def detector(threads: int) -> Detector:
@@ -32,12 +32,12 @@ def test_alone_the_detector_finds_the_same(astronaut: bytes) -> None:
     model = detector(1)
     if not warm_exclusive(model):
         pytest.skip("one core")
-    picture = model.preprocess(decode(astronaut, max_bytes=1_000_000, max_pixels=1_000_000)).pixels
-    [one] = model.infer([picture])
-    [other] = model.infer([picture], exclusive=True)
+    image = model.preprocess(decode(astronaut, max_bytes=1_000_000, max_pixels=1_000_000)).pixels
+    [one] = model.infer([image])
+    [other] = model.infer([image], exclusive=True)
     assert np.allclose(one, other, atol=1e-4)
     exclusive_pays(model)  # whether it does depends on the machine; the sessions work on
-    assert len(model.infer([picture, picture], exclusive=True)) == 2
+    assert len(model.infer([image, image], exclusive=True)) == 2
 
 
 def test_threads_that_were_asked_for_are_not_doubled() -> None:
@@ -57,7 +57,7 @@ class Watched(Detector):
         return super().infer(batch, exclusive=exclusive)
 
 
-async def test_the_engine_tells_a_lone_picture_where_it_pays(models: Engine, astronaut: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_engine_tells_a_lone_image_where_it_pays(models: Engine, astronaut: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(models.detector)
     engine = Engine(watched, models.pose, cpu_plan(1, "a test"), load_settings({}, max_batch=1), Metrics())
     monkeypatch.setattr("posewire.engine.cpu_scheduler.exclusive_pays", lambda _: True)

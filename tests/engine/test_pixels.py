@@ -8,7 +8,7 @@ from posewire.engine.memory_budget import PixelBudget
 
 
 class Room:
-    """Pictures that hold their pixels until they are told to go."""
+    """Images that hold their pixels until they are told to go."""
 
     def __init__(self, limit: int) -> None:
         self.budget = PixelBudget(limit)
@@ -43,7 +43,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_pictures_wait_until_their_pixels_fit_in() -> None:
+async def test_images_wait_until_their_pixels_fit_in() -> None:
     room = Room(10)
     await room.come("a", 6)
     await room.come("b", 5)

@@ -1,4 +1,4 @@
-"""Live streams and bulk in one queue, and decoded frames beside encoded pictures."""
+"""Live streams and bulk in one queue, and decoded frames beside encoded images."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ async def test_a_crowd_does_not_hold_up_a_lone_person() -> None:
     assert any(100 in batch for batch in model.batches[:4])
 
 
-async def test_a_decoded_frame_gets_what_its_picture_gets(make_engine: MakeEngine, astronaut: bytes, astronaut_pixels: UInt8Array) -> None:
+async def test_a_decoded_frame_gets_what_its_image_gets(make_engine: MakeEngine, astronaut: bytes, astronaut_pixels: UInt8Array) -> None:
     engine = make_engine()
     await engine.start()
     options = PoseOptions(0.5, 5)

@@ -1,4 +1,4 @@
-"""Made sets of many people, with predictions for them: no pictures are needed to score them."""
+"""Made sets of many people, with predictions for them: no images are needed to score them."""
 
 import json
 from collections.abc import Sequence

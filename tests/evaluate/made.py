@@ -1,4 +1,4 @@
-"""Sets in COCO's layout made of pictures that are in the repository, and answers to them."""
+"""Sets in COCO's layout made of images that are in the repository, and answers to them."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from posewire.tools.evaluate.annotations import Row
-from tests.pictures import astronaut, encode, landscape
+from tests.sample_images import astronaut, encode, landscape
 
-# The astronaut as a person would annotate her: x, y, visibility; her right elbow is hidden, her legs are out of the picture.
+# The astronaut as a person would annotate her: x, y, visibility; her right elbow is hidden, her legs are out of the image.
 KEYPOINTS = [
     *(224, 116, 2, 246, 101, 2, 204, 99, 2, 272, 114, 2, 172, 106, 2, 306, 228, 2, 124, 206, 2, 350, 370, 2, 60, 340, 1),
     *(260, 430, 2, 165, 440, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
@@ -24,11 +24,11 @@ def annotation(number: int, image: int, **changes: object) -> dict[str, Any]:
 
 
 def make_set(folder: Path, annotations: Sequence[dict[str, Any]], people: int = 1, first_id: int = 1) -> Path:
-    """`people` pictures of the astronaut and one of nobody in `images/`, beside `annotations.json`, whose path it gives."""
+    """`people` images of the astronaut and one of nobody in `images/`, beside `annotations.json`, whose path it gives."""
     (folder / "images").mkdir(parents=True)
     names = [f"{first_id + i}.jpg" for i in range(people)]
     pixels = astronaut()
-    pixels[0, 0] = first_id  # so that sets of other ids have other pictures
+    pixels[0, 0] = first_id  # so that sets of other ids have other images
     for name in names:
         (folder / "images" / name).write_bytes(encode(pixels))
     (folder / "images" / "nobody.jpg").write_bytes(encode(landscape(640 + first_id)))

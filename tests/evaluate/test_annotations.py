@@ -84,7 +84,7 @@ def test_another_file_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     file = make_set(tmp_path, [annotation(1, 1)])
     (tmp_path / "images" / "nobody.jpg").unlink()
     with pytest.raises(PosewireError, match=r"nobody\.jpg is named in .* but is not there"):

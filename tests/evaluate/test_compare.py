@@ -24,7 +24,7 @@ from posewire.tools.evaluate.compare.result import Comparison
 from posewire.tools.evaluate.predicting import Boxes
 from tests.evaluate.made import BOX, annotation, answer, make_set
 from tests.evaluate.test_evaluate import assert_stands_alone, of, posewire
-from tests.pictures import COCO_MINI_VAL
+from tests.sample_images import COCO_MINI_VAL
 
 STORE = ModelStore()
 FAST_POSE, PAPER_POSE = "litehrnet18-wider-128x96", "litehrnet18-128x96"
@@ -37,7 +37,7 @@ def no_progress(total: int, what: str) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures of the astronaut and one of nobody. She is annotated once; the second picture has a box of nobody, too."""
+    """Two images of the astronaut and one of nobody. She is annotated once; the second image has a box of nobody, too."""
     folder = tmp_path_factory.mktemp("compare") / "set"
     ghost = annotation(3, 2, bbox=[400, 300, 60, 60], area=2000.0)
     make_set(folder, [annotation(1, 1), annotation(2, 2), ghost], people=2)

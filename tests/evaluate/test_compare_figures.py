@@ -12,7 +12,7 @@ from posewire.tools.evaluate.compare.bootstrap import Difference, Figures, diffe
 from posewire.tools.evaluate.compare.matches import match
 from posewire.tools.evaluate.compare.people import KeypointSums
 from tests.evaluate.crowds import FIVE, Judged, Model, crowd, judged, predict, write_set
-from tests.pictures import COCO_MINI_VAL
+from tests.sample_images import COCO_MINI_VAL
 
 NAMES = KeypointSums.names(FIVE)
 INDICES = AP_NAMES.index("AP"), NAMES.index("oks left_hand")
@@ -34,7 +34,7 @@ def test_ap_is_that_of_pycocotools(tmp_path: Path, seed: int) -> None:
     assert 0.1 < expected["AP"] < 0.9
     assert expected["APm"] != expected["APl"]
 
-    times = rng.multinomial(25, [1 / 25] * 25)  # as many pictures, some never and some several times
+    times = rng.multinomial(25, [1 / 25] * 25)  # as many images, some never and some several times
     drawn = [i for i, count in enumerate(times) for _ in range(count)]
     again = write_set(tmp_path / "drawn", [people[i] for i in drawn])
     expected = again.keypoint_ap([row for number, i in enumerate(drawn, 1) for row in moved_to(number, rows[i])])

@@ -19,7 +19,7 @@ def posewire(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`set`: two pictures of the astronaut and one of nobody; `other`: two more, to fit on."""
+    """`set`: two images of the astronaut and one of nobody; `other`: two more, to fit on."""
     folder = tmp_path_factory.mktemp("evaluate")
     make_set(folder / "set", [annotation(1, 1), annotation(2, 2)], people=2)
     make_set(folder / "other", [annotation(1, 11), annotation(2, 12)], people=2, first_id=11)
@@ -35,7 +35,7 @@ def test_every_way_to_run_is_scored_and_one_is_told_in_detail(work: Path, tmp_pa
     done = posewire(*of(work / "set"), "--json", "--all", "--html", page)
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert (told["pictures"], told["people"], told["boxes_from"], told["flip_test"], told["found"]) == (3, 2, "gt", False, 1)
+    assert (told["images"], told["people"], told["boxes_from"], told["flip_test"], told["found"]) == (3, 2, "gt", False, 1)
     ways = {(run["boxes_from"], run["flip_test"]) for run in told["runs"]}
     assert ways == {("gt", False), ("gt", True), ("detector", False), ("detector", True)}
     assert len(told["runs"]) == 4
@@ -65,7 +65,7 @@ def assert_stands_alone(page: str, images: int | None = 4) -> None:
     assert "script" not in parser.seen
     assert {"table", "svg", "img"} <= parser.seen
     assert all(source.startswith("data:image/jpeg;base64,") for source in parser.sources)
-    assert images is None or len(parser.sources) == images  # two pictures with people, twice each
+    assert images is None or len(parser.sources) == images  # two images with people, twice each
     assert not re.search(r"url\(|@import|https?://", page)
 
 
@@ -104,12 +104,12 @@ def test_a_service_is_scored_as_the_engine_is(work: Path) -> None:
                 assert there["boxes"]["AP50"] == pytest.approx(here["boxes"]["AP50"], abs=0.01)
 
 
-def test_a_curve_is_fitted_on_other_pictures_only(work: Path) -> None:
+def test_a_curve_is_fitted_on_other_images_only(work: Path) -> None:
     fitted = posewire(*of(work / "set"), "--fit-images", work / "other/images", "--fit-annotations", work / "other/annotations.json")
     assert fitted.returncode == 0, fitted.stderr
     ece = float(re.findall(r"but for (\d\.\d+) \(ECE\)", fitted.stdout)[0])
     after = float(re.findall(r"with the curve sigmoid\(.*\): ECE (\d\.\d+)", fitted.stdout)[0])
-    assert after < ece, "the other pictures are the same astronaut"
+    assert after < ece, "the other images are the same astronaut"
     same = posewire(*of(work / "set"), "--fit-images", work / "set/images", "--fit-annotations", work / "set/annotations.json")
     assert same.returncode == 1
     assert "fit on others" in same.stderr
@@ -131,9 +131,9 @@ def test_what_cannot_be_done_is_one_line(work: Path, more: list[str], words: lis
     assert all(word in done.stderr for word in words), done.stderr
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     make_set(tmp_path, [annotation(1, 1)])
-    (tmp_path / "images" / "1.jpg").write_bytes(b"no picture")
+    (tmp_path / "images" / "1.jpg").write_bytes(b"no image")
     done = posewire(*of(tmp_path))
     assert done.returncode == 1
     assert "1.jpg" in done.stderr

@@ -54,7 +54,7 @@ def test_a_summary_tells_groups_apart(data: Annotations) -> None:
     rows = [answer(1, KEYPOINTS, 0.8), answer(2, moved(0.5), 0.6)]
     summary = summarise(data, rows, score_run(data, rows, "detector", flip_test=False))
     told = summary.as_json()
-    assert (told["pictures"], told["people"], told["boxes_from"], told["found"]) == (3, 2, "detector", 1.0)
+    assert (told["images"], told["people"], told["boxes_from"], told["found"]) == (3, 2, "detector", 1.0)
     assert told["boxes"]["AP"] == pytest.approx(1)
     assert told["joints"]["nose"]["right"] == 0.5
     assert (told["joints"]["all"]["joints"], told["joints"]["hidden"]["joints"], told["joints"]["left_knee"]) == (22, 2, {"joints": 0})

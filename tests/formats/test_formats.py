@@ -226,9 +226,9 @@ def test_cvat_has_every_point_of_a_skeleton_of_its_label() -> None:
     svg = ET.fromstring(f"<svg>{labels['person'].findtext('svg')}</svg>")
     assert [point.attrib["data-label-name"] for point in svg.iter("circle")] == list(COCO.names)
     assert len(list(svg.iter("line"))) == len(COCO.skeleton)
-    [pictured] = root.iter("image")
-    assert pictured.attrib == {"id": "0", "name": "a\ufffd.jpg", "width": str(WIDTH), "height": str(HEIGHT)}
-    first, second = pictured.iter("skeleton")
+    [imaged] = root.iter("image")
+    assert imaged.attrib == {"id": "0", "name": "a\ufffd.jpg", "width": str(WIDTH), "height": str(HEIGHT)}
+    first, second = imaged.iter("skeleton")
     assert first.attrib["label"] == "person"
     assert first.findtext("attribute[@name='score']") == "0.8000"
     points = {point.attrib["label"]: point.attrib for point in first.iter("points")}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import pictures
+from tests import sample_images
 from tests.server_process import serve
 from tests.videos import walk, write_video
 
@@ -78,7 +78,7 @@ def service() -> Iterator[str]:
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     """A folder with an image and a video, as the page names them."""
-    shutil.copy(pictures.ASTRONAUT, tmp_path / "astronaut.jpg")
+    shutil.copy(sample_images.ASTRONAUT, tmp_path / "astronaut.jpg")
     write_video(tmp_path / "walk.mp4", walk(FRAMES))
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""decode(): hostile and honest pictures, made with Pillow and by hand, against numpy."""
+"""decode(): hostile and honest images, made with Pillow and by hand, against numpy."""
 
 import io
 import random
@@ -184,7 +184,7 @@ BAD = {
     ids=[*HUGE, *BAD],
 )
 def test_refused_by_the_header(data: bytes, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the picture reached the decoder"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
     with pytest.raises(error, match=message):
         pixels_of(data)
 

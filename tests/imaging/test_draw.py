@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from posewire.errors import TooLarge
-from posewire.imaging.draw import Look, PictureType, draw_poses, encode, sides_of
+from posewire.imaging.draw import ImageType, Look, draw_poses, encode, sides_of
 from posewire.types import Keypoints, Pose, UInt8Array
 
 SKELETON = [(0, 1), (1, 2), (0, 2)]  # nose to left, left to right, nose to right
@@ -25,7 +25,7 @@ def pose(points: list[tuple[float, float]], scores: float | list[float] = 1.0, b
     )
 
 
-def picture(value: int = 128, height: int = 240, width: int = 320) -> UInt8Array:
+def image(value: int = 128, height: int = 240, width: int = 320) -> UInt8Array:
     return np.full((height, width, 3), value, np.uint8)
 
 
@@ -40,8 +40,8 @@ def touched(before: UInt8Array, after: UInt8Array) -> npt.NDArray[np.bool_]:
 TRIANGLE = [(160.0, 40.0), (60.0, 200.0), (260.0, 200.0)]
 
 
-def test_the_picture_given_stays_as_it_is() -> None:
-    pixels = picture()
+def test_the_image_given_stays_as_it_is() -> None:
+    pixels = image()
     pixels.flags.writeable = False
     drawn = draw(pixels, pose(TRIANGLE))
     assert (pixels == 128).all()
@@ -50,20 +50,20 @@ def test_the_picture_given_stays_as_it_is() -> None:
     assert touched(pixels, drawn).any()
 
 
-def test_nobody_leaves_the_picture_equal_but_another() -> None:
-    pixels = picture()
+def test_nobody_leaves_the_image_equal_but_another() -> None:
+    pixels = image()
     drawn = draw(pixels)
     assert np.array_equal(drawn, pixels)
     assert not np.shares_memory(drawn, pixels)
 
 
 def test_a_view_with_strides_is_drawn_like_its_copy() -> None:
-    wide = picture(width=640)
-    assert np.array_equal(draw(wide[:, ::2], pose(TRIANGLE)), draw(picture(), pose(TRIANGLE)))
+    wide = image(width=640)
+    assert np.array_equal(draw(wide[:, ::2], pose(TRIANGLE)), draw(image(), pose(TRIANGLE)))
 
 
 def test_limbs_are_drawn_between_their_ends_in_the_colours_of_their_sides() -> None:
-    drawn = draw(picture(), pose(TRIANGLE)).astype(int)
+    drawn = draw(image(), pose(TRIANGLE)).astype(int)
     left, right, across = drawn[120, 110], drawn[120, 210], drawn[200, 160]
     assert left[0] > 200 > left[2] + 100  # orange
     assert right[2] > 200 > right[0] + 100  # blue
@@ -74,14 +74,14 @@ def test_limbs_are_drawn_between_their_ends_in_the_colours_of_their_sides() -> N
 @pytest.mark.parametrize("ground", [0, 128, 255])
 def test_every_line_stands_out_on_any_ground(ground: int) -> None:
     """Across each limb there is a pixel far brighter or darker than the ground."""
-    drawn = draw(picture(ground), pose(TRIANGLE)).astype(int)
+    drawn = draw(image(ground), pose(TRIANGLE)).astype(int)
     for patch in (drawn[120, 100:120], drawn[120, 200:220], drawn[190:210, 160]):
         assert np.abs(patch - ground).max() > 100
 
 
 def test_a_dark_rim_lies_about_the_colour() -> None:
     person = pose([(0, 0), (100, 400), (700, 400)], [0, 1, 1], (50, 50, 700, 700))
-    column = draw(picture(255, 800, 800), person)[380:420, 400].astype(int).sum(-1)
+    column = draw(image(255, 800, 800), person)[380:420, 400].astype(int).sum(-1)
     dark = np.flatnonzero(column < 150)
     bright_between = column[dark.min() : dark.max()].max()
     assert bright_between > 690
@@ -89,20 +89,20 @@ def test_a_dark_rim_lies_about_the_colour() -> None:
 
 
 def test_a_keypoint_alone_is_a_dot_with_a_dark_rim() -> None:
-    drawn = draw(picture(255), pose(TRIANGLE, [1.0, 0.0, 0.0])).astype(int)
+    drawn = draw(image(255), pose(TRIANGLE, [1.0, 0.0, 0.0])).astype(int)
     assert drawn[40, 160].min() > 230
     assert drawn[30:50, 150:170].sum(-1).min() < 150
 
 
 def test_edges_are_smooth() -> None:
-    drawn = draw(picture(255), pose(TRIANGLE))
+    drawn = draw(image(255), pose(TRIANGLE))
     limb, dot = drawn[100:140, 90:130], drawn[20:60, 140:180]
     for part in (limb, dot):
         assert len(np.unique(part.reshape(-1, 3), axis=0)) > 10
 
 
 def test_a_lesser_keypoint_goes_and_takes_its_limbs_with_it() -> None:
-    pixels = picture()
+    pixels = image()
     drawn = draw(pixels, pose(TRIANGLE, [1.0, 1.0, 0.29]))
     marks = touched(pixels, drawn)
     assert marks[120, 110]
@@ -111,17 +111,17 @@ def test_a_lesser_keypoint_goes_and_takes_its_limbs_with_it() -> None:
 
 
 def test_a_score_at_the_limit_counts() -> None:
-    pixels = picture()
+    pixels = image()
     assert touched(pixels, draw(pixels, pose(TRIANGLE, 0.5), min_score=0.5))[200, 260]
 
 
 def test_a_score_that_is_no_number_is_not_drawn() -> None:
-    pixels = picture()
+    pixels = image()
     assert np.array_equal(draw(pixels, pose(TRIANGLE, float("nan")), min_score=0.0), pixels)
 
 
 def test_the_box_is_a_thin_frame() -> None:
-    pixels = picture()
+    pixels = image()
     marks = touched(pixels, draw(pixels, pose(TRIANGLE, 0.0, (50, 30, 200, 150))))
     for y, x in ((30, 150), (180, 150), (100, 50), (100, 250)):
         assert marks[y, x]
@@ -130,9 +130,9 @@ def test_the_box_is_a_thin_frame() -> None:
     assert marks.mean() < 0.08
 
 
-def test_lines_grow_with_the_person_and_with_the_picture() -> None:
+def test_lines_grow_with_the_person_and_with_the_image() -> None:
     def limb_width(side: int, box: float) -> int:
-        pixels = picture(128, side, side)
+        pixels = image(128, side, side)
         person = pose([(0, 0), (side * 0.1, side / 2), (side * 0.9, side / 2)], [0.0, 1.0, 1.0], (side * 0.1, 0, box, box))
         return int(touched(pixels, draw(pixels, person))[side // 4 : -side // 4, side // 2].sum())
 
@@ -143,13 +143,13 @@ def test_lines_grow_with_the_person_and_with_the_picture() -> None:
 
 def test_the_best_person_is_on_top() -> None:
     first, second = pose([(0, 0), (20, 120), (300, 120)], [0, 1, 1]), pose([(160, 20), (160, 220), (0, 0)], [1, 1, 0])
-    white_over, orange_over = draw(picture(), first, second), draw(picture(), second, first)
+    white_over, orange_over = draw(image(), first, second), draw(image(), second, first)
     assert white_over[120, 160].min() > 230
     assert orange_over[120, 160, 0] > 200 > orange_over[120, 160, 2]
 
 
-def test_a_limb_that_leaves_the_picture_is_drawn_up_to_the_edge() -> None:
-    pixels = picture()
+def test_a_limb_that_leaves_the_image_is_drawn_up_to_the_edge() -> None:
+    pixels = image()
     near = draw(pixels, pose([(0, 0), (100, 120), (3200, 120)], [0, 1, 1]))
     for far in (1e6, 1e12, 3e38):
         assert np.array_equal(draw(pixels, pose([(0, 0), (100, 120), (far, 120)], [0, 1, 1])), near)
@@ -157,20 +157,20 @@ def test_a_limb_that_leaves_the_picture_is_drawn_up_to_the_edge() -> None:
     assert not touched(pixels, near)[:, :80].any()
 
 
-def test_a_limb_across_the_picture_with_both_ends_outside_is_drawn() -> None:
-    pixels = picture()
+def test_a_limb_across_the_image_with_both_ends_outside_is_drawn() -> None:
+    pixels = image()
     drawn = draw(pixels, pose([(0, 0), (-1e9, -1e9), (1e9, 1e9)], [0, 1, 1]))
     assert touched(pixels, drawn)[np.arange(5, 235), np.arange(5, 235)].all()
 
 
 def test_a_limb_that_passes_by_leaves_no_mark() -> None:
-    pixels = picture()
+    pixels = image()
     assert np.array_equal(draw(pixels, pose([(-900, 0), (-500, 1e9), (-500, -1e9)])), pixels)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_left_out_and_the_rest_drawn(bad: float) -> None:
-    pixels = picture()
+    pixels = image()
     expected = draw(pixels, pose(TRIANGLE, [1.0, 1.0, 0.0]))
     assert np.array_equal(draw(pixels, pose([*TRIANGLE[:2], (bad, 200)])), expected)
     assert np.array_equal(draw(pixels, pose([*TRIANGLE[:2], (200, bad)])), expected)
@@ -192,7 +192,7 @@ def test_what_is_not_finite_is_left_out_and_the_rest_drawn(bad: float) -> None:
     ],
 )
 def test_no_box_is_too_odd(box: tuple[float, ...]) -> None:
-    assert draw(picture(), pose(TRIANGLE, box=box)).shape == (240, 320, 3)
+    assert draw(image(), pose(TRIANGLE, box=box)).shape == (240, 320, 3)
 
 
 def test_random_nonsense_never_raises() -> None:
@@ -202,11 +202,11 @@ def test_random_nonsense_never_raises() -> None:
         person = pose([(x, y) for x, y in rng.choice(odd, (3, 2))], box=tuple(rng.choice(odd, 4)))
         height, width = rng.integers(1, 40, 2).tolist()
         with np.errstate(all="raise"):
-            assert draw(picture(128, height, width), person).shape == (height, width, 3)
+            assert draw(image(128, height, width), person).shape == (height, width, 3)
 
 
-def test_the_smallest_picture_can_be_drawn_on() -> None:
-    assert draw(picture(128, 1, 1), pose(TRIANGLE, box=(0, 0, 1, 1)), pose([(0, 0)] * 3)).shape == (1, 1, 3)
+def test_the_smallest_image_can_be_drawn_on() -> None:
+    assert draw(image(128, 1, 1), pose(TRIANGLE, box=(0, 0, 1, 1)), pose([(0, 0)] * 3)).shape == (1, 1, 3)
 
 
 def test_sides_come_from_names() -> None:
@@ -217,7 +217,7 @@ def test_sides_come_from_names() -> None:
 def test_another_reader_sees_the_same_colours(media_type: str, kind: str, error: int) -> None:
     pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8), (0, 0), 4).astype(np.uint8)
     pixels[..., 0] = np.minimum(pixels[..., 0].astype(int) + 90, 255)
-    read = Image.open(io.BytesIO(encode(pixels, cast(PictureType, media_type))))
+    read = Image.open(io.BytesIO(encode(pixels, cast(ImageType, media_type))))
     assert (read.format, read.size) == (kind, (80, 60))
     assert np.abs(np.asarray(read.convert("RGB")).astype(int) - pixels).max() <= error
 
@@ -231,12 +231,12 @@ def test_jpeg_is_of_quality_90() -> None:
 
 
 def test_a_view_can_be_encoded() -> None:
-    wide = picture(width=640)
-    assert encode(wide[::-1, ::2], "image/png") == encode(picture(), "image/png")
+    wide = image(width=640)
+    assert encode(wide[::-1, ::2], "image/png") == encode(image(), "image/png")
 
 
-def test_a_picture_too_long_for_jpeg_is_refused_in_words() -> None:
-    pixels = picture(128, 1, 65501)
+def test_a_image_too_long_for_jpeg_is_refused_in_words() -> None:
+    pixels = image(128, 1, 65501)
     with pytest.raises(TooLarge, match="image/png"):
         encode(pixels, "image/jpeg")
     assert encode(pixels[:, 1:], "image/jpeg")[:2] == b"\xff\xd8"

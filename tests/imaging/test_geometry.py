@@ -21,7 +21,7 @@ def array(values: object) -> FloatArray:
     return np.array(values, np.float64).astype(np.float32)
 
 
-def picture(height: int, width: int, value: int = 0) -> UInt8Array:
+def image(height: int, width: int, value: int = 0) -> UInt8Array:
     return np.full((height, width, 3), value, np.uint8)
 
 
@@ -32,7 +32,7 @@ def test_corners_and_sizes_turn_into_each_other() -> None:
     assert xywh_to_xyxy(np.empty((0, 4), np.float32)).shape == (0, 4)
 
 
-def test_boxes_are_clipped_to_the_picture() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     boxes = array([[-5, -5, 50, 30], [10, 10, 20, 20], [90, 10, 200, 300], [150, 150, 160, 160]])
     clipped = clip_boxes(boxes, 100, 60)
     assert clipped.tolist() == [[0, 0, 50, 30], [10, 10, 20, 20], [90, 10, 100, 60], [100, 60, 100, 60]]
@@ -52,17 +52,17 @@ def test_boxes_are_clipped_to_the_picture() -> None:
         ((333, 500), 0.64, (213, 320)),
     ],
 )
-def test_a_letterbox_fits_the_picture_at_the_top_left(size: tuple[int, int], scale: float, inner: tuple[int, int]) -> None:
-    canvas, found = letterbox(picture(*size, value=200), 320, 320, 114)
+def test_a_letterbox_fits_the_image_at_the_top_left(size: tuple[int, int], scale: float, inner: tuple[int, int]) -> None:
+    canvas, found = letterbox(image(*size, value=200), 320, 320, 114)
     assert found == pytest.approx(scale)
-    expected = picture(320, 320, value=114)
+    expected = image(320, 320, value=114)
     expected[: inner[0], : inner[1]] = 200
     assert canvas.dtype == np.uint8
     assert np.array_equal(canvas, expected)
 
 
 def test_a_letterbox_need_not_be_square_and_keeps_its_colours_in_place() -> None:
-    pixels = picture(100, 200)
+    pixels = image(100, 200)
     pixels[:50, :100] = (10, 20, 30)
     pixels[50:, 100:] = (40, 50, 60)
     canvas, scale = letterbox(pixels, 30, 40, 7)
@@ -114,7 +114,7 @@ def test_an_affine_with_rotation_is_undone_and_keeps_the_points_shape() -> None:
 
 @pytest.mark.parametrize("box", [[60, 40, 60, 80], [150, 100, 75, 100], [0, 0, 30, 40], [380, 280, 15, 20]])
 def test_a_marked_pixel_lands_where_the_affine_says(box: list[float]) -> None:
-    pixels = picture(300, 400)
+    pixels = image(300, 400)
     mark = np.array([int(box[0] + box[2] / 3), int(box[1] + box[3] / 2)])
     pixels[mark[1], mark[0]] = (250, 100, 50)
     [crop] = cut_crops(Frame(pixels), array([box]), HEIGHT, WIDTH, 1.25)
@@ -122,13 +122,13 @@ def test_a_marked_pixel_lands_where_the_affine_says(box: list[float]) -> None:
     weights = crop.pixels[..., 0].astype(np.float64)
     ys, xs = np.mgrid[:HEIGHT, :WIDTH]
     centroid = np.array([(weights * xs).sum(), (weights * ys).sum()]) / weights.sum()
-    assert apply_affine(crop.to_picture, array(centroid)) == pytest.approx(mark, abs=0.25)
+    assert apply_affine(crop.to_image, array(centroid)) == pytest.approx(mark, abs=0.25)
     brightest = crop.pixels.reshape(-1, 3)[weights.argmax()].astype(int)
     assert brightest[0] > brightest[1] > brightest[2]  # RGB stays RGB
 
 
-def test_outside_the_picture_a_crop_is_black() -> None:
-    bright = Frame(picture(100, 100, value=255))
+def test_outside_the_image_a_crop_is_black() -> None:
+    bright = Frame(image(100, 100, value=255))
     boxes = array([[-48, 0, 96, 128], [1000, 1000, 30, 40], [0, 0, 1e6, 1e6]])
     half, nothing, dot = cut_crops(bright, boxes, HEIGHT, WIDTH, 1.0)
     assert half.pixels[:98, 49:].min() == 255
@@ -138,7 +138,7 @@ def test_outside_the_picture_a_crop_is_black() -> None:
     assert (dot.pixels > 0).sum() <= 3 * 4
 
 
-def test_every_box_has_a_crop_and_the_picture_may_be_a_view() -> None:
+def test_every_box_has_a_crop_and_the_image_may_be_a_view() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (200, 300, 3), np.uint8)
     boxes = array([[10, 20, 60, 80], [100, 50, 90, 120]])
     crops = cut_crops(Frame(pixels), boxes, HEIGHT, WIDTH, 1.25)

@@ -174,7 +174,7 @@ def test_without_the_extra_the_answer_says_what_to_install(tmp_path: Any) -> Non
     lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
     assert len(lines) == 4
     for line, found in zip(lines, ["a HEIC", "a HEIC", "an AVIF", "an AVIF"], strict=True):
-        assert line.startswith(f"found {found}; send a still JPEG, PNG, WebP or BMP picture")
+        assert line.startswith(f"found {found}; send a still JPEG, PNG, WebP or BMP image")
         assert line.endswith("pip install 'posewire[heif]'")
 
 

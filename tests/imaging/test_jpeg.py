@@ -137,7 +137,7 @@ def test_an_image_of_the_maximum_size_may_have_20_scans(monkeypatch: pytest.Monk
     more = insert(most, -2, LAST_SCAN)
     assert pixels_of(most, max_pixels=W * H).shape == (H, W, 3)
     assert pixels_of(more, max_pixels=2 * W * H).shape == (H, W, 3)
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the picture reached the decoder"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
     with pytest.raises(BadPicture, match="21 scans of 19,200 pixels"):
         pixels_of(more, max_pixels=W * H)
 

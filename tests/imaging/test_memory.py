@@ -1,4 +1,4 @@
-"""decode() in a process that has no memory left: that is not the fault of the picture."""
+"""decode() in a process that has no memory left: that is not the fault of the image."""
 
 import io
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-# Each picture is decoded once, then with 2 MB to spare, then with enough memory again.
+# Each image is decoded once, then with 2 MB to spare, then with enough memory again.
 DECODE = """
 import resource, sys
 import cv2

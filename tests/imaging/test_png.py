@@ -50,7 +50,7 @@ def pixels_of(data: bytes) -> UInt8Array:
     ids=["80 MB of zeros", "a second image"],
 )
 def test_data_after_the_last_row_are_refused(pixels: UInt8Array, excess: bytes, interlaced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the picture reached the decoder"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
     with pytest.raises(BadPicture, match="more compressed data than its size needs"):
         pixels_of(png(pixels, interlaced=interlaced, excess=excess))
 

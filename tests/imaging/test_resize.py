@@ -9,7 +9,7 @@ from posewire.imaging.resize import area_resize
 from posewire.native.library import FILE, load_kernels
 from posewire.types import UInt8Array
 from tests.cpu_kernels.test_parity import levels
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 
 built = pytest.mark.skipif(not FILE.is_file(), reason="the kernels are not built: no C++ compiler was here")
 
@@ -41,7 +41,7 @@ def test_the_kernels_give_the_mean_of_the_area(
     assert (canvas == 77).all(), "nothing beside it is touched"
 
 
-def test_a_picture_in_another_order_of_memory_is_the_same_picture() -> None:
+def test_a_image_in_another_order_of_memory_is_the_same_image() -> None:
     pixels = astronaut()
     turned = np.asfortranarray(pixels)
     outs = [np.empty((100, 120, 3), np.uint8) for _ in range(3)]

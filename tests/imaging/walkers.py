@@ -9,7 +9,7 @@ from posewire.pipeline.tracking.tracker import Tracker, TrackPolicy
 from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import Detections, FloatArray, Keypoints, Pose
 
-SIZE = (640, 480)  # of the picture, pixels
+SIZE = (640, 480)  # of the image, pixels
 SIGMAS = KEYPOINT_SETS["coco-17"].oks_sigmas
 
 # A standing person in units of their box.

@@ -9,7 +9,7 @@ from loadtests.hostile import images, videos
 from loadtests.hostile.mutations import edit_length, jpeg_blocks, mp4_blocks, png_blocks, rearrange, riff_blocks, with_checksums
 from loadtests.hostile.verdict import fault_of
 
-PROBLEM = {"type": "urn:posewire:problem:bad-picture", "title": "The picture cannot be decoded", "status": 400, "detail": "it is damaged"}
+PROBLEM = {"type": "urn:posewire:problem:bad-picture", "title": "The image cannot be decoded", "status": 400, "detail": "it is damaged"}
 KIND = "application/problem+json"
 
 

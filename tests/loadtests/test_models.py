@@ -34,7 +34,7 @@ def test_a_box_of_no_size_still_has_a_square() -> None:
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 180, 250])
 def test_a_person_in_a_circle_stands_upright(degrees: float) -> None:
-    lean = math.radians(degrees)  # clockwise as the picture shows it
+    lean = math.radians(degrees)  # clockwise as the image shows it
     centre = array([300, 200])
     rim = centre + 100 * array([math.sin(lean), -math.cos(lean)])
     right = centre + 50 * array([math.cos(lean), math.sin(lean)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import pictures
+from loadtests import sample_images
 from loadtests.peers.environments import PEERS, Peer, python_of
 from loadtests.peers.race import race
 from loadtests.wire import request_bytes
@@ -59,10 +59,10 @@ def test_an_environment_that_is_missing_says_how_to_make_it(tmp_path: Path) -> N
         python_of("ray", tmp_path)
 
 
-def test_every_peer_gets_the_picture_as_it_takes_it() -> None:
-    picture = pictures.single()
+def test_every_peer_gets_the_image_as_it_takes_it() -> None:
+    image = sample_images.single()
     for each in PEERS:
-        request = each.request(picture)
+        request = each.request(image)
         assert request.startswith(b"POST " + each.path.encode())
-        assert (picture in request) != each.as_json
+        assert (image in request) != each.as_json
     assert request_bytes("/x").startswith(b"GET /x HTTP/1.1\r\n")

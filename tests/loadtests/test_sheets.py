@@ -10,7 +10,7 @@ import typer
 from loadtests.sheets import GAP, LINE, WIDTH, Cell, draw_sheet, main, parse_column, read_frame
 from posewire.errors import ConfigError, PosewireError
 from posewire.types import UInt8Array
-from tests.pictures import ASTRONAUT, encode
+from tests.sample_images import ASTRONAUT, encode
 from tests.videos import walk, write_video
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from posewire.server.auth import new_key
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import Server, serve
 from tests.web.conftest import open_page  # noqa: F401 - a fixture
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.async_api import Route
 
 from tests.npm.conftest import NPM, SOURCE, run
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server.streaming import Listen
 from tests.server_process import Server
 from tests.web.conftest import OpenPage

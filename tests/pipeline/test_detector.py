@@ -18,7 +18,7 @@ from posewire.registry.score_curve import ScoreCurve
 from posewire.registry.specs import Calibration, DetectorOutput, DetectorSpec, ModelInput, Provenance
 from posewire.registry.store import ModelStore
 from posewire.types import Detections, FloatArray, Frame
-from tests.pictures import COCO_MINI_VAL, astronaut, landscape
+from tests.sample_images import COCO_MINI_VAL, astronaut, landscape
 
 YOLOX_NANO = COCO_MINI_VAL.parent / "models" / "yolox_nano.onnx"
 PLAN = cpu_plan(1, "a test")
@@ -101,8 +101,8 @@ def test_the_session_gets_the_manifest_s_colours_mean_and_std(colour: Literal["R
     spec = made_up()
     spec = spec.model_copy(update={"input": spec.input.model_copy(update={"colour": colour, "mean": mean, "std": std})})
     detector = Detector(spec, channel_means())
-    pictures = [detector.preprocess(Frame(pixels)).pixels for pixels in (astronaut(), landscape())]
-    for raw, pixels in zip(detector.infer(pictures), pictures, strict=True):
+    images = [detector.preprocess(Frame(pixels)).pixels for pixels in (astronaut(), landscape())]
+    for raw, pixels in zip(detector.infer(images), images, strict=True):
         expected = (pixels.mean((0, 1))[order] - mean) / std
         np.testing.assert_allclose(raw, expected[None], rtol=1e-4)
 
@@ -154,13 +154,13 @@ def test_of_boxes_that_overlap_the_better_stays(session: OnnxSession) -> None:
     assert found.boxes_xyxy.tolist() == [[1, 0, 21, 20], [15, 0, 35, 20]]
 
 
-def test_boxes_are_scaled_back_and_clipped_to_the_picture(session: OnnxSession) -> None:
+def test_boxes_are_scaled_back_and_clipped_to_the_image(session: OnnxSession) -> None:
     rows = [[-8, 10, 20, 30, 0.9], [30, 20, 70, 60, 0.8]]
     found = finish(rows, session, scale=0.5, size=(80, 120))
     assert found.boxes_xyxy.tolist() == [[0, 20, 40, 60], [60, 40, 120, 80]]
 
 
-def test_boxes_outside_the_picture_and_without_area_are_dropped(session: OnnxSession) -> None:
+def test_boxes_outside_the_image_and_without_area_are_dropped(session: OnnxSession) -> None:
     rows = [[50, 0, 60, 20, 0.9], [-30, 0, -10, 20, 0.9], [0, 50, 20, 60, 0.9], [5, 5, 5, 20, 0.9], [9, 9, 4, 4, 0.9], [0, 0, 9, 9, 0.4]]
     found = finish(rows, session, size=(40, 40))
     assert found.boxes_xyxy.tolist() == [[0, 0, 9, 9]]
@@ -177,10 +177,10 @@ def test_many_candidates_at_no_threshold_leave_the_best(session: OnnxSession) ->
 
 def test_the_astronaut_is_found_and_the_landscape_is_empty(session: OnnxSession) -> None:
     detector = Detector(ModelStore().manifest.default("detector"), session)
-    pictures = [Frame(astronaut()), Frame(landscape())]
-    prepared = [detector.preprocess(frame) for frame in pictures]
+    images = [Frame(astronaut()), Frame(landscape())]
+    prepared = [detector.preprocess(frame) for frame in images]
     raws = detector.infer([p.pixels for p in prepared])
-    person, nobody = (detector.postprocess(r, p.scale, f, 0.3, 50) for r, p, f in zip(raws, prepared, pictures, strict=True))
+    person, nobody = (detector.postprocess(r, p.scale, f, 0.3, 50) for r, p, f in zip(raws, prepared, images, strict=True))
     assert overlap([30, 0, 430, 512], person.boxes_xyxy[:1]) > 0.6
     assert len(nobody.scores) == 0
 
@@ -194,8 +194,8 @@ def overlap(box_xyxy: list[float], others: FloatArray) -> float:
     return float((common / ((box[2:] - box[:2]).prod() + areas - common)).max(initial=0))
 
 
-def people_by_picture() -> dict[Path, list[list[float]]]:
-    """Corners of the annotated large people of each picture."""
+def people_by_image() -> dict[Path, list[list[float]]]:
+    """Corners of the annotated large people of each image."""
     content = json.loads((COCO_MINI_VAL / "person_keypoints.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     people: dict[Path, list[list[float]]] = {}
@@ -209,7 +209,7 @@ def people_by_picture() -> dict[Path, list[list[float]]]:
 def found_large_people(detector: Detector) -> tuple[int, int]:
     """How many of the annotated large people the detector finds, and how many there are."""
     hits = []
-    for path, boxes in people_by_picture().items():
+    for path, boxes in people_by_image().items():
         frame = Frame(np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8))
         prepared: Letterboxed = detector.preprocess(frame)
         found = detector.postprocess(detector.infer([prepared.pixels])[0], prepared.scale, frame, 0.3, 50)
@@ -217,7 +217,7 @@ def found_large_people(detector: Detector) -> tuple[int, int]:
     return sum(hits), len(hits)
 
 
-annotated = pytest.mark.skipif(not COCO_MINI_VAL.is_dir(), reason="the annotated pictures are not beside this checkout")
+annotated = pytest.mark.skipif(not COCO_MINI_VAL.is_dir(), reason="the annotated images are not beside this checkout")
 
 
 @annotated

@@ -40,7 +40,7 @@ def detect(frames: list[Frame], min_score: float, plan: DevicePlan) -> list[Dete
 
 
 @pytest.mark.parametrize("plan", [CPU, GPU], ids=["cpu", "gpu"])
-def test_pictures_of_a_batch_have_their_own_numbers_of_people(plan: DevicePlan) -> None:
+def test_images_of_a_batch_have_their_own_numbers_of_people(plan: DevicePlan) -> None:
     bright, dim, black = detect([grey(255), grey(120), grey(0)], 0.05, plan)
     assert bright.scores.tolist() == pytest.approx([0.9, 0.6, 0.1])
     assert bright.boxes_xyxy.tolist() == [[2.0 * x for x in BOXES[i]] for i in (0, 2, 3)]  # 640 pixels on 320

@@ -11,8 +11,8 @@ from posewire import ConfigError, ModelError, PosePipeline
 from posewire.imaging.geometry import cut_crops
 from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import Frame, UInt8Array
-from tests.pictures import COCO_MINI_VAL, astronaut
 from tests.pipeline.made_networks import brightest_network, constant_network, entry, simcc_answers, write_store
+from tests.sample_images import COCO_MINI_VAL, astronaut
 
 HEIGHT, WIDTH = 256, 192  # pixels of a crop
 # Padded by a quarter this box is 192 x 256 pixels about (200, 200): a pixel of the crop is a pixel of the image, moved by (104, 72).

@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-async def answered(store: Path, pose: str, picture: bytes, **more: Any) -> Any:
+async def answered(store: Path, pose: str, image: bytes, **more: Any) -> Any:
     """Places and scores of everyone in the boxes, (people, keypoints, 3)."""
     app = create_app(load_settings({}, model_store=store, pose=pose, max_batch=1, **more))
     async with (
@@ -83,7 +83,7 @@ async def answered(store: Path, pose: str, picture: bytes, **more: Any) -> Any:
     ):
         ready = await client.get("/readyz")
         assert ready.status_code == 200, ready.text
-        answer = await client.post("/v1/pose", params={"boxes": json.dumps(BOXES)}, content=picture, headers={"Content-Type": "image/jpeg"})
+        answer = await client.post("/v1/pose", params={"boxes": json.dumps(BOXES)}, content=image, headers={"Content-Type": "image/jpeg"})
     assert answer.status_code == 200, answer.text
     people = answer.json()["images"][0]["people"]
     return np.array([[[point[key] for key in ("x", "y", "score")] for point in person["keypoints"]] for person in people])
@@ -98,7 +98,7 @@ async def test_every_form_answers_as_the_plain_model(store: Path, astronaut: byt
     found = await answered(store, name, astronaut)
     assert expected.shape == (len(BOXES), 17, 3)
     assert np.ptp(expected[..., 0], 1).min() > 10  # the keypoints are not all in one place
-    assert np.abs(found - expected).max() < 0.05  # pixels of the picture: a crop's pixel is up to 7 of them
+    assert np.abs(found - expected).max() < 0.05  # pixels of the image: a crop's pixel is up to 7 of them
 
 
 async def test_colours_matter(store: Path, astronaut: bytes) -> None:

@@ -8,7 +8,7 @@ from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.registry.specs import HeatmapOutput
 from posewire.registry.store import ModelStore
 from posewire.types import Crop, FloatArray, Frame, Keypoints, UInt8Array
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 
 STORE = ModelStore()
 SPEC = STORE.manifest.default("pose")

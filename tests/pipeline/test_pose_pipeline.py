@@ -16,8 +16,8 @@ from posewire import BadParameter, BadPicture, ConfigError, ModelError, Pose, Po
 from posewire.engine.engine import Engine
 from posewire.pipeline.images import ImageSource
 from posewire.types import UInt8Array
-from tests import pictures
-from tests.pictures import ASTRONAUT
+from tests import sample_images
+from tests.sample_images import ASTRONAUT
 from tests.videos import walk
 
 BOXES = [[30, 0, 400, 512], [100, 50, 150, 200]]
@@ -62,10 +62,10 @@ SOURCES: dict[str, Callable[[], Any]] = {
     "bytes": ASTRONAUT.read_bytes,
     "bytearray": lambda: bytearray(ASTRONAUT.read_bytes()),
     "memoryview": lambda: memoryview(ASTRONAUT.read_bytes()),
-    "array": pictures.astronaut,
-    "view": lambda: pictures.astronaut()[:, ::-1][:, ::-1],
-    "pil": lambda: Image.fromarray(pictures.astronaut()),
-    "pil-rgba": lambda: Image.fromarray(pictures.astronaut()).convert("RGBA"),
+    "array": sample_images.astronaut,
+    "view": lambda: sample_images.astronaut()[:, ::-1][:, ::-1],
+    "pil": lambda: Image.fromarray(sample_images.astronaut()),
+    "pil-rgba": lambda: Image.fromarray(sample_images.astronaut()).convert("RGBA"),
 }
 
 
@@ -75,11 +75,11 @@ def test_every_kind_of_source_gives_the_same(pipeline: PosePipeline, source: str
 
 
 def test_an_array_of_opencv_is_bgr(pipeline: PosePipeline) -> None:
-    assert_same(pipeline(np.ascontiguousarray(pictures.astronaut()[..., ::-1]), colour="BGR"), pipeline(ASTRONAUT))
+    assert_same(pipeline(np.ascontiguousarray(sample_images.astronaut()[..., ::-1]), colour="BGR"), pipeline(ASTRONAUT))
 
 
 def test_a_grey_pil_image_is_as_the_grey_file(pipeline: PosePipeline, tmp_path: Path) -> None:
-    grey = Image.fromarray(pictures.astronaut()).convert("L")
+    grey = Image.fromarray(sample_images.astronaut()).convert("L")
     grey.save(tmp_path / "grey.png")
     assert_same(pipeline(grey), pipeline(tmp_path / "grey.png"))
 
@@ -88,13 +88,13 @@ def test_a_grey_pil_image_is_as_the_grey_file(pipeline: PosePipeline, tmp_path: 
 def test_a_pil_image_is_turned_upright_as_the_file_is(pipeline: PosePipeline, tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(pictures.astronaut()[:400]).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(sample_images.astronaut()[:400]).save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as image:
         assert_same(pipeline(image), pipeline(tmp_path / "turned.png"))
 
 
 def test_a_batch_gives_what_its_images_give_alone(pipeline: PosePipeline) -> None:
-    images: list[ImageSource] = [*pictures.variations(3), pictures.encode(pictures.landscape(), ".png"), *[ASTRONAUT] * 15]
+    images: list[ImageSource] = [*sample_images.variations(3), sample_images.encode(sample_images.landscape(), ".png"), *[ASTRONAUT] * 15]
     alone = [pipeline(image, min_detection_score=0.1) for image in images]
     together = pipeline.batch(images, min_detection_score=0.1)
     assert len(together) == len(images) > 16
@@ -127,8 +127,8 @@ def test_the_caller_limits_the_people(pipeline: PosePipeline) -> None:
 @pytest.mark.parametrize(
     ("image", "error", "says"),
     [
-        (pictures.astronaut().astype(np.float32) / 255, TypeError, "uint8, with channels 0..255, not float32"),
-        (pictures.astronaut()[..., 0], ValueError, r"\(H, W, 3\), not \(512, 512\)"),
+        (sample_images.astronaut().astype(np.float32) / 255, TypeError, "uint8, with channels 0..255, not float32"),
+        (sample_images.astronaut()[..., 0], ValueError, r"\(H, W, 3\), not \(512, 512\)"),
         (np.zeros((4, 4, 4), np.uint8), ValueError, r"not \(4, 4, 4\)"),
         (np.zeros((0, 4, 3), np.uint8), ValueError, r"not \(0, 4, 3\)"),
         (Image.fromarray(np.zeros((4, 4), np.uint16)), ValueError, "8 bits a channel"),

@@ -12,7 +12,7 @@ from posewire.registry.networks.litehrnet.spec import get_variant
 from posewire.tools.compiler.litehrnet.graph import compile_graph
 from posewire.tools.quantize.quantizing import Coverage, quantize
 from posewire.types import FloatArray
-from tests.compiler.test_graph import HEIGHT, WIDTH, pictures, random_state, run
+from tests.compiler.test_graph import HEIGHT, WIDTH, images, random_state, run
 
 
 def tiny_model() -> bytes:
@@ -27,7 +27,7 @@ def model() -> bytes:
 
 
 def inputs(count: int = 4) -> Iterator[FloatArray]:
-    return (pictures(count)[i : i + 1] for i in range(count))
+    return (images(count)[i : i + 1] for i in range(count))
 
 
 def quantized_convolutions(content: bytes) -> set[tuple[str, bool]]:
@@ -48,8 +48,8 @@ def quantized_convolutions(content: bytes) -> set[tuple[str, bool]]:
 def test_the_int8_file_computes_the_model(model: bytes, coverage: Coverage) -> None:
     content = quantize(model, inputs(), coverage)
     assert len(content) < len(model)
-    expected = run(onnx.load_from_string(model), pictures(1))
-    found = run(onnx.load_from_string(content), pictures(1))
+    expected = run(onnx.load_from_string(model), images(1))
+    found = run(onnx.load_from_string(content), images(1))
     assert found.shape == expected.shape
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
     assert not np.array_equal(found, expected)
@@ -60,7 +60,7 @@ def test_coverage_says_which_convolutions_become_int8(model: bytes) -> None:
     assert quantized_convolutions(quantize(model, inputs(), Coverage.ALL)) == {("pointwise", True), ("other", True)}
 
 
-def test_the_same_pictures_give_the_same_file(model: bytes) -> None:
+def test_the_same_images_give_the_same_file(model: bytes) -> None:
     assert quantize(model, inputs(), Coverage.POINTWISE) == quantize(model, inputs(), Coverage.POINTWISE)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints, held-out pictures and what a release says of itself, all made here."""
+"""Checkpoints, held-out images and what a release says of itself, all made here."""
 
 from collections.abc import Callable
 from pathlib import Path

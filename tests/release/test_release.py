@@ -18,8 +18,8 @@ from posewire.registry.store import ModelStore
 from posewire.registry.weights.safetensors import write_safetensors
 from posewire.tools.compiler.litehrnet.checkpoint import read_checkpoint
 from tests.compiler.test_rtmdet import random_detector
-from tests.pictures import ASTRONAUT
 from tests.release.conftest import MakeRequest, contents
+from tests.sample_images import ASTRONAUT
 from tests.test_cli import posewire
 
 ROOT = Path(__file__).parents[2]
@@ -41,13 +41,13 @@ def test_a_first_model_is_taken_and_serves(make_request: MakeRequest, work: Path
     spec = store.manifest.get("tiny", "pose")
     store.verify(spec)
     assert (spec.title, spec.input.height, spec.input.width) == ('Made up, "quoted"', 64, 64)
-    assert [a.dataset for a in spec.accuracy] == ["made up: 1 persons on 2 pictures"] * 4
+    assert [a.dataset for a in spec.accuracy] == ["made up: 1 persons on 2 images"] * 4
     assert any("compiled graph and the plain one differ by at most" in line for line in said)
     card = files[request.files["card"]].decode()
     assert card.startswith("# tiny\n")
     assert "It knows $nothing." in card
     assert "Nothing shipped" in card
-    assert all(line in card for line in ("made up: 1 persons on 2 pictures", "none: random weights", "Take it."))
+    assert all(line in card for line in ("made up: 1 persons on 2 images", "none: random weights", "Take it."))
     state = read_checkpoint(request.store / request.files["checkpoint"])
     assert state.keys() == read_checkpoint(work / "random.safetensors").keys()
     done = posewire("predict", ASTRONAUT, "--json", model_store=str(request.store), pose="tiny", max_batch="1")
@@ -127,12 +127,12 @@ def test_one_release_at_a_time(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-def test_scores_are_calibrated_on_pictures_of_the_training(make_request: MakeRequest) -> None:
+def test_scores_are_calibrated_on_images_of_the_training(make_request: MakeRequest) -> None:
     said: list[str] = []
     request = make_request(other=True)
     release(request, said.append)
     [line] = [line for line in said if "scores as sigmoid(" in line]
-    assert "keypoints of pictures of the training" in line
+    assert "keypoints of images of the training" in line
     card = (request.store / request.files["card"]).read_text()
     assert "Scores as sigmoid(" in card
     store = ModelStore(request.store)

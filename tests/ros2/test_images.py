@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from posewire_ros.images import UnusableImage, as_sent, to_jpeg
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 
 
 @pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "bgra8", "rgba8"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from posewire.server.auth import new_key
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from posewire.server.auth import new_key
 from posewire_ros.stream import Answer, ServiceStream
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server_process import serve
 from tests.sinks.receivers import free_port
 

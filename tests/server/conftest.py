@@ -23,5 +23,5 @@ def gate() -> Gate:
 
 @pytest.fixture
 async def full(start_api: StartApi, models: Engine, gate: Gate) -> Api:
-    """An app for two pictures at a time, whose detector is behind the gate."""
+    """An app for two images at a time, whose detector is behind the gate."""
     return await start_api(max_in_flight=2, detector=GatedDetector(models.detector, gate))

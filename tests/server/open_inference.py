@@ -26,14 +26,14 @@ def tensor(name: str, datatype: str, shape: list[int], data: object) -> dict[str
     return found | ({"parameters": {"binary_data_size": len(data)}} if isinstance(data, bytes) else {"data": data})
 
 
-def in_json(*pictures: bytes) -> dict[str, Any]:
+def in_json(*images: bytes) -> dict[str, Any]:
     """The images as base64."""
-    return tensor("images", "BYTES", [len(pictures)], [base64.b64encode(picture).decode() for picture in pictures])
+    return tensor("images", "BYTES", [len(images)], [base64.b64encode(image).decode() for image in images])
 
 
-def in_binary(*pictures: bytes) -> dict[str, Any]:
+def in_binary(*images: bytes) -> dict[str, Any]:
     """The description of images that follow as `bytes_tensor`."""
-    return tensor("images", "BYTES", [len(pictures)], bytes_tensor(*pictures))
+    return tensor("images", "BYTES", [len(images)], bytes_tensor(*images))
 
 
 async def infer(api: Api, request: dict[str, Any], binary: bytes | None = None, headers: dict[str, str] | None = None) -> httpx.Response:

@@ -114,7 +114,7 @@ class Api:
         return sum(found)
 
     async def in_flight(self) -> float:
-        """Pictures that hold a place."""
+        """Images that hold a place."""
         return await self.metric("posewire_pictures_in_flight")
 
     async def runs(self, model: str) -> float:
@@ -132,17 +132,17 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.002)
 
 
-async def all_queued(api: Api, pictures: int) -> None:
-    """Until the engine's scheduler has accepted so many pictures that are not finished."""
+async def all_queued(api: Api, images: int) -> None:
+    """Until the engine's scheduler has accepted so many images that are not finished."""
 
     async def all_pending() -> bool:
-        return api.engine.pending == pictures
+        return api.engine.pending == images
 
     await eventually(all_pending)
 
 
 def people_of(answer: httpx.Response, image: int = 0) -> list[dict[str, Any]]:
-    """Everyone in one picture of a good answer."""
+    """Everyone in one image of a good answer."""
     assert answer.status_code == 200, answer.text
     people: list[dict[str, Any]] = answer.json()["images"][image]["people"]
     return people
@@ -173,9 +173,9 @@ def assert_overloaded(answer: httpx.Response) -> None:
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
 
-async def hold(api: Api, picture: bytes, requests: int) -> list[asyncio.Task[httpx.Response]]:
-    """Requests of one picture that hold their places."""
-    tasks = [asyncio.create_task(api.post(picture)) for _ in range(requests)]
+async def hold(api: Api, image: bytes, requests: int) -> list[asyncio.Task[httpx.Response]]:
+    """Requests of one image that hold their places."""
+    tasks = [asyncio.create_task(api.post(image)) for _ in range(requests)]
 
     async def all_hold() -> bool:
         return await api.in_flight() == requests
@@ -193,15 +193,15 @@ def multipart(*parts: Part) -> bytes:
     return body + b"--XX--\r\n"
 
 
-def images(*pictures: bytes) -> bytes:
-    """A multipart body of pictures."""
-    return multipart(*[("image", f"{i}.jpg", picture) for i, picture in enumerate(pictures)])
+def images(*images: bytes) -> bytes:
+    """A multipart body of images."""
+    return multipart(*[("image", f"{i}.jpg", image) for i, image in enumerate(images)])
 
 
-def json_body(*pictures: bytes, boxes: object = None) -> bytes:
-    """A JSON body; `boxes` stand beside every picture."""
+def json_body(*images: bytes, boxes: object = None) -> bytes:
+    """A JSON body; `boxes` stand beside every image."""
     extra = {} if boxes is None else {"boxes": boxes}
-    return json.dumps({"images": [{"base64": base64.b64encode(p).decode(), **extra} for p in pictures]}).encode()
+    return json.dumps({"images": [{"base64": base64.b64encode(p).decode(), **extra} for p in images]}).encode()
 
 
 async def chunks(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""What the caller accepts: JSON, or the picture with everyone drawn on it."""
+"""What the caller accepts: JSON, or the image with everyone drawn on it."""
 
 import cv2
 import httpx
@@ -7,11 +7,11 @@ import pytest
 
 from posewire.imaging.decode import sniff
 from posewire.types import UInt8Array
-from tests.pictures import encode
+from tests.sample_images import encode
 from tests.server.support import JSON, MULTIPART, Api, assert_problem, images, json_body
 
 BROWSER_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
-BROWSER_PICTURE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+BROWSER_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ BROWSER_PICTURE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=
         ("application/json;q=0, */*", "image/jpeg"),
         ("image/*, image/jpeg;q=0.5", "image/png"),
         (BROWSER_PAGE, "application/json"),
-        (BROWSER_PICTURE, "image/jpeg"),
+        (BROWSER_IMAGE, "image/jpeg"),
     ],
 )
 async def test_the_caller_s_favourite_is_given(api: Api, astronaut: bytes, accept: str, answered: str) -> None:
@@ -64,21 +64,21 @@ async def test_what_cannot_be_given_is_406_before_anything_is_computed(api: Api,
     assert await api.runs("detector") == 0
 
 
-async def test_two_pictures_cannot_be_drawn_as_one(api: Api, astronaut: bytes) -> None:
+async def test_two_images_cannot_be_drawn_as_one(api: Api, astronaut: bytes) -> None:
     for body, kind in ((images(astronaut, astronaut), MULTIPART), (json_body(astronaut, astronaut), JSON)):
-        assert_problem(await api.post(body, kind | {"Accept": "image/png"}), 406, "not-acceptable", "one picture")
+        assert_problem(await api.post(body, kind | {"Accept": "image/png"}), 406, "not-acceptable", "one image")
     assert await api.runs("detector") == 0
     assert (await api.post(images(astronaut), MULTIPART | {"Accept": "image/png"})).status_code == 200
 
 
-async def drawn(api: Api, picture: bytes, media_type: str = "image/png", **query: object) -> UInt8Array:
-    answer = await api.post(picture, {"Accept": media_type}, **query)
+async def drawn(api: Api, image: bytes, media_type: str = "image/png", **query: object) -> UInt8Array:
+    answer = await api.post(image, {"Accept": media_type}, **query)
     assert answer.status_code == 200, answer.text
     return np.asarray(cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 @pytest.mark.parametrize("media_type", ["image/png", "image/jpeg"])
-async def test_the_drawn_picture_is_the_picture_with_marks_on_the_person(api: Api, astronaut_pixels: UInt8Array, media_type: str) -> None:
+async def test_the_drawn_image_is_the_image_with_marks_on_the_person(api: Api, astronaut_pixels: UInt8Array, media_type: str) -> None:
     wide = np.concatenate([astronaut_pixels, np.full((512, 200, 3), 90, np.uint8)], axis=1)
     pixels = await drawn(api, encode(wide, ".png"), media_type)
     assert pixels.shape == (512, 712, 3)
@@ -87,9 +87,9 @@ async def test_the_drawn_picture_is_the_picture_with_marks_on_the_person(api: Ap
     assert changed[550:].sum() == 0  # beside her nothing is drawn
 
 
-async def test_nobody_leaves_the_picture_as_it_is(api: Api, landscape: bytes) -> None:
-    picture = cv2.imdecode(np.frombuffer(landscape, np.uint8), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(await drawn(api, landscape), picture)
+async def test_nobody_leaves_the_image_as_it_is(api: Api, landscape: bytes) -> None:
+    image = cv2.imdecode(np.frombuffer(landscape, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(await drawn(api, landscape), image)
 
 
 async def test_a_higher_threshold_draws_fewer_keypoints(api: Api, astronaut: bytes, astronaut_pixels: UInt8Array) -> None:

@@ -234,7 +234,7 @@ def test_an_origin_that_can_match_nothing_is_refused(origins: str) -> None:
         load_settings({}, allowed_origins=origins)
 
 
-async def test_neither_key_nor_picture_reaches_the_log(
+async def test_neither_key_nor_image_reaches_the_log(
     locked: Api, keys: tuple[Path, str], astronaut: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")

@@ -32,7 +32,7 @@ def requests(stream: io.StringIO) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["message"] == "request"]
 
 
-async def test_a_request_is_logged_at_once_though_a_picture_takes_long(
+async def test_a_request_is_logged_at_once_though_a_image_takes_long(
     start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, stream: io.StringIO
 ) -> None:
     api = await start_api(detector=GatedDetector(models.detector, gate))

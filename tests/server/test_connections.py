@@ -55,7 +55,7 @@ async def test_answers_have_these_headers_and_a_query_is_followed(wire: Wire, as
 
 async def test_problems_leave_the_connection_good(wire: Wire, served: Listening, gate: Gate, astronaut: bytes) -> None:
     cases = [
-        (400, b"no picture", b"", b""),
+        (400, b"no image", b"", b""),
         (422, astronaut, b"", b"?max_people=0"),
         (422, astronaut, b"X-Request-Timeout-Ms: soon\r\n", b""),
     ]
@@ -71,7 +71,7 @@ async def test_problems_leave_the_connection_good(wire: Wire, served: Listening,
     assert served.metric("posewire_pictures_in_flight") == 0
 
 
-async def test_a_picture_in_many_pieces(wire: Wire, astronaut: bytes) -> None:
+async def test_a_image_in_many_pieces(wire: Wire, astronaut: bytes) -> None:
     whole = request(astronaut)
     for start in range(0, len(whole), 1000):
         await wire.send(whole[start : start + 1000])

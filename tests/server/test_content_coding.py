@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.pictures import encode as encode_image
+from tests.sample_images import encode as encode_image
 from tests.server.support import JPEG, JSON, MULTIPART, Api, StartApi, assert_problem, chunks, images, json_body, people_of
 
 DOT = encode_image(np.zeros((8, 8, 3), np.uint8), ".png")

@@ -1,4 +1,4 @@
-"""The answer: its exact shape, whatever kind of body the picture came in."""
+"""The answer: its exact shape, whatever kind of body the image came in."""
 
 import json
 
@@ -9,7 +9,7 @@ from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.registry.store import ModelStore
 from posewire.schemas.pose import PoseResponse
 from posewire.types import UInt8Array
-from tests.pictures import encode, variations
+from tests.sample_images import encode, variations
 from tests.server.support import JSON, MULTIPART, Api, images, json_body, multipart, people_of, xy_of
 
 NAMES = KEYPOINT_SETS["coco-17"].names
@@ -17,7 +17,7 @@ BOX = [70, 5, 300, 500]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
-async def test_every_kind_of_picture_is_answered(api: Api, astronaut_pixels: UInt8Array, suffix: str) -> None:
+async def test_every_kind_of_image_is_answered(api: Api, astronaut_pixels: UInt8Array, suffix: str) -> None:
     media_type = "image/" + {".jpg": "jpeg"}.get(suffix, suffix[1:])
     [person] = people_of(await api.post(encode(astronaut_pixels, suffix), {"Content-Type": media_type}))
     assert len(person["keypoints"]) == 17
@@ -59,7 +59,7 @@ async def test_the_astronaut_is_found_where_she_is(api: Api, astronaut: bytes) -
     (nose_x, nose_y), (left_x, left_y), (right_x, right_y) = at["nose"], at["left_shoulder"], at["right_shoulder"]
     assert right_x < nose_x < left_x  # she faces us: her left is on the right
     assert nose_y < min(left_y, right_y)
-    assert abs(nose_x - 226) < 25  # measured by eye on the picture
+    assert abs(nose_x - 226) < 25  # measured by eye on the image
     assert abs(nose_y - 118) < 25
 
 
@@ -78,7 +78,7 @@ async def test_all_kinds_of_body_take_boxes(api: Api, astronaut: bytes) -> None:
     assert people_of(await api.post(json_body(astronaut, boxes=[BOX]), JSON)) == raw
 
 
-async def test_several_pictures_are_answered_in_their_order(api: Api, astronaut: bytes, landscape: bytes) -> None:
+async def test_several_images_are_answered_in_their_order(api: Api, astronaut: bytes, landscape: bytes) -> None:
     [cut] = variations(1)
     alone = [people_of(await api.post(cut)), [], people_of(await api.post(astronaut))]
     for body, kind in ((images(cut, landscape, astronaut), MULTIPART), (json_body(cut, landscape, astronaut), JSON)):
@@ -90,7 +90,7 @@ async def test_several_pictures_are_answered_in_their_order(api: Api, astronaut:
 
 async def test_the_name_of_the_file_says_nothing_of_its_kind(api: Api, astronaut_pixels: UInt8Array) -> None:
     png = encode(astronaut_pixels, ".png")
-    [person] = people_of(await api.post(multipart(("image", "picture.exe", png)), MULTIPART))
+    [person] = people_of(await api.post(multipart(("image", "image.exe", png)), MULTIPART))
     [also] = people_of(await api.post(png, {"Content-Type": "image/jpeg"}))
     assert person == also
 
@@ -123,7 +123,7 @@ async def test_nobody_is_an_empty_list_and_the_pose_model_never_ran(api: Api, la
     assert (await api.runs("detector"), await api.runs("pose")) == (2, 1)
 
 
-async def test_a_picture_of_one_pixel_is_a_picture_of_nobody(api: Api) -> None:
+async def test_a_image_of_one_pixel_is_a_image_of_nobody(api: Api) -> None:
     answer = await api.post(encode(np.zeros((1, 1, 3), np.uint8), ".png"))
     assert people_of(answer) == []
     assert (answer.json()["images"][0]["width"], answer.json()["images"][0]["height"]) == (1, 1)

@@ -66,13 +66,13 @@ async def rpc(listen: Listen) -> AsyncIterator[Rpc]:
         yield found
 
 
-def image_request(*pictures: bytes, raw: bool = True, **fields: Any) -> messages.ModelInferRequest:
+def image_request(*images: bytes, raw: bool = True, **fields: Any) -> messages.ModelInferRequest:
     request = messages.ModelInferRequest(model_name="posewire", **fields)
-    images = request.inputs.add(name="images", datatype="BYTES", shape=[len(pictures)])
+    tensor = request.inputs.add(name="images", datatype="BYTES", shape=[len(images)])
     if raw:
-        request.raw_input_contents.append(bytes_tensor(*pictures))
+        request.raw_input_contents.append(bytes_tensor(*images))
     else:
-        images.contents.bytes_contents.extend(pictures)
+        tensor.contents.bytes_contents.extend(images)
     return request
 
 
@@ -213,8 +213,8 @@ def changed(request: messages.ModelInferRequest, change: Callable[[messages.Mode
 async def test_hostile_messages_are_refused(rpc: Rpc, landscape: bytes) -> None:
     bad, large = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    def request(*pictures: bytes, **fields: Any) -> messages.ModelInferRequest:
-        return image_request(*(pictures or (landscape,)), **fields)
+    def request(*images: bytes, **fields: Any) -> messages.ModelInferRequest:
+        return image_request(*(images or (landscape,)), **fields)
 
     empty_inputs = b"\x2a\x00" * 5_000_000
     nested = b"\x2a\x80\x80\x80\x01" + b"\x2a\xfb\xff\x7f" + b"\x42\x00" * 1_048_573
@@ -228,7 +228,7 @@ async def test_hostile_messages_are_refused(rpc: Rpc, landscape: bytes) -> None:
         (nested, bad, "fields"),
         (b"\x22" + b"\x80\x80\x80\x04" + bytes(8_388_608), bad, "beside the images"),
         (changed(request(), lambda r: r.inputs[0].shape.__setitem__(0, -1)), bad, "shape"),
-        (changed(request(), lambda r: r.inputs[0].shape.__setitem__(0, 10**9)), bad, "1000000000 pictures"),
+        (changed(request(), lambda r: r.inputs[0].shape.__setitem__(0, 10**9)), bad, "1000000000 images"),
         (changed(request(), lambda r: r.inputs[0].shape.extend([1] * 1000)), bad, "shape"),
         (changed(request(), lambda r: r.raw_input_contents.__setitem__(0, b"\xff\xff\xff\xff1234")), bad, "4294967295"),
         (changed(request(), lambda r: r.raw_input_contents.append(b"")), bad, "raw_input_contents has 2"),
@@ -291,7 +291,7 @@ async def test_a_full_service_refuses_calls_but_answers_health(listen: Listen, m
 async def test_rate_limits_hold_for_addresses(listen: Listen, landscape: bytes) -> None:
     async with channel_to(await listen(grpc_port=0, rate_limit=0.01, rate_burst=2)) as rpc:
         assert (await rpc.infer(image_request(landscape, landscape))).outputs
-        await refusal(rpc.infer(image_request(landscape)), grpc.StatusCode.RESOURCE_EXHAUSTED, "pictures a second")
+        await refusal(rpc.infer(image_request(landscape)), grpc.StatusCode.RESOURCE_EXHAUSTED, "images a second")
 
 
 async def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(listen: Listen, models: Engine, gate: Gate, landscape: bytes) -> None:

@@ -163,12 +163,12 @@ BAD_REQUESTS: list[tuple[Any, ...]] = [
     (images(shape=[True]), 422, "integer"),
     (images(shape=[0]), 422, "no image"),
     (images(shape=[2]), 422, "1 elements"),
-    (images(shape=[10**9]), 413, "1000000000 pictures"),
-    (images(shape=[2**64]), 413, "pictures"),
-    (images(shape=[10**400]), 413, "pictures"),
+    (images(shape=[10**9]), 413, "1000000000 images"),
+    (images(shape=[2**64]), 413, "images"),
+    (images(shape=[10**400]), 413, "images"),
     (images(datatype="UINT8"), 422, "needs BYTES"),
     (images(datatype="B" * 100_000), 422, "needs BYTES"),
-    (images(name="pictures"), 422, "the inputs are images"),
+    (images(name="images"), 422, "the inputs are images"),
     (images(name="\x1b[31m\u2028"), 422, "the inputs are images"),
     (images(data=[1]), 422, "base64"),
     (images(data=["%%%"]), 422, "base64"),
@@ -272,7 +272,7 @@ async def test_hostile_json_is_refused(api: Api) -> None:
 async def test_the_limits_of_bodies_and_images_hold(start_api: StartApi, landscape: bytes) -> None:
     api = await start_api(max_bytes=len(landscape) - 1, max_pictures=2, max_request_bytes=3_000_000)
     assert_error(await infer(api, {"inputs": [in_binary(landscape)]}, bytes_tensor(landscape)), 413, "image 0: ")
-    assert_error(await infer(api, {"inputs": [in_json(b"a", b"b", b"c")]}), 413, "3 pictures")
+    assert_error(await infer(api, {"inputs": [in_json(b"a", b"b", b"c")]}), 413, "3 images")
     assert_error(await api.client.post(INFER, content=bytes(3_000_001)), 413, "3000000 bytes")
 
 
@@ -308,7 +308,7 @@ async def test_rate_limits_count_every_image(start_api: StartApi, landscape: byt
     api = await start_api(rate_limit=0.01, rate_burst=3)
     assert (await infer(api, {"inputs": [in_json(landscape, landscape)]})).status_code == 200
     refused = await infer(api, {"inputs": [in_json(landscape, landscape)]})
-    assert_error(refused, 429, "pictures a second")
+    assert_error(refused, 429, "images a second")
     assert int(refused.headers["Retry-After"]) >= 1
 
 

@@ -26,9 +26,9 @@ from tests.server.support import (
 )
 
 
-def with_comment(picture: bytes, length: int) -> bytes:
+def with_comment(image: bytes, length: int) -> bytes:
     """The same JPEG, longer: behind its end stands what nobody reads."""
-    return picture + bytes(length - len(picture))
+    return image + bytes(length - len(image))
 
 
 async def test_a_connection_that_was_refused_in_the_middle_of_a_body_goes_on(
@@ -82,7 +82,7 @@ async def test_refused_requests_are_counted_as_every_request(full: Api, gate: Ga
             answer = await full.post(astronaut, {"X-Request-Id": "mine"})
             assert_overloaded(answer)
             assert answer.headers["X-Request-Id"] == "mine"
-        assert (await full.client.get("/v1/pose")).status_code == 405  # what brings no picture needs no place
+        assert (await full.client.get("/v1/pose")).status_code == 405  # what brings no image needs no place
         assert (await full.client.get("/v1/models")).status_code == 200
     await asyncio.gather(*held)
     answered = {"route": "/v1/pose", "method": "POST"}
@@ -113,7 +113,7 @@ async def test_the_log_has_the_number_of_the_refused_requests(
     assert [vars(record)["status"] for record in logged("request")] == [200, 200]
 
 
-async def test_several_pictures_that_do_not_fit_are_logged_one_by_one(
+async def test_several_images_that_do_not_fit_are_logged_one_by_one(
     full: Api, gate: Gate, astronaut: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "posewire.access")

@@ -50,7 +50,7 @@ async def test_who_is_turned_away_is_not_read(full: Api, gate: Gate, astronaut: 
 
 
 @pytest.mark.parametrize("kind", ["multipart", "JSON"])
-async def test_several_pictures_find_room_all_or_none(start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, kind: str) -> None:
+async def test_several_images_find_room_all_or_none(start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, kind: str) -> None:
     api = await start_api(max_in_flight=3, detector=GatedDetector(models.detector, gate))
     body, headers = (images, MULTIPART) if kind == "multipart" else (json_body, JSON)
     with gate.shut():
@@ -70,7 +70,7 @@ async def test_several_pictures_find_room_all_or_none(start_api: StartApi, model
     assert [len(people_of(answer, i)) for i in range(3)] == [1, 1, 1]
 
 
-async def test_a_picture_that_is_bad_gives_its_place_back_and_its_neighbours_theirs(full: Api, astronaut: bytes) -> None:
+async def test_a_image_that_is_bad_gives_its_place_back_and_its_neighbours_theirs(full: Api, astronaut: bytes) -> None:
     for _ in range(3):
         assert_problem(await full.post(images(astronaut, b"text"), MULTIPART), 400, "bad-picture", image=1)
         assert await full.in_flight() == 0

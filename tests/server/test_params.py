@@ -119,10 +119,10 @@ async def test_more_boxes_than_people_are_wanted(api: Api, astronaut: bytes) -> 
     assert_problem(await api.post(astronaut, boxes=many, max_people=60), 422, "bad-parameter", "max_people, which is 50")
 
 
-async def test_boxes_of_a_query_are_for_one_picture(api: Api, astronaut: bytes) -> None:
+async def test_boxes_of_a_query_are_for_one_image(api: Api, astronaut: bytes) -> None:
     boxes = json.dumps(BOXES)
     assert_problem(await api.post(json_body(astronaut), JSON, boxes=boxes), 422, "bad-parameter", "in the body")
-    assert_problem(await api.post(images(astronaut, astronaut), MULTIPART, boxes=boxes), 422, "bad-parameter", "one picture")
+    assert_problem(await api.post(images(astronaut, astronaut), MULTIPART, boxes=boxes), 422, "bad-parameter", "one image")
 
 
 @pytest.mark.parametrize(

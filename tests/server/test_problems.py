@@ -1,4 +1,4 @@
-"""Bad pictures and bodies: each has its problem, is counted, and leaves the service as it was."""
+"""Bad images and bodies: each has its problem, is counted, and leaves the service as it was."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import encode
+from tests.sample_images import encode
 from tests.server.support import JPEG, JSON, MULTIPART, PNG, Api, StartApi, assert_problem, chunks, images, json_body, multipart, people_of
 
 WEBP = {"Content-Type": "image/webp"}
@@ -72,15 +72,15 @@ CASES = {
     "JSON not UTF-8": Case(is_bytes(b'{"images": "\xff"}'), JSON, 400, "bad-body", "not JSON"),
     "JSON too deep": Case(is_bytes(b"[" * 100_000), JSON, 400, "bad-body", "not JSON"),
     "JSON list": Case(is_json([]), JSON, 422, "bad-parameter", "object"),
-    "JSON of another shape": Case(is_json({"picture": "…"}), JSON, 422, "bad-parameter", "images: field required"),
+    "JSON of another shape": Case(is_json({"image": "…"}), JSON, 422, "bad-parameter", "images: field required"),
     "JSON with an unknown key": Case(is_json({"images": [{"base64": "", "box\n": 1}]}), JSON, 422, "bad-parameter", "images[0].'box"),
-    "JSON without pictures": Case(is_json({"images": []}), JSON, 422, "bad-parameter", "images: "),
+    "JSON without images": Case(is_json({"images": []}), JSON, 422, "bad-parameter", "images: "),
     "JSON number for base64": Case(is_json({"images": [{"base64": 7}]}), JSON, 422, "bad-parameter", "images[0].base64: "),
     "not base64": Case(is_json({"images": [{"base64": "!!!!"}]}), JSON, 422, "bad-parameter", "images[0].base64", 0),
     "base64 of other letters": Case(is_json({"images": [{"base64": "äöü="}]}), JSON, 422, "bad-parameter", "images[0].base64", 0),
     "data URL of text": Case(is_json({"images": [{"base64": "data:text/plain,AAAA"}]}), JSON, 422, "bad-parameter", "data: URL", 0),
-    "17 parts": Case(is_bytes(images(*[DOT] * 17)), MULTIPART, 413, "too-large", "17 pictures"),
-    "17 in JSON": Case(is_bytes(json_body(*[DOT] * 17)), JSON, 413, "too-large", "17 pictures"),
+    "17 parts": Case(is_bytes(images(*[DOT] * 17)), MULTIPART, 413, "too-large", "17 images"),
+    "17 in JSON": Case(is_bytes(json_body(*[DOT] * 17)), JSON, 413, "too-large", "17 images"),
     "300 parts": Case(is_bytes(images(*[DOT] * 300)), MULTIPART, 400, "bad-body", "too many files"),
     "no boundary": Case(images, {"Content-Type": "multipart/form-data"}, 400, "bad-body", "boundary"),
     "other boundary": Case(images, {"Content-Type": "multipart/form-data; boundary=YY"}, 400, "bad-body", "multipart"),
@@ -137,7 +137,7 @@ async def test_a_body_whose_length_is_over_the_limit_is_not_read(api: Api) -> No
     assert_problem(await api.post(chunks(pieces()), headers), 413, "too-large", f"the limit of {LIMIT} bytes")
 
 
-async def test_more_pictures_than_can_ever_be_in_flight_are_not_told_to_try_again(start_api: StartApi, astronaut: bytes) -> None:
+async def test_more_images_than_can_ever_be_in_flight_are_not_told_to_try_again(start_api: StartApi, astronaut: bytes) -> None:
     api = await start_api(max_in_flight=2)
     assert_problem(await api.post(images(astronaut, astronaut, astronaut), MULTIPART), 413, "too-large", "more than the 2")
     assert (await api.post(images(astronaut, astronaut), MULTIPART)).status_code == 200

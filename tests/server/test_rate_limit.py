@@ -29,13 +29,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limit(clock: Clock) -> RateLimit:
-    """Two pictures a second, four at once."""
+    """Two images a second, four at once."""
     return RateLimit(2.0, 4, clock)
 
 
-def refused(limit: RateLimit, who: HTTPConnection, pictures: int = 1) -> int:
+def refused(limit: RateLimit, who: HTTPConnection, images: int = 1) -> int:
     with pytest.raises(RateLimited) as caught:
-        limit.charge(who, pictures)
+        limit.charge(who, images)
     assert caught.value.retry_after_s is not None
     return caught.value.retry_after_s
 

@@ -11,7 +11,7 @@ from tests.server.streaming import Listen, acknowledge, ended, message
 from tests.server.support import JPEG, Gate, GatedDetector, eventually
 
 
-async def test_a_frame_is_answered_as_a_picture_is(listen: Listen, astronaut: bytes) -> None:
+async def test_a_frame_is_answered_as_a_image_is(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with server.connect() as stream, httpx.AsyncClient(base_url=server.url) as client:
         await stream.send('{"type": "start", "track": false, "smooth": false}')
@@ -21,12 +21,12 @@ async def test_a_frame_is_answered_as_a_picture_is(listen: Listen, astronaut: by
         assert all(0 <= i < 17 for pair in started["skeleton"] for i in pair)
         await stream.send(astronaut)
         result = await message(stream)
-        picture = (await client.post("/v1/pose", content=astronaut, headers=JPEG)).json()["images"][0]
+        image = (await client.post("/v1/pose", content=astronaut, headers=JPEG)).json()["images"][0]
     assert (result["type"], result["seq"], result["dropped"]) == ("result", 0, 0)
     assert (result["width"], result["height"]) == (512, 512)
     assert result["age_ms"] >= result["timings_ms"]["total"] - 1
     assert [p.pop("track_id") for p in result["people"]] == [None]
-    assert numbers(result["people"]) == pytest.approx(numbers(picture["people"]), abs=1e-3)
+    assert numbers(result["people"]) == pytest.approx(numbers(image["people"]), abs=1e-3)
 
 
 async def test_a_person_keeps_the_number(listen: Listen, astronaut: bytes) -> None:
@@ -101,7 +101,7 @@ async def test_a_frame_that_got_too_old_is_answered_with_an_error(listen: Listen
     assert server.metric("posewire_frames_dropped_total", cause="late") == 1
 
 
-async def test_a_frame_that_is_no_picture_is_told_and_the_stream_lives(listen: Listen, astronaut: bytes) -> None:
+async def test_a_frame_that_is_no_image_is_told_and_the_stream_lives(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with server.stream() as stream:
         for seq, (data, kind) in enumerate([(b"rubbish", "error"), (astronaut[:5000], "error"), (astronaut, "result")] * 4):

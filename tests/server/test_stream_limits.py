@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from posewire.engine.engine import Engine
 from posewire.server.auth import new_key
-from tests import pictures
+from tests import sample_images
 from tests.server.streaming import START, Listen, Listening, ended, message
 from tests.server.support import Gate, GatedDetector, eventually
 
@@ -38,7 +38,7 @@ async def refused(server: Listening, key: str | None = None) -> tuple[int, str, 
         (["[]"], 4400, "start"),
         (['{"type": "ack", "seq": 0}'], 4400, "start"),
         (["x" * 5000], 4400, "5000 characters"),
-        ([b"picture"], 4400, "first message"),
+        ([b"image"], 4400, "first message"),
         (['{"type": "start", "max_people": 0}'], 4422, "max_people"),
         (['{"type": "start", "colour": "red"}'], 4422, "colour"),
         ([START, "nonsense"], 4400, "ack"),
@@ -46,7 +46,7 @@ async def refused(server: Listening, key: str | None = None) -> tuple[int, str, 
         ([START, '{"type": "ack", "seq": "one"}'], 4400, "seq"),
         ([START, '{"type": "ack", "seq": 7}'], 4400, "frame 7"),
         ([START, bytes(2_000_001)], 1009, "2000001"),
-        ([START, pictures.encode(np.zeros((2700, 3200, 3), np.uint8))], 1009, "pixels"),
+        ([START, sample_images.encode(np.zeros((2700, 3200, 3), np.uint8))], 1009, "pixels"),
         ([START, *[b"x"] * 1500], 4429, "1000 messages"),
     ],
     ids=lambda value: str(value)[:40] if not isinstance(value, list) else "",

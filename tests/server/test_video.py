@@ -145,7 +145,7 @@ async def test_a_video_waits_while_the_service_is_full(start_api: StartApi, mode
     gate = Gate()
     api = await start_api(max_in_flight=1, detector=GatedDetector(models.detector, gate))
     with gate.shut():
-        picture = asyncio.create_task(api.post(astronaut))
+        image = asyncio.create_task(api.post(astronaut))
         await gate.someone_waits()
         video = asyncio.create_task(post(api, film))
 
@@ -154,7 +154,7 @@ async def test_a_video_waits_while_the_service_is_full(start_api: StartApi, mode
 
         await eventually(video_taken)
         assert await api.in_flight() == 1
-    assert (await picture).status_code == 200
+    assert (await image).status_code == 200
     assert lines_of(await video)[-1]["type"] == "end"
 
 

@@ -20,8 +20,8 @@ from posewire.engine.engine import load_engine
 from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.server.app import create_app
 from posewire.telemetry.metrics import Metrics
-from tests.pictures import astronaut, encode
 from tests.pipeline.made_networks import constant_network, entry, simcc_answers, write_store
+from tests.sample_images import astronaut, encode
 
 HEIGHT, WIDTH = 256, 192
 WHOLE_BODY, HAND = KEYPOINT_SETS["coco-wholebody-133"], KEYPOINT_SETS["hand-21"]

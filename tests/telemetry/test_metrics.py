@@ -70,10 +70,10 @@ def test_a_stage_is_timed_even_if_it_fails() -> None:
     assert 0.02 <= total < 5
 
 
-def test_pictures_in_flight_go_up_and_down() -> None:
+def test_images_in_flight_go_up_and_down() -> None:
     metrics = Metrics()
     for change, left in ((4, 4), (1, 5), (-1, 4), (-4, 0)):
-        metrics.change_pictures_in_flight(change)
+        metrics.change_images_in_flight(change)
         assert value(metrics, "posewire_pictures_in_flight") == left
 
 
@@ -109,9 +109,9 @@ def test_tracks_are_those_of_the_streams_that_are_open() -> None:
 
 def test_outcomes_and_failures_are_counted() -> None:
     metrics = Metrics()
-    metrics.count_picture(ok=True)
-    metrics.count_picture(ok=False)
-    metrics.count_picture(ok=False)
+    metrics.count_image(ok=True)
+    metrics.count_image(ok=False)
+    metrics.count_image(ok=False)
     metrics.batches("detector").failed()
     assert value(metrics, "posewire_pictures_total", outcome="ok") == 1
     assert value(metrics, "posewire_pictures_total", outcome="failed") == 2
@@ -140,7 +140,7 @@ def test_every_run_of_a_model_is_timed() -> None:
 
 def test_capacity_and_fallback_are_told() -> None:
     metrics = Metrics()
-    metrics.set_limits(workers=3, pictures=64)
+    metrics.set_limits(workers=3, images=64)
     metrics.set_device_fallback(True)
     assert value(metrics, "posewire_workers") == 3
     assert value(metrics, "posewire_pictures_in_flight_limit") == 64

@@ -154,7 +154,7 @@ def test_who_accepts_openmetrics_gets_it(busy: Metrics) -> None:
 
 def test_two_apps_in_one_process_do_not_share_counts() -> None:
     one, other = Metrics(), Metrics()
-    one.count_picture(ok=True)
+    one.count_image(ok=True)
     assert value(other, "posewire_pictures_total", outcome="ok") == 0
 
 

@@ -85,11 +85,11 @@ def test_people_side_by_side_keep_their_own() -> None:
     assert match(answer, left, right) == sorted([(a, 0), (b, 1)])
 
 
-def test_a_person_outside_of_the_picture_gets_none() -> None:
+def test_a_person_outside_of_the_image_gets_none() -> None:
     assert match(answers(), [400.0, 400.0, 440.0, 480.0]) == []
 
 
-def test_the_loss_of_a_picture_without_people_is_of_its_scores_alone() -> None:
+def test_the_loss_of_a_image_without_people_is_of_its_scores_alone() -> None:
     answer = answers()[None]
     found = loss.detector_loss(answer, [NOBODY], GRID)
     assert (found.matches, found.boxes.item()) == (0, 0.0)
@@ -128,13 +128,13 @@ def test_a_perfect_box_costs_nothing_and_another_is_pulled_towards_the_person() 
 def test_the_network_learns_a_toy_batch() -> None:
     torch.manual_seed(0)
     detector = rtmdet.build("rtmdet-nano-lean")
-    pictures = torch.full((2, 3, 96, 96), -1.0)
-    pictures[0, :, 20:76, 20:60] = 2.0
+    images = torch.full((2, 3, 96, 96), -1.0)
+    images[0, :, 20:76, 20:60] = 2.0
     people = [torch.tensor([[20.0, 20.0, 60.0, 76.0]]), NOBODY]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-2)
     losses = []
     for _ in range(16):
-        found = loss.detector_loss(boxes.decode(detector(pictures), GRID), people, GRID)
+        found = loss.detector_loss(boxes.decode(detector(images), GRID), people, GRID)
         optimizer.zero_grad()
         found.total.backward()
         optimizer.step()

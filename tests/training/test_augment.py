@@ -26,7 +26,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def marked(sample: Sample) -> Sample:
-    """The same person in a black picture with a white dot on the left wrist."""
+    """The same person in a black image with a white dot on the left wrist."""
     pixels = np.zeros_like(sample.pixels)
     x, y = sample.keypoints_xy[9].round().astype(int)
     pixels[y - 2 : y + 3, x - 2 : x + 3] = 255
@@ -49,7 +49,7 @@ def test_keypoints_go_where_their_pixels_go(turned: float, mirrored: bool) -> No
     view = View(sample.keypoints_xy[9] + np.float32(5), 90.0, turned, mirrored)
     shown = show(sample, view, 128, 96)
     assert shown.pixels.shape == (128, 96, 3)
-    # The dot is on the person's left wrist, which a mirrored picture shows as the right one.
+    # The dot is on the person's left wrist, which a mirrored image shows as the right one.
     np.testing.assert_allclose(brightest(shown), shown.keypoints_xy[10 if mirrored else 9], atol=0.3)
 
 
@@ -88,7 +88,7 @@ def test_a_half_of_the_body_fills_its_view() -> None:
     assert half_body(Sample(WHOLE.pixels, WHOLE.keypoints_xy, np.zeros(17, np.float32), WHOLE.box_xywh), 4 / 3, rng()) is None
 
 
-def test_a_truncated_person_ends_at_the_border_of_its_picture() -> None:
+def test_a_truncated_person_ends_at_the_border_of_its_image() -> None:
     cut = [truncate(WHOLE, rng(seed)) for seed in range(60)]
     changed = [sample for sample in cut if sample is not WHOLE]
     assert len(changed) > 30

@@ -70,11 +70,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of cut people and pictures, recipes and teachers."""
+    """Folder of cut people and images, recipes and teachers."""
     folder = tmp_path_factory.mktemp("blockwise")
     sets = load_sets(stick_sets(folder, train=12, held_out=4))
     cutting.cut_people(sets, folder, folder / "people", side=96, workers=2, report=lambda total, what: lambda: None)
-    cutting.cut_scenes(sets, folder, folder / "pictures", side=96, workers=2, report=lambda total, what: lambda: None)
+    cutting.cut_scenes(sets, folder, folder / "images", side=96, workers=2, report=lambda total, what: lambda: None)
     (folder / "pose.toml").write_text(POSE)
     (folder / "detector.toml").write_text(DETECTOR)
     wide = networks.build("wider-naive-litehrnet-18")
@@ -95,7 +95,7 @@ def pose_training(sticks: Path, text: str = "", teacher: str = "wide.pt", **chan
 
 def detector_training(sticks: Path, text: str = "") -> Any:
     (sticks / "changed.toml").write_text(DETECTOR + text)
-    data = (scenes.open_scenes(sticks / "pictures" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    data = (scenes.open_scenes(sticks / "images" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
     return detector.DetectorTraining(toml.load(sticks / "changed.toml", recipes.DetectorRecipe), *data, sticks / "nano.pt")
 
 
@@ -104,7 +104,7 @@ def lesson_of(training: Any, size: int = 2, seed: int = 1) -> Any:
 
 
 def run(task: str, sticks: Path, work: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    data, teacher = ("people", "wide.pt") if task == "pose" else ("pictures", "nano.pt")
+    data, teacher = ("people", "wide.pt") if task == "pose" else ("images", "nano.pt")
     options = ["--recipe", sticks / f"{task}.toml", "--work", work, "--data", sticks / data, "--teacher", sticks / teacher, "--nice", 0]
     command = [sys.executable, "-m", f"model_store.training.{task}", *map(str, [*options, *more])]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ def test_the_loss_is_its_parts_by_their_weights(sticks: Path) -> None:
     variance = lesson.taught.answer[0].var((0, 2, 3), keepdim=True)
     variance = variance + 0.1 * variance.mean()
     with torch.no_grad():
-        answer = training.meetings.run(training.network, lesson.pictures, lesson.taught, 0.0, 0).answer[0]
+        answer = training.meetings.run(training.network, lesson.images, lesson.taught, 0.0, 0).answer[0]
         expected = ((answer - lesson.taught.answer[0]) ** 2 / variance).mean()
         errors = ((answer - lesson.heatmaps) ** 2).mean((2, 3))
         label = (errors * lesson.weights).sum() / lesson.weights.sum() / variance.mean()
@@ -251,7 +251,7 @@ def test_the_detectors_loss_is_its_parts_by_their_weights(sticks: Path) -> None:
 
 @pytest.mark.parametrize("task", ["pose", "detector"])
 def test_a_leg_on_a_lent_machine_leaves_weights_to_go_on_from(sticks: Path, tmp_path: Path, task: str) -> None:
-    data, teacher = ("people", "wide.pt") if task == "pose" else ("pictures", "nano.pt")
+    data, teacher = ("people", "wide.pt") if task == "pose" else ("images", "nano.pt")
     options = ["--recipe", sticks / f"{task}.toml", "--work", tmp_path, "--data", sticks / data, "--teacher", sticks / teacher]
     more = ["--device", "cpu", "--bf16", "--workers", 1, "--minutes", 0.01, "--batch", 2]
     command = [sys.executable, "-m", "model_store.training.gpu", task, *map(str, [*options, *more])]

@@ -71,14 +71,14 @@ def test_it_costs_less_than_what_it_stands_for() -> None:
 
 
 class MapsOf3(torch.nn.Module):  # type: ignore[misc]
-    """A picture's first channel as all channels of a block of 116."""
+    """An image's first channel as all channels of a block of 116."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.block = block
 
-    def forward(self, picture: Any) -> Any:
-        return self.block(picture[:, :1].expand(-1, 116, -1, -1))
+    def forward(self, image: Any) -> Any:
+        return self.block(image[:, :1].expand(-1, 116, -1, -1))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from posewire.registry.networks.litehrnet.spec import VARIANTS, get_variant, par
 from posewire.tools.compiler.litehrnet.graph import compile_graph
 from posewire.tools.compiler.litehrnet.options import MEAN, STD, GraphOptions
 from posewire.tools.compiler.litehrnet.passes import Passes
-from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, pictures, random_state, run
+from tests.compiler.test_graph import HEIGHT, WIDTH, assert_equal, images, random_state, run
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed: the compiled graph is not compared with the network")
 networks: Any = importlib.import_module("model_store.training.networks")
@@ -45,7 +45,7 @@ def test_the_compiled_graph_equals_the_network(name: str, passes: str) -> None:
     state = random_state(variant)
     assert set(state) == set(parameters(variant))
     graph = compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=PASSES[passes]))
-    assert_equal(run(graph, pictures(3)), heatmaps(network(name, state), pictures(3)))
+    assert_equal(run(graph, images(3)), heatmaps(network(name, state), images(3)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -23,9 +23,9 @@ def test_the_compiled_graph_gives_the_boxes_of_the_network(name: str) -> None:
     state = {key: value.numpy() for key, value in network.state_dict().items() if not key.endswith(".num_batches_tracked")}
     graph = compile_detector(DETECTOR_VARIANTS[name], state).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
-    [found] = session.run(["boxes_scores"], {"images": pictures})
-    seen = torch.from_numpy(np.ascontiguousarray(pictures[..., ::-1])).permute(0, 3, 1, 2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    [found] = session.run(["boxes_scores"], {"images": images})
+    seen = torch.from_numpy(np.ascontiguousarray(images[..., ::-1])).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(values)[:, None, None] for values in (rtmdet.MEAN, rtmdet.STD))
     with torch.inference_mode():
         wanted = boxes.decode(network((seen - mean) / std), boxes.cells(64, 96))

@@ -84,7 +84,7 @@ def test_boxes_go_where_their_pixels_go(stretched: bool) -> None:
     assert seen > 30
 
 
-def test_what_is_no_picture_is_grey_and_who_is_gone_is_not_asked_for() -> None:
+def test_what_is_no_image_is_grey_and_who_is_gone_is_not_asked_for() -> None:
     small = DetectorAugmentation(smallest=0.4, largest=0.4)
     placed = place(dot(), 160, small, np.random.default_rng(1), stretched=False)
     assert (placed.pixels == PAD).all(-1).mean() > 0.5
@@ -131,7 +131,7 @@ def test_it_trains_stops_and_goes_on(sticks: Path, tmp_path: Path) -> None:
 def test_a_batch_is_blue_first_and_normalised(sticks: Path) -> None:
     made = make(sticks)
     batch = made.source.batch(0, 8, np.random.default_rng(1))
-    assert batch.pictures.shape == (8, 3, 96, 96)
+    assert batch.images.shape == (8, 3, 96, 96)
     assert len(batch.people) == 8
     assert all(people.shape[1] == 4 for people in batch.people)
     red = np.zeros((32, 32, 3), np.uint8)
@@ -139,17 +139,17 @@ def test_a_batch_is_blue_first_and_normalised(sticks: Path) -> None:
     assert detector.stacked([red])[0, :, 0, 0].tolist() == [0, 0, 255]
     seen = detector.normalised(detector.stacked([red]))[0, :, 0, 0]
     assert seen.tolist() == pytest.approx([-103.53 / 57.375, -116.28 / 57.12, (255 - 123.675) / 58.395])
-    with pytest.raises(PosewireError, match="24 held-out pictures"):
+    with pytest.raises(PosewireError, match="24 held-out images"):
         detector.DetectorTraining(made.recipe, made.source.scenes, made.source.scenes)
 
 
-def test_pictures_for_research_or_that_nobody_has_labelled_are_not_for_everyone(sticks: Path) -> None:
+def test_images_for_research_or_that_nobody_has_labelled_are_not_for_everyone(sticks: Path) -> None:
     recipe = toml.load(sticks / "recipe.toml", recipes.DetectorRecipe)
-    pictures, held_out = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
+    images, held_out = (scenes.open_scenes(sticks / "data" / name) for name in (cutting.TRAIN, cutting.HELD_OUT))
     with pytest.raises(PosewireError, match="all sources that are there the weight 0: stanford40"):
-        detector.DetectorTraining(recipe, replace(pictures, sources=["stanford40"]), held_out, no_research=True)
-    unlabelled = replace(pictures, unlabelled=["sticks"])
-    with pytest.raises(PosewireError, match="sticks: nobody has said who is in these pictures"):
+        detector.DetectorTraining(recipe, replace(images, sources=["stanford40"]), held_out, no_research=True)
+    unlabelled = replace(images, unlabelled=["sticks"])
+    with pytest.raises(PosewireError, match="sticks: nobody has said who is in these images"):
         detector.DetectorTraining(recipe, unlabelled, held_out)
     taught = recipe.model_copy(update={"distillation": recipes.DetectorDistillation()})
     assert detector.DetectorTraining(taught, unlabelled, held_out).source.chances.sum() == pytest.approx(1)

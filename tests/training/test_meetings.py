@@ -15,15 +15,15 @@ recipes: Any = importlib.import_module("model_store.training.recipe")
 
 nn = torch.nn
 Two: Any = importlib.import_module("tests.training.tiny").Two
-PICTURES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def meet(student: Any, places: list[str], *, adapters: bool = False, teacher: Any = None) -> tuple[Any, Any]:
-    """The meetings, which have looked at PICTURES, and what the teacher says of them."""
+    """The meetings, which have looked at IMAGES, and what the teacher says of them."""
     taught = modules.ModuleTeacher(teacher or Two(seed=5), places)
     made = meetings.Meetings(student, taught, places, 8, 8, adapters=adapters)
-    made.look(taught(PICTURES))
-    return made, taught(PICTURES)
+    made.look(taught(IMAGES))
+    return made, taught(IMAGES)
 
 
 @pytest.mark.parametrize(("done", "share"), [(0.0, 0.2), (0.3, 0.5), (0.6, 0.8), (1.0, 0.8)])
@@ -45,7 +45,7 @@ def test_an_error_is_by_the_variance_of_its_channel() -> None:
     assert error.item() == pytest.approx((1 + 1 + 4 + 0) / 4)
 
 
-def test_a_picture_has_its_own_maps_or_the_teachers() -> None:
+def test_a_image_has_its_own_maps_or_the_teachers() -> None:
     own, wanted = torch.ones(4000, 1, 2, 2, requires_grad=True), torch.zeros(4000, 1, 2, 2)
     found = meetings.mixed(own, wanted, 0.3, torch.Generator().manual_seed(0))
     each = found.flatten(1)
@@ -62,11 +62,11 @@ def test_a_picture_has_its_own_maps_or_the_teachers() -> None:
 def test_every_map_is_compared_where_it_is_made() -> None:
     student, teacher = Two(), Two(seed=5)
     made, taught = meet(student, ["first", "second"], teacher=teacher)
-    met = made.run(student, PICTURES, taught, 1.0, 0)
+    met = made.run(student, IMAGES, taught, 1.0, 0)
     assert list(met.errors) == ["first/0", "first/1", "second"]
-    assert torch.equal(met.answer[0], student(PICTURES))
+    assert torch.equal(met.answer[0], student(IMAGES))
     with torch.no_grad():
-        own, wanted = student.first(PICTURES)[1], teacher.first(PICTURES)[1]
+        own, wanted = student.first(IMAGES)[1], teacher.first(IMAGES)[1]
         expected = ((own - wanted) ** 2 / meetings.variance(wanted, meetings.FLOOR)).mean()
     assert met.errors["first/1"].item() == pytest.approx(expected.item(), rel=1e-5)
     # No hook stays behind.
@@ -77,9 +77,9 @@ def test_every_map_is_compared_where_it_is_made() -> None:
 def test_the_next_block_gets_the_teachers_maps() -> None:
     student, teacher = Two(), Two(seed=5)
     made, taught = meet(student, ["first"], teacher=teacher)
-    met = made.run(student, PICTURES, taught, 0.0, 0)
+    met = made.run(student, IMAGES, taught, 0.0, 0)
     with torch.no_grad():
-        torch.testing.assert_close(met.answer[0], student.second(torch.cat(teacher.first(PICTURES), 1)))
+        torch.testing.assert_close(met.answer[0], student.second(torch.cat(teacher.first(IMAGES), 1)))
     met.answer[0].sum().backward()
     assert student.first.conv.weight.grad is None
     assert student.second.weight.grad.abs().sum() > 0
@@ -87,7 +87,7 @@ def test_the_next_block_gets_the_teachers_maps() -> None:
 
 def test_a_student_that_is_its_teacher_has_no_error() -> None:
     made, taught = meet(Two(), ["first", "second"], teacher=Two())
-    met = made.run(Two(), PICTURES, taught, 0.5, 3)
+    met = made.run(Two(), IMAGES, taught, 0.5, 3)
     assert max(error.item() for error in met.errors.values()) < 1e-10
 
 
@@ -95,7 +95,7 @@ def test_adapters_let_other_maps_meet_and_are_learnt_too() -> None:
     student = Two(channels=3)
     made, taught = meet(student, ["first"], adapters=True)
     assert [(a.in_channels, a.out_channels) for a in made.adapters] == [(3, 4), (3, 4)]
-    met = made.run(student, PICTURES, taught, 1.0, 0)
+    met = made.run(student, IMAGES, taught, 1.0, 0)
     sum(met.errors.values()).backward()
     assert all(p.grad.abs().sum() > 0 for p in made.adapters.parameters())
     assert student.first.conv.weight.grad.abs().sum() > 0

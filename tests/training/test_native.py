@@ -67,11 +67,11 @@ def test_an_operator_and_its_gradient_are_torchs(operation: Any, shapes: list[tu
 def test_a_step_of_training_is_the_same(name: str) -> None:
     torch.manual_seed(0)
     network = networks.build(name).to(memory_format=torch.channels_last)
-    pictures = torch.randn(4, 3, 64, 64).to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, 64, 64).to(memory_format=torch.channels_last)
 
     def step() -> tuple[Any, dict[str, Any]]:
         network.zero_grad()
-        heatmaps = network(pictures)
+        heatmaps = network(images)
         heatmaps.square().mean().backward()
         return heatmaps.detach(), {key: p.grad.clone() for key, p in network.named_parameters()}
 

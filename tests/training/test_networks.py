@@ -26,7 +26,7 @@ def test_the_state_dict_is_the_published_checkpoint(name: str, keypoints: int) -
 
 @pytest.mark.parametrize(("height", "width"), [(256, 192), (128, 96)])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_heatmaps_are_a_quarter_of_the_picture(name: str, height: int, width: int) -> None:
+def test_heatmaps_are_a_quarter_of_the_image(name: str, height: int, width: int) -> None:
     with torch.inference_mode():
         heatmaps = networks.build(name, 16).eval()(torch.zeros(2, 3, height, width))
     assert heatmaps.shape == (2, 16, height // 4, width // 4)

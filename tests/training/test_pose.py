@@ -103,16 +103,16 @@ def training(sticks: Path, change: str = "", stage: str = "") -> Any:
     return pose.PoseTraining(toml.load(recipe, recipes.PoseRecipe), *data)
 
 
-def test_a_batch_is_pictures_with_their_heatmaps(sticks: Path) -> None:
+def test_a_batch_is_images_with_their_heatmaps(sticks: Path) -> None:
     made = training(sticks)
     batch = made.source.batch(0, 8, np.random.default_rng(1))
-    assert batch.pictures.shape == (8, 3, 64, 32)
-    assert batch.pictures.dtype == torch.uint8
+    assert batch.images.shape == (8, 3, 64, 32)
+    assert batch.images.dtype == torch.uint8
     assert batch.heatmaps.shape == (8, 17, 16, 8)
     again, other = (made.source.batch(0, 8, np.random.default_rng(seed)) for seed in (1, 2))
-    assert torch.equal(batch.pictures, again.pictures)
+    assert torch.equal(batch.images, again.images)
     assert torch.equal(batch.heatmaps, again.heatmaps)
-    assert not torch.equal(batch.pictures, other.pictures)
+    assert not torch.equal(batch.images, other.images)
     # Every keypoint that counts has a peak that is told in its heatmap.
     peaks = batch.heatmaps.flatten(2).amax(-1)
     assert (peaks[batch.weights > 0] > 0.7).all()
@@ -122,7 +122,7 @@ def test_a_stage_may_have_an_augmentation_of_its_own(sticks: Path) -> None:
     grey = "[stages.augmentation]\ngrey = 1\ntint_levels = 0\n"
     second = "[[stages]]\nheight = 64\nwidth = 64"
     made = training(sticks, stage=RECIPE.replace(second, grey + second))
-    own, usual = (made.source.batch(stage, 8, np.random.default_rng(1)).pictures for stage in (0, 1))
+    own, usual = (made.source.batch(stage, 8, np.random.default_rng(1)).images for stage in (0, 1))
     spread = [batch.amax(1).int() - batch.amin(1).int() for batch in (own, usual)]
     assert spread[0].max() == 0
     assert spread[1].max() > 10
@@ -158,20 +158,20 @@ def test_a_released_checkpoint_is_a_beginning(sticks: Path, tmp_path: Path) -> N
         checkpoints.load_weights(tmp_path / "less.safetensors", made.network)
 
 
-def test_pictures_are_normalised_as_the_service_does(sticks: Path) -> None:
+def test_images_are_normalised_as_the_service_does(sticks: Path) -> None:
     made = training(sticks)
     batch = made.source.batch(0, 2, np.random.default_rng(1))
     lesson = made.prepare(batch, torch.device("cpu"))
     assert lesson.taught is None
     mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
-    wanted = (batch.pictures.permute(0, 2, 3, 1).numpy() - mean) / std
-    np.testing.assert_allclose(lesson.pictures.permute(0, 2, 3, 1).numpy(), wanted, atol=1e-5)
+    wanted = (batch.images.permute(0, 2, 3, 1).numpy() - mean) / std
+    np.testing.assert_allclose(lesson.images.permute(0, 2, 3, 1).numpy(), wanted, atol=1e-5)
 
 
 def test_leaks_end_the_run_before_it_begins(sticks: Path) -> None:
     data = crops.open_crops(sticks / "data" / cutting.TRAIN)
     recipe = toml.load(sticks / "recipe.toml", recipes.PoseRecipe)
-    with pytest.raises(PosewireError, match=r"^48 held-out pictures are in the training data; take them out:\n  coco/000000000000: "):
+    with pytest.raises(PosewireError, match=r"^48 held-out images are in the training data; take them out:\n  coco/000000000000: "):
         pose.PoseTraining(recipe, data, data)
 
 

@@ -19,7 +19,7 @@ NAMES = ["shufflenetv2", "shufflenetv2-ccw", "mobilenetv2", "mobilenetv2-ccw"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_heatmaps_are_a_quarter_of_the_picture(name: str) -> None:
+def test_heatmaps_are_a_quarter_of_the_image(name: str) -> None:
     with torch.inference_mode():
         assert networks.build(name, 16).eval()(torch.zeros(2, 3, 64, 96)).shape == (2, 16, 16, 24)
 
@@ -59,11 +59,11 @@ def test_the_table_tells_the_change(capsys: pytest.CaptureFixture[str], monkeypa
 def test_a_toy_batch_is_learned_by_heart(name: str) -> None:
     torch.manual_seed(0)
     network = networks.build(name, 4)
-    pictures, targets = torch.randn(4, 3, 32, 32), torch.randint(64, (4, 4))
+    images, targets = torch.randn(4, 3, 32, 32), torch.randint(64, (4, 4))
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
     losses = []
     for _ in range(20):
-        loss = torch.nn.functional.cross_entropy(network(pictures).flatten(2).transpose(1, 2), targets)
+        loss = torch.nn.functional.cross_entropy(network(images).flatten(2).transpose(1, 2), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -89,9 +89,9 @@ def test_the_exported_graph_equals_the_network(name: str) -> None:
     assert source.shape[1:] == [3, described.height, described.width]
     assert result.shape[1:] == [17, height // contract.stride, width // contract.stride]
     for batch in (1, 3):
-        pictures = torch.randn(batch, 3, height, width)
+        images = torch.randn(batch, 3, height, width)
         with torch.inference_mode():
-            expected = torch.sigmoid(network(pictures)).numpy()
-        found = session.run([result.name], {source.name: pictures.numpy()})[0]
+            expected = torch.sigmoid(network(images)).numpy()
+        found = session.run([result.name], {source.name: images.numpy()})[0]
         assert expected.std() > 0.001, "the maps have vanished: the comparison would say nothing"
         np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -28,7 +28,7 @@ recipes: Any = importlib.import_module("model_store.training.recipe")
 
 
 def tiny(path: Path, batch: int | str = 1, size: int | str = 8) -> Path:
-    """A file that doubles its pictures, and then adds one."""
+    """A file that doubles its images, and then adds one."""
     shape = [batch, 3, size, size]
     nodes = [helper.make_node("Mul", ["x", "two"], ["doubled"]), helper.make_node("Add", ["doubled", "one"], ["y"])]
     values = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("two", 2), ("one", 1))]
@@ -45,16 +45,16 @@ def tiny(path: Path, batch: int | str = 1, size: int | str = 8) -> Path:
 @pytest.mark.parametrize("batch", [1, 2, "n"])
 def test_a_file_gives_its_answer_and_the_maps_that_are_asked_for(tmp_path: Path, batch: int | str) -> None:
     teacher = files.FileTeacher(tiny(tmp_path / "t.onnx", batch), ["y"], {"a.b": ["doubled"], "c": ["doubled", "y"]})
-    pictures = torch.randn(3, 3, 8, 8)
-    taught = teacher(pictures)
-    torch.testing.assert_close(taught.answer[0], 2 * pictures + 1)
+    images = torch.randn(3, 3, 8, 8)
+    taught = teacher(images)
+    torch.testing.assert_close(taught.answer[0], 2 * images + 1)
     assert {place: len(maps) for place, maps in taught.maps.items()} == {"a.b": 1, "c": 2}
-    torch.testing.assert_close(taught.maps["c"][0], 2 * pictures)
+    torch.testing.assert_close(taught.maps["c"][0], 2 * images)
 
 
 def test_a_file_for_another_size_or_of_another_kind_is_refused(tmp_path: Path) -> None:
     teacher = files.FileTeacher(tiny(tmp_path / "t.onnx"), ["y"], {})
-    with pytest.raises(PosewireError, match="takes pictures of 8x8, the stage has 16x8"):
+    with pytest.raises(PosewireError, match="takes images of 8x8, the stage has 16x8"):
         teacher(torch.zeros(1, 3, 16, 8))
     with pytest.raises(PosewireError, match=r"none\.onnx cannot be read"):
         files.FileTeacher(tmp_path / "none.onnx", ["y"], {})
@@ -111,9 +111,9 @@ def test_folded_weights_are_the_network_that_they_came_from(tmp_path: Path) -> N
             ):
                 torch.nn.init.uniform_(values, low, high)
     rebuilt = rtmdet.rebuild(exported(tmp_path / "folded.onnx", network))
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        for own, wanted in zip(rebuilt(pictures), network.eval()(pictures), strict=True):
+        for own, wanted in zip(rebuilt(images), network.eval()(images), strict=True):
             torch.testing.assert_close(own, wanted, atol=1e-4, rtol=1e-4)
 
 
@@ -134,9 +134,9 @@ def test_tinypose_as_a_module_is_the_file(height: int, width: int) -> None:
     places = litehrnet.meeting_places(networks.build("wider-naive-litehrnet-18"), "modules")
     how = recipes.PoseDistillation()
     module, as_file = (opening.open_pose_teacher(how.model_copy(update={"runs": runs}), file, places) for runs in ("module", "file"))
-    pictures = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     assert len(places) == 8
-    assert_same(module(pictures), as_file(pictures))
+    assert_same(module(images), as_file(images))
     with pytest.raises(PosewireError, match=r"does not name the maps of backbone\.stage0\.0\.layers"):
         tinypose.run_file(file, litehrnet.meeting_places(networks.build("wider-naive-litehrnet-18"), "blocks"))
     with pytest.raises(PosewireError, match="the recipe asks for litehrnet-18"):
@@ -148,9 +148,9 @@ def test_rtmdet_as_a_module_is_the_file() -> None:
     places = student.meeting_places(student.build("rtmdet-nano"), "blocks")
     how = recipes.DetectorDistillation()
     module, as_file = (opening.open_detector_teacher(how.model_copy(update={"runs": runs}), file, places) for runs in ("module", "file"))
-    pictures = torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(0))
     assert len(places) == 19
-    assert_same(module(pictures), as_file(pictures))
+    assert_same(module(images), as_file(images))
 
 
 def test_a_published_file_becomes_a_checkpoint(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_published_file_becomes_a_checkpoint(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     places = student.meeting_places(network, "modules")
     teacher = opening.open_detector_teacher(recipes.DetectorDistillation(), tmp_path / "t.pt", places)
-    pictures = torch.randn(1, 3, 64, 64)
-    assert_same(teacher(pictures), modules.ModuleTeacher(network, places)(pictures))
+    images = torch.randn(1, 3, 64, 64)
+    assert_same(teacher(images), modules.ModuleTeacher(network, places)(images))
     with pytest.raises(PosewireError, match="cannot be run as it is"):
         opening.open_detector_teacher(recipes.DetectorDistillation(runs="file"), tmp_path / "t.pt", places)
     wrong = subprocess.run([*command[:3], "t.bin", *command[4:]], capture_output=True, text=True, check=False)

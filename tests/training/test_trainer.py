@@ -20,7 +20,7 @@ trainers: Any = importlib.import_module("model_store.training.trainer")
 checkpoints: Any = importlib.import_module("model_store.training.checkpoints")
 recipes: Any = importlib.import_module("model_store.training.recipe")
 
-TIMES = {"minutes", "pictures_per_s"}
+TIMES = {"minutes", "images_per_s"}
 
 
 def curves(work: Path) -> list[dict[str, str]]:

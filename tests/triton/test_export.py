@@ -31,8 +31,8 @@ from posewire.triton.networks import Network, Networks
 from posewire.triton.session import BlsSession
 from posewire.types import Frame
 from tests.compiler.archives import end2end_model
-from tests.pictures import ASTRONAUT, astronaut, encode, variations
 from tests.pipeline.test_model_forms import add_model
+from tests.sample_images import ASTRONAUT, astronaut, encode, variations
 from tests.test_cli import posewire
 from tests.triton.server import Server, images, kind_of, outputs_of, read_config
 from tests.triton.test_model import PIXELS, SCORE, agrees

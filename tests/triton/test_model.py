@@ -16,7 +16,7 @@ from posewire.formats.result import NamedPoseResult
 from posewire.pipeline.pose_pipeline import PosePipeline
 from posewire.schemas.inference_protocol import INPUTS, InferParams, outputs
 from posewire.server.app import create_app
-from tests.pictures import ASTRONAUT, encode, landscape, variations
+from tests.sample_images import ASTRONAUT, encode, landscape, variations
 from tests.server.open_inference import INFER, in_json
 from tests.triton.server import Array, Request, Server, TritonError, error_of, images, outputs_of
 
@@ -137,7 +137,7 @@ def test_a_bad_image_is_the_error_of_its_request_alone(server: Server) -> None:
     [
         ({"images": images(PHOTO, b"text")}, {}, "image 1: "),
         ({"images": images()}, {}, "images holds no image"),
-        ({"images": images(*[PHOTO] * 17)}, {}, "17 pictures are more than the 16"),
+        ({"images": images(*[PHOTO] * 17)}, {}, "17 images are more than the 16"),
         ({"images": images(PHOTO)}, {"max_people": 0}, "max_people"),
         ({"images": images(PHOTO)}, {"min_detection_score": "high"}, "min_detection_score"),
         ({"images": images(PHOTO)}, {"colour": "RGB"}, "colour"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from posewire.pipeline.pose_pipeline import PosePipeline
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server.open_inference import bytes_tensor
 from tests.triton.test_model import PIXELS
 

@@ -9,7 +9,7 @@ import pytest
 from posewire.errors import BadVideo, TooLarge
 from posewire.types import UInt8Array
 from posewire.video.reading import VideoFrame, VideoReader, measure
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.videos import empty_video, walk, write_sound, write_video
 
 PIXELS = 1_000_000
@@ -116,7 +116,7 @@ def test_a_clock_that_starts_again_goes_on_at_the_usual_distance(tmp_path: Path)
         ([0, 0.1, 0.2, 7000.2, 7000.3], [0.1] * 4),  # a recorder's clock was set
         ([0, 7000, 7000.1, 7000.2, 7000.3], [0.1] * 4),
         ([0, 0.1, 0.2, 4.7, 4.8], [0.1, 0.1, 4.5, 0.1]),  # a screen that did not change
-        ([0, 10, 20, 30, 40], [0.1, 0.1, 10, 10]),  # a picture every ten seconds, of which the header knows nothing
+        ([0, 10, 20, 30, 40], [0.1, 0.1, 10, 10]),  # an image every ten seconds, of which the header knows nothing
     ],
 )
 def test_gaps_stay_and_jumps_do_not(tmp_path: Path, times: list[float], distances: list[float]) -> None:
@@ -150,7 +150,7 @@ def test_metadata_may_be_in_any_encoding(tmp_path: Path, suffix: str) -> None:
         assert len(list(reader)) == 2
 
 
-@pytest.mark.parametrize("kind", ["junk", "sound", "empty", "picture", "text", "playlist", "cut", "stub", "folder", "none"])
+@pytest.mark.parametrize("kind", ["junk", "sound", "empty", "image", "text", "playlist", "cut", "stub", "folder", "none"])
 def test_what_is_no_video_is_refused_in_words(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.mkv"
     if kind == "sound":
@@ -166,7 +166,7 @@ def test_what_is_no_video_is_refused_in_words(tmp_path: Path, kind: str) -> None
     elif kind == "folder":
         path = tmp_path
     elif kind != "none":
-        path.write_bytes({"junk": bytes(range(256)) * 20, "picture": ASTRONAUT.read_bytes(), "text": b"hello world\n" * 200}[kind])
+        path.write_bytes({"junk": bytes(range(256)) * 20, "image": ASTRONAUT.read_bytes(), "text": b"hello world\n" * 200}[kind])
     says = {
         "sound": "only audio",
         "empty": "cut short",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -22,9 +22,9 @@ def film(path: Path) -> Path:
     """A Motion JPEG in which she moves to the right, from 20 to 134 of 640 x 480, on grey."""
     frames = []
     for i in range(20):
-        picture = np.full((480, 640, 3), 40, np.uint8)
-        picture[:, 20 + 6 * i : 500 + 6 * i] = cv2.resize(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2BGR), (480, 480))
-        frames.append(cv2.imencode(".jpg", picture)[1].tobytes())
+        image = np.full((480, 640, 3), 40, np.uint8)
+        image[:, 20 + 6 * i : 500 + 6 * i] = cv2.resize(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2BGR), (480, 480))
+        frames.append(cv2.imencode(".jpg", image)[1].tobytes())
     path.write_bytes(b"".join(frames))
     return path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.pictures import astronaut
+from tests.sample_images import astronaut
 
 # A small phone, a phone, both in landscape, a desktop, and a desktop of 1280 x 1024 at a zoom of 400 %.
 SIZES = [(320, 480), (360, 640), (568, 320), (844, 390), (1280, 800), (320, 256)]

@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from posewire.server.auth import new_key
-from tests.pictures import ASTRONAUT
+from tests.sample_images import ASTRONAUT
 from tests.server.streaming import Listen
 from tests.web.conftest import OpenPage
 from tests.web.support import write_video

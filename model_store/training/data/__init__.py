@@ -1,1 +1,1 @@
-"""What the networks are trained on: loaders, a teacher's labels, the check for leaks, and pictures cut once to memory-mapped files."""
+"""What the networks are trained on: loaders, a teacher's labels, the check for leaks, and images cut once to memory-mapped files."""

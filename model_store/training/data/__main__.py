@@ -61,8 +61,8 @@ def label(
     teacher = MoveNet(movenet)
     with bars() as report:
         if isinstance(chosen, YoloSet):
-            pictures = [scene for scene in scenes_of(chosen, root) if len(scene.boxes_xywh)]
-            count = labelling.label_scenes(teacher, pictures, out, root, advance=report(len(pictures), name))
+            images = [scene for scene in scenes_of(chosen, root) if len(scene.boxes_xywh)]
+            count = labelling.label_scenes(teacher, images, out, root, advance=report(len(images), name))
         elif isinstance(chosen, LspSet):
             people = people_of(chosen, root)
             count = labelling.check_people(teacher, people, out, root, advance=report(len(people), name))
@@ -75,21 +75,21 @@ def label(
 def cut(
     file: SetsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make; give it to the training as --data.")],
-    task: Annotated[Task, typer.Option(help="Crops of people, or whole pictures.")] = Task.POSE,
+    task: Annotated[Task, typer.Option(help="Crops of people, or whole images.")] = Task.POSE,
     side: Annotated[
         int | None, typer.Option(min=32, help=f"Pixels; {crops.DEFAULT_SIDE} for pose, {scenes.DEFAULT_SIDE} for the detector.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads.")] = os.cpu_count() or 1,
     no_research: Annotated[bool, typer.Option("--no-research", help="Leave out sets that are for research only.")] = False,
 ) -> None:
-    """Cut the sets for training, and refuse held-out pictures among them. Stopped, it goes on where it was."""
+    """Cut the sets for training, and refuse held-out images among them. Stopped, it goes on where it was."""
     sets, root = load_sets(file, no_research=no_research), file.absolute().parent
     with bars() as report:
         if task is Task.POSE:
             counts = cutting.cut_people(sets, root, out, side=side or crops.DEFAULT_SIDE, workers=workers, report=report)
         else:
             counts = cutting.cut_scenes(sets, root, out, side=side or scenes.DEFAULT_SIDE, workers=workers, report=report)
-    print(f"{out}: {counts[0]:,} {'people' if task is Task.POSE else 'pictures'} to train on, {counts[1]:,} held out, no leaks")
+    print(f"{out}: {counts[0]:,} {'people' if task is Task.POSE else 'images'} to train on, {counts[1]:,} held out, no leaks")
 
 
 @contextmanager

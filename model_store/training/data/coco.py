@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from model_store.training.data.records import KEYPOINTS, Person, Picture, Scene, coco_number, picture_id
-from model_store.training.data.unstretch import NONE, Sizes, true_picture
+from model_store.training.data.records import KEYPOINTS, Person, Scene, StoredImage, coco_number, image_id
+from model_store.training.data.unstretch import NONE, Sizes, true_image
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
@@ -26,57 +26,57 @@ def load_people(
     least_height: float = 32,
     sizes: Sizes = NONE,
 ) -> list[Person]:
-    """People with keypoints. Pictures that are not in the folder are left out, crowds too.
+    """People with keypoints. Images that are not in the folder are left out, crowds too.
 
     Args:
         annotations: COCO's JSON.
-        images: the folder of the pictures.
+        images: the folder of the images.
         source: what to call the set.
         least_keypoints: annotated ones; a person with fewer teaches little.
         least_height: of the box, pixels.
-        sizes: true ones of pictures that may be stretched.
+        sizes: true ones of images that may be stretched.
 
     Raises:
-        PosewireError: the file is not COCO keypoints, or the folder has none of its pictures.
+        PosewireError: the file is not COCO keypoints, or the folder has none of its images.
     """
     people = []
-    for found, rows in _pictures(annotations, images, sizes):
+    for found, rows in _images(annotations, images, sizes):
         for row in rows:
             joints = np.array(row.get("keypoints", ()), np.float32).reshape(-1, 3)
             box = np.array(row["bbox"], np.float32) * np.tile(found.scale, 2)
             if len(joints) == KEYPOINTS and (joints[:, 2] > 0).sum() >= least_keypoints and box[3] >= least_height:
                 weights = (joints[:, 2] > 0).astype(np.float32)
-                people.append(Person(found.picture, box, joints[:, :2] * found.scale, weights, source, picture_id(found.path, source)))
+                people.append(Person(found.image, box, joints[:, :2] * found.scale, weights, source, image_id(found.path, source)))
     return people
 
 
 def load_scenes(annotations: Path, images: Path, *, source: str = "coco", sizes: Sizes = NONE) -> list[Scene]:
-    """Pictures with the boxes of their people. Pictures that are not in the folder are left out, crowds too.
+    """Images with the boxes of their people. Images that are not in the folder are left out, crowds too.
 
     Raises:
         PosewireError: as `load_people`.
     """
     return [
-        Scene(found.picture, _boxes(rows) * np.tile(found.scale, 2), source, picture_id(found.path, source))
-        for found, rows in _pictures(annotations, images, sizes)
+        Scene(found.image, _boxes(rows) * np.tile(found.scale, 2), source, image_id(found.path, source))
+        for found, rows in _images(annotations, images, sizes)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A picture that is there."""
+    """An image that is there."""
 
     path: Path
-    picture: Picture
-    scale: FloatArray  # (2,) float32: pixels of the picture by those of the annotation, x and y
+    image: StoredImage
+    scale: FloatArray  # (2,) float32: pixels of the image by those of the annotation, x and y
 
 
 def _boxes(rows: Sequence[dict[str, Any]]) -> FloatArray:
     return np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
 
 
-def _pictures(annotations: Path, images: Path, sizes: Sizes) -> Iterator[tuple[_Found, list[dict[str, Any]]]]:
-    """Every picture that is there, and the annotations of its people."""
+def _images(annotations: Path, images: Path, sizes: Sizes) -> Iterator[tuple[_Found, list[dict[str, Any]]]]:
+    """Every image that is there, and the annotations of its people."""
     try:
         content = json.loads(annotations.read_bytes())
         rows = defaultdict(list)
@@ -84,8 +84,8 @@ def _pictures(annotations: Path, images: Path, sizes: Sizes) -> Iterator[tuple[_
             if row["category_id"] == _PERSON and not row["iscrowd"] and len(row["bbox"]) == 4:
                 rows[row["image_id"]].append(row)
         named = [
-            (images / picture["file_name"], np.array([picture.get("width", 0), picture.get("height", 0)], np.float32), rows[picture["id"]])
-            for picture in content["images"]
+            (images / image["file_name"], np.array([image.get("width", 0), image.get("height", 0)], np.float32), rows[image["id"]])
+            for image in content["images"]
         ]
     except OSError as error:
         raise PosewireError(f"{annotations} cannot be read: {error.strerror}") from None
@@ -93,15 +93,15 @@ def _pictures(annotations: Path, images: Path, sizes: Sizes) -> Iterator[tuple[_
         raise PosewireError(f"{annotations} is not COCO's JSON of person keypoints: {type(error).__name__}: {error}") from None
     there = [(path, size, people) for path, size, people in named if path.is_file()]
     if named and not there:
-        raise PosewireError(f"{images} has none of the {len(named)} pictures that {annotations} names")
+        raise PosewireError(f"{images} has none of the {len(named)} images that {annotations} names")
     for path, size, people in there:
         yield _found(path, size, sizes), people
 
 
 def _found(path: Path, annotated: FloatArray, sizes: Sizes) -> _Found:
-    """Annotations are drawn on the picture as COCO has it, whatever a copy is like."""
+    """Annotations are drawn on the image as COCO has it, whatever a copy is like."""
     number = coco_number(path)
     if number is None or number not in sizes:
         return _Found(path, path, np.ones(2, np.float32))
-    picture, size, _ = true_picture(path, sizes)
-    return _Found(path, picture, size / (annotated if annotated.all() else size))
+    image, size, _ = true_image(path, sizes)
+    return _Found(path, image, size / (annotated if annotated.all() else size))

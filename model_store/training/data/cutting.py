@@ -15,7 +15,7 @@ TRAIN, HELD_OUT = "train", "held-out"
 
 
 class Report(Protocol):
-    """Makes a progress bar of so many pictures, and gives what to call after each."""
+    """Makes a progress bar of so many images, and gives what to call after each."""
 
     def __call__(self, total: int, what: str) -> Callable[[], None]: ...  # noqa: D102
 
@@ -35,35 +35,35 @@ def cut_people(sets: Sets, root: Path, out: Path, *, side: int, workers: int, re
         How many people to train on, and how many are held out.
 
     Raises:
-        PosewireError: a set cannot be read, or held-out pictures are in the training data; lists them.
+        PosewireError: a set cannot be read, or held-out images are in the training data; lists them.
     """
     held_out = [person for chosen in sets.held_out for person in people_of(chosen, root, held_out=True)]
     training = training_people(sets, root)
     _refuse_by_number(training, held_out)
     make_folder(out)
     for name, people in ((HELD_OUT, held_out), (TRAIN, training)):
-        crops.cut(people, out / name, side=side, workers=workers, advance=report(len(crops.by_picture(people)), name))
+        crops.cut(people, out / name, side=side, workers=workers, advance=report(len(crops.by_image(people)), name))
     refuse_leaks(crops.open_crops(out / TRAIN).fingerprints, crops.open_crops(out / HELD_OUT).fingerprints)
     return len(training), len(held_out)
 
 
 def cut_scenes(sets: Sets, root: Path, out: Path, *, side: int, workers: int, report: Report) -> tuple[int, int]:
-    """Make `out/train` and `out/held-out` for the detector: as `cut_people`, pictures instead of people."""
+    """Make `out/train` and `out/held-out` for the detector: as `cut_people`, images instead of people."""
     held_out = [scene for chosen in sets.held_out for scene in scenes_of(chosen, root)]
     training = training_scenes(sets, root)
     _refuse_by_number(training, held_out)
     make_folder(out)
-    for name, pictures in ((HELD_OUT, held_out), (TRAIN, training)):
-        scenes.cut(pictures, out / name, side=side, workers=workers, advance=report(len(pictures), name))
+    for name, images in ((HELD_OUT, held_out), (TRAIN, training)):
+        scenes.cut(images, out / name, side=side, workers=workers, advance=report(len(images), name))
     refuse_leaks(scenes.open_scenes(out / TRAIN).fingerprints, scenes.open_scenes(out / HELD_OUT).fingerprints)
     return len(training), len(held_out)
 
 
 def _refuse_by_number(training: Sequence[Person] | Sequence[Scene], held_out: Sequence[Person] | Sequence[Scene]) -> None:
-    """What can be told before a picture is read.
+    """What can be told before an image is read.
 
     Raises:
-        PosewireError: there is nobody to train on or to hold out, or pictures are in both; lists them.
+        PosewireError: there is nobody to train on or to hold out, or images are in both; lists them.
     """
     for records, what in ((training, "train on"), (held_out, "hold out")):
         if not records:

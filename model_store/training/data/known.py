@@ -25,39 +25,39 @@ class KnownSet:
 KNOWN = (
     KnownSet(
         "coco",
-        "118,287 pictures of COCO train2017; person keypoints on 56,599 of them",
-        "annotations CC BY 4.0; pictures belong to their Flickr authors, Flickr's terms",
+        "118,287 images of COCO train2017; person keypoints on 56,599 of them",
+        "annotations CC BY 4.0; images belong to their Flickr authors, Flickr's terms",
         advice="18 GB and 241 MB: http://images.cocodataset.org/zips/train2017.zip and "
         "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
     ),
     KnownSet(
         "coco-pose-labels",
-        "COCO 2017's person keypoints as YOLO-pose text, in labels/train2017 and labels/val2017; no pictures",
+        "COCO 2017's person keypoints as YOLO-pose text, in labels/train2017 and labels/val2017; no images",
         "CC BY 4.0",
         "https://github.com/Jar-17/yolov7_for_baseball",
     ),
     KnownSet(
         "coco128",
-        "128 pictures of COCO train2017 with boxes",
-        "annotations CC BY 4.0; pictures as coco",
+        "128 images of COCO train2017 with boxes",
+        "annotations CC BY 4.0; images as coco",
         "https://github.com/lightly-ai/coco128_yolo",
     ),
     KnownSet(
         "coco-mini",
-        "a few hundred pictures of COCO train2017 with COCO's JSON; its val2017 is for holding out",
-        "annotations CC BY 4.0; pictures as coco",
+        "a few hundred images of COCO train2017 with COCO's JSON; its val2017 is for holding out",
+        "annotations CC BY 4.0; images as coco",
         "https://github.com/Obmutescence/COCO-MINI",
     ),
     KnownSet(
         "human-dataset-v2",
-        "13,660 pictures with boxes of people, stretched to 416x416; some are of COCO",
+        "13,660 images with boxes of people, stretched to 416x416; some are of COCO",
         "CC BY 4.0",
         "https://github.com/brianhuster/human-dataset",
         also=("human",),
     ),
     KnownSet(
         "stanford40",
-        "9,532 pictures of 40 actions (Yao et al., ICCV 2011), one person of each in a hand-made box",
+        "9,532 images of 40 actions (Yao et al., ICCV 2011), one person of each in a hand-made box",
         "research use",
         "https://github.com/Mehranai/stanford40_pose",
         research=True,
@@ -65,13 +65,13 @@ KNOWN = (
     ),
     KnownSet(
         "sports100",
-        "about 13,500 pictures of 100 sports, 224x224; deleted from the repository's latest state, they are in its history",
-        "stated as CC0; the pictures are from the web",
+        "about 13,500 images of 100 sports, 224x224; deleted from the repository's latest state, they are in its history",
+        "stated as CC0; the images are from the web",
         advice="git clone https://github.com/alexchagan/sports-images-classifier (with its history), folder sports-classifier-data",
     ),
     KnownSet(
         "lsp-extended",
-        "10,000 pictures of sports, one person each, 14 joints (Johnson and Everingham, 2011)",
+        "10,000 images of sports, one person each, 14 joints (Johnson and Everingham, 2011)",
         "research use",
         "https://github.com/axelcarlier/lsp",
         research=True,
@@ -79,9 +79,9 @@ KNOWN = (
     ),
     KnownSet(
         "negatives",
-        "pictures without people: animals, vehicles and rooms of the other sets, in whom a person detector finds nobody",
+        "images without people: animals, vehicles and rooms of the other sets, in whom a person detector finds nobody",
         "as their sources",
-        advice="choose them from sets that you have: pictures in which the teacher sees nobody over 0.25",
+        advice="choose them from sets that you have: images in which the teacher sees nobody over 0.25",
     ),
     KnownSet(
         "tinypose",

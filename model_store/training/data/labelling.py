@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from model_store.training.data import arrays
-from model_store.training.data.crops import by_picture, name
+from model_store.training.data.crops import by_image, name
 from model_store.training.data.labels import save_people
-from model_store.training.data.records import KEYPOINTS, Person, Scene, read_picture
+from model_store.training.data.records import KEYPOINTS, Person, Scene, read_image
 from model_store.training.data.teacher import Teacher, ask, check
 
 # A person whose keypoints have less mean score than this is left out.
@@ -18,26 +18,26 @@ LEAST_SCORE = 0.2
 
 
 def label_scenes(teacher: Teacher, scenes: Sequence[Scene], file: Path, root: Path, *, advance: Callable[[], None]) -> int:
-    """Write the people of pictures with boxes to a file of labelled people.
+    """Write the people of images with boxes to a file of labelled people.
 
     Args:
         teacher: asked by one thread.
-        scenes: the pictures.
+        scenes: the images.
         file: to be written.
-        root: the folder from which the file names the pictures.
-        advance: called after every picture.
+        root: the folder from which the file names the images.
+        advance: called after every image.
 
     Returns:
         How many people; those whom the teacher does not know are left out.
 
     Raises:
-        PosewireError: a picture cannot be read, or the file cannot be written.
+        PosewireError: an image cannot be read, or the file cannot be written.
     """
     unknown = np.zeros((KEYPOINTS, 3), np.float32)
-    people = [Person(s.picture, box, unknown[:, :2], unknown[:, 2], s.source, s.id) for s in scenes for box in s.boxes_xywh]
+    people = [Person(s.image, box, unknown[:, :2], unknown[:, 2], s.source, s.id) for s in scenes for box in s.boxes_xywh]
 
     def work(asked: Sequence[Person]) -> dict[str, arrays.Array]:
-        pixels = read_picture(asked[0].picture)
+        pixels = read_image(asked[0].image)
         opinions = [ask(teacher, pixels, person.box_xywh) for person in asked]
         rows = [np.concatenate([o.keypoints_xy, o.weights[:, None] * (o.score >= LEAST_SCORE)], 1) for o in opinions]
         return {"keypoints": np.array(rows, np.float32)}
@@ -66,12 +66,12 @@ def _label(
     folder = file.with_name(f"{file.name}.labels")
     boxes = np.array([person.box_xywh for person in people], np.float32)
     plan = arrays.Plan(
-        tasks=by_picture(people),
+        tasks=by_image(people),
         work=work,
         rows={"keypoints": arrays.Rows((KEYPOINTS, 3), "float32")},
         given={"boxes_xywh": boxes},
         notes={},
-        source=" ".join(name(person.picture) for person in people),
+        source=" ".join(name(person.image) for person in people),
     )
     arrays.build(folder, plan, workers=1, advance=advance)
     found = np.array(arrays.read(folder).arrays["keypoints"])

@@ -1,8 +1,8 @@
-"""Held-out pictures must not be trained on: by COCO's number, and by what the picture shows.
+"""Held-out images must not be trained on: by COCO's number, and by what the image shows.
 
-The fingerprint is a perceptual hash (the signs of a picture's slowest cosine waves, as `imagehash.phash`): a copy that was
+The fingerprint is a perceptual hash (the signs of an image's slowest cosine waves, as `imagehash.phash`): a copy that was
 scaled, stretched, re-encoded or brightened keeps it. It is ours, a few lines on OpenCV, because the libraries for it bring Pillow
-and PyWavelets into the loop that reads every picture, and do not give the mirrored picture's hash for nothing.
+and PyWavelets into the loop that reads every image, and do not give the mirrored image's hash for nothing.
 """
 
 from collections.abc import Sequence
@@ -20,26 +20,26 @@ from posewire.types import UInt8Array
 _WAVES = 16
 _PIXELS = 64
 HASH_BYTES = _WAVES * _WAVES // 8
-# Of 256 bits. Measured on 79 pictures of COCO val2017: copies at a quarter to twice the size, stretched, at JPEG quality 30, brighter by
-# a third, with 3 % cut off, or mirrored differ in 42 at most; the nearest of 5,123 training pictures of COCO and Human Dataset v2 in 86.
+# Of 256 bits. Measured on 79 images of COCO val2017: copies at a quarter to twice the size, stretched, at JPEG quality 30, brighter by
+# a third, with 3 % cut off, or mirrored differ in 42 at most; the nearest of 5,123 training images of COCO and Human Dataset v2 in 86.
 DEFAULT_DISTANCE = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
-    """Pictures as the check sees them."""
+    """Images as the check sees them."""
 
-    ids: Sequence[str]  # as `picture_id` gives them
-    hashes: UInt8Array  # (n, 32) uint8; (0, 32): nobody has looked at the pictures
+    ids: Sequence[str]  # as `image_id` gives them
+    hashes: UInt8Array  # (n, 32) uint8; (0, 32): nobody has looked at the images
 
     @classmethod
     def of_numbers(cls, ids: Sequence[str]) -> Self:
-        """For pictures that nobody has looked at: only their numbers are compared."""
+        """For images that nobody has looked at: only their numbers are compared."""
         return cls(ids, np.zeros((0, HASH_BYTES), np.uint8))
 
 
 def perceptual_hash(pixels: UInt8Array) -> UInt8Array:
-    """(32,) uint8 of a picture (H, W, 3) uint8 RGB: nearly the same bits for nearly the same picture at any size."""
+    """(32,) uint8 of an image (H, W, 3) uint8 RGB: nearly the same bits for nearly the same image at any size."""
     grey = cv2.cvtColor(cv2.resize(pixels, (_PIXELS, _PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     waves = cv2.dct(grey.astype(np.float32))[:_WAVES, :_WAVES]
     return np.packbits(waves > np.median(waves))
@@ -47,19 +47,19 @@ def perceptual_hash(pixels: UInt8Array) -> UInt8Array:
 
 @cache
 def _mirroring() -> UInt8Array:
-    """(32,) uint8: the bits that a mirrored picture has the other way round, its odd waves from left to right."""
+    """(32,) uint8: the bits that a mirrored image has the other way round, its odd waves from left to right."""
     odd = np.zeros((_WAVES, _WAVES), bool)
     odd[:, 1::2] = True
     return np.packbits(odd)
 
 
 def find_leaks(training: Fingerprints, held_out: Fingerprints, distance: int = DEFAULT_DISTANCE) -> list[str]:
-    """Training pictures that are held out, one line each with the reason; empty: none.
+    """Training images that are held out, one line each with the reason; empty: none.
 
     Args:
-        training: what is to be trained on; a picture may be there many times.
+        training: what is to be trained on; an image may be there many times.
         held_out: what must not.
-        distance: differing bits, of 256, up to which two pictures count as one. Mirrored copies are found too.
+        distance: differing bits, of 256, up to which two images count as one. Mirrored copies are found too.
     """
     known = {id_ for id_ in held_out.ids if id_.startswith("coco/")}
     found = {id_: f"{id_}: held out by its COCO number" for id_ in training.ids if id_ in known}
@@ -75,7 +75,7 @@ def find_leaks(training: Fingerprints, held_out: Fingerprints, distance: int = D
 
 
 def refuse_leaks(training: Fingerprints, held_out: Fingerprints, distance: int = DEFAULT_DISTANCE) -> None:
-    """End the run if a held-out picture would be trained on.
+    """End the run if a held-out image would be trained on.
 
     Raises:
         PosewireError: lists every culprit.
@@ -83,4 +83,4 @@ def refuse_leaks(training: Fingerprints, held_out: Fingerprints, distance: int =
     leaks = find_leaks(training, held_out, distance)
     if leaks:
         listed = "\n  ".join(leaks)
-        raise PosewireError(f"{len(leaks)} held-out pictures are in the training data; take them out:\n  {listed}")
+        raise PosewireError(f"{len(leaks)} held-out images are in the training data; take them out:\n  {listed}")

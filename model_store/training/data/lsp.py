@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_store.training.data.records import KEYPOINTS, Person, picture_id
+from model_store.training.data.records import KEYPOINTS, Person, image_id
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
@@ -15,7 +15,7 @@ _MARGIN = 0.08
 
 
 def load_people(folder: Path, *, source: str = "lsp", least_keypoints: int = 6) -> list[Person]:
-    """One person a picture, 12 of 17 joints. Pictures that are not in the folder are left out.
+    """One person an image, 12 of 17 joints. Images that are not in the folder are left out.
 
     Args:
         folder: with `joints.mat` and `images`. The extended set's joints are (14, 3, N) with a 1 for a joint that is annotated;
@@ -24,12 +24,12 @@ def load_people(folder: Path, *, source: str = "lsp", least_keypoints: int = 6) 
         least_keypoints: annotated joints.
 
     Raises:
-        PosewireError: the file is not LSP's, no picture is there, or scipy is not installed.
+        PosewireError: the file is not LSP's, no image is there, or scipy is not installed.
     """
     joints = _joints(folder / "joints.mat")
-    paths = [_picture(folder / "images", number) for number in range(1, len(joints) + 1)]
+    paths = [_image(folder / "images", number) for number in range(1, len(joints) + 1)]
     if not any(paths):
-        raise PosewireError(f"{folder / 'images'} has no picture im00001.jpg or im0001.jpg to im{len(joints):05d}.jpg")
+        raise PosewireError(f"{folder / 'images'} has no image im00001.jpg or im0001.jpg to im{len(joints):05d}.jpg")
     people = []
     for path, rows in zip(paths, joints, strict=True):
         seen = rows[:, 2] > 0
@@ -37,11 +37,11 @@ def load_people(folder: Path, *, source: str = "lsp", least_keypoints: int = 6) 
             continue
         keypoints = np.zeros((KEYPOINTS, 3), np.float32)
         keypoints[list(_TO_COCO)] = rows[: len(_TO_COCO)]
-        people.append(Person(path, _box(rows[seen, :2]), keypoints[:, :2], keypoints[:, 2], source, picture_id(path, source)))
+        people.append(Person(path, _box(rows[seen, :2]), keypoints[:, :2], keypoints[:, 2], source, image_id(path, source)))
     return people
 
 
-def _picture(folder: Path, number: int) -> Path | None:
+def _image(folder: Path, number: int) -> Path | None:
     """The extended set has five digits, the first has four."""
     return next((path for path in (folder / f"im{number:05d}.jpg", folder / f"im{number:04d}.jpg") if path.is_file()), None)
 

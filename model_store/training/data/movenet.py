@@ -13,7 +13,7 @@ _SIDE = 256
 
 
 class MoveNet:
-    """A teacher: picture and box to keypoints. One thread at a time.
+    """A teacher: image and box to keypoints. One thread at a time.
 
     Args:
         folder: with `movenet-thunder.xml` and `.bin`: (1, 256, 256, 3) int32 RGB of a square about the person to (1, 1, 17, 3) y, x, score.
@@ -39,7 +39,7 @@ class MoveNet:
         side = max(float(box_xywh[2:].max()), 1.0)
         corner = box_xywh[:2] + box_xywh[2:] / 2 - side / 2
         scale = side / _SIDE
-        to_picture = np.array([[scale, 0, corner[0]], [0, scale, corner[1]]])
-        square = cv2.warpAffine(pixels, to_picture, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        to_image = np.array([[scale, 0, corner[0]], [0, scale, corner[1]]])
+        square = cv2.warpAffine(pixels, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         found = np.asarray(self._request.infer([square[None].astype(np.int32)])[0])[0, 0]
         return (found[:, 1::-1] * side + corner).astype(np.float32), found[:, 2].astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from pydantic import Field, PositiveInt
 
 from model_store.training import toml
-from model_store.training.data import coco, labels, lsp, pictures, yolo
+from model_store.training.data import coco, image_folders, labels, lsp, yolo
 from model_store.training.data.known import is_for_research
 from model_store.training.data.records import Person, Scene
 from model_store.training.data.unstretch import NONE, Sizes, load_sizes
@@ -23,11 +23,11 @@ class _Set(toml.Table):
     name: str = Field(min_length=1)
 
 
-class _Pictures(_Set):
-    sizes: Path | None = None  # true sizes of pictures that may be stretched, as `unstretch.load_sizes` reads them
+class _Images(_Set):
+    sizes: Path | None = None  # true sizes of images that may be stretched, as `unstretch.load_sizes` reads them
 
 
-class CocoSet(_Pictures):
+class CocoSet(_Images):
     """COCO's JSON of person keypoints."""
 
     kind: Literal["coco"]
@@ -35,7 +35,7 @@ class CocoSet(_Pictures):
     images: Path
 
 
-class YoloPoseSet(_Pictures):
+class YoloPoseSet(_Images):
     """A folder of YOLO-pose labels with 17 keypoints."""
 
     kind: Literal["yolo-pose"]
@@ -44,7 +44,7 @@ class YoloPoseSet(_Pictures):
     person_class: int = 0
 
 
-class YoloSet(_Pictures):
+class YoloSet(_Images):
     """A folder of YOLO detection or segmentation labels."""
 
     kind: Literal["yolo"]
@@ -60,7 +60,7 @@ class LspSet(_Set):
     folder: Path
 
 
-class LabelSet(_Pictures):
+class LabelSet(_Images):
     """A file of labelled people, and the folder that its paths start from. The people keep the names of their own sets."""
 
     kind: Literal["labels"]
@@ -68,16 +68,16 @@ class LabelSet(_Pictures):
     images: Path
 
 
-class PictureSet(_Pictures):
-    """A folder of pictures, with those below it, for the detector: of nobody, or for a teacher to look at."""
+class ImageSet(_Images):
+    """A folder of images, with those below it, for the detector: of nobody, or for a teacher to look at."""
 
-    kind: Literal["pictures"]
+    kind: Literal["images"]
     images: Path
     nobody: bool = False  # there are no people in them
-    most: PositiveInt | None = None  # pictures: so many, by chance
+    most: PositiveInt | None = None  # images: so many, by chance
 
 
-AnySet: TypeAlias = Annotated[CocoSet | YoloPoseSet | YoloSet | LspSet | LabelSet | PictureSet, Field(discriminator="kind")]
+AnySet: TypeAlias = Annotated[CocoSet | YoloPoseSet | YoloSet | LspSet | LabelSet | ImageSet, Field(discriminator="kind")]
 
 
 class Sets(toml.Table):
@@ -85,7 +85,7 @@ class Sets(toml.Table):
 
     train: tuple[AnySet, ...] = Field(min_length=1)
     held_out: tuple[AnySet, ...] = Field(min_length=1)
-    exclude: frozenset[str] = frozenset()  # ids of pictures that are not to be trained on
+    exclude: frozenset[str] = frozenset()  # ids of images that are not to be trained on
     research: bool = True  # False: sets that are for research only are left out
 
 
@@ -104,7 +104,7 @@ def load_sets(file: Path, *, no_research: bool = False) -> Sets:
 
 
 def training_people(sets: Sets, root: Path) -> list[Person]:
-    """The people to train on, each picture once; without those of sets for research, if the file says so.
+    """The people to train on, each image once; without those of sets for research, if the file says so.
 
     Raises:
         PosewireError: as `people_of`.
@@ -113,7 +113,7 @@ def training_people(sets: Sets, root: Path) -> list[Person]:
 
 
 def training_scenes(sets: Sets, root: Path) -> list[Scene]:
-    """The pictures to train on, as `training_people`.
+    """The images to train on, as `training_people`.
 
     Raises:
         PosewireError: as `scenes_of`.
@@ -131,7 +131,7 @@ def _allowed(sets: Sets, records: Sequence[Record]) -> list[Record]:
 
 
 def people_of(chosen: AnySet, root: Path, *, held_out: bool = False) -> list[Person]:
-    """The people of a set, those of one picture behind each other.
+    """The people of a set, those of one image behind each other.
 
     Args:
         chosen: the set.
@@ -155,8 +155,8 @@ def people_of(chosen: AnySet, root: Path, *, held_out: bool = False) -> list[Per
             return lsp.load_people(root / chosen.folder, source=chosen.name)
         case LabelSet():
             return labels.load_people(root / chosen.file, root / chosen.images, sizes)
-        case PictureSet():
-            raise PosewireError(f"{chosen.name} has pictures only: a pose network learns from people")
+        case ImageSet():
+            raise PosewireError(f"{chosen.name} has images only: a pose network learns from people")
         case YoloSet():
             raise PosewireError(
                 f"{chosen.name} has boxes but no keypoints: let a teacher label it, python -m model_store.training.data label"
@@ -164,10 +164,10 @@ def people_of(chosen: AnySet, root: Path, *, held_out: bool = False) -> list[Per
 
 
 def scenes_of(chosen: AnySet, root: Path) -> list[Scene]:
-    """The pictures of a set with everybody in them.
+    """The images of a set with everybody in them.
 
     Raises:
-        PosewireError: the set cannot be read, or does not say who else is in a picture.
+        PosewireError: the set cannot be read, or does not say who else is in an image.
     """
     sizes = _sizes(chosen, root)
     match chosen:
@@ -176,20 +176,20 @@ def scenes_of(chosen: AnySet, root: Path) -> list[Scene]:
         case YoloPoseSet() | YoloSet():
             folders = root / chosen.images, root / chosen.labels
             return yolo.load_scenes(*folders, source=chosen.name, person_class=chosen.person_class, sizes=sizes)
-        case PictureSet():
-            return pictures.load_scenes(root / chosen.images, source=chosen.name, nobody=chosen.nobody, most=chosen.most, sizes=sizes)
+        case ImageSet():
+            return image_folders.load_scenes(root / chosen.images, source=chosen.name, nobody=chosen.nobody, most=chosen.most, sizes=sizes)
         case LspSet() | LabelSet():
             raise PosewireError(
-                f"{chosen.name} does not tell everybody in a picture: a detector must not learn from it; "
-                'for a teacher to look at, its pictures may be a set of kind = "pictures"'
+                f"{chosen.name} does not tell everybody in an image: a detector must not learn from it; "
+                'for a teacher to look at, its images may be a set of kind = "images"'
             )
 
 
 def _sizes(chosen: AnySet, root: Path) -> Sizes:
-    return load_sizes(root / chosen.sizes) if isinstance(chosen, _Pictures) and chosen.sizes is not None else NONE
+    return load_sizes(root / chosen.sizes) if isinstance(chosen, _Images) and chosen.sizes is not None else NONE
 
 
 def once(records: Sequence[Record], exclude: frozenset[str]) -> list[Record]:
-    """Without the excluded pictures; a picture that several sets have, by its id, is kept of the first of them."""
+    """Without the excluded images; an image that several sets have, by its id, is kept of the first of them."""
     first: dict[str, str] = {}
     return [r for r in records if r.id not in exclude and first.setdefault(r.id, r.source) == r.source]

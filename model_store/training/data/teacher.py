@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from model_store.training.data.records import Person, Scene, read_picture, swap_sides
+from model_store.training.data.records import Person, Scene, read_image, swap_sides
 from posewire.types import FloatArray, UInt8Array
 
 # (H, W, 3) uint8 RGB and a box (4,) float32 x y w h in its pixels, to (17, 2) float32 x y in its pixels and (17,) float32 scores 0..1.
@@ -38,13 +38,13 @@ VIEWS = (View(1.05), View(1.2, mirrored=True))
 class Opinion:
     """What a teacher's views say together."""
 
-    keypoints_xy: FloatArray  # (17, 2) float32, pixels of the picture
+    keypoints_xy: FloatArray  # (17, 2) float32, pixels of the image
     weights: FloatArray  # (17,) float32, 0..1, by score and agreement
     score: float  # 0..1, the mean over views and keypoints
 
 
 def ask(teacher: Teacher, pixels: UInt8Array, box_xywh: FloatArray, views: Sequence[View] = VIEWS) -> Opinion:
-    """A teacher's opinion of the person in a box (4,) of a picture (H, W, 3) uint8 RGB."""
+    """A teacher's opinion of the person in a box (4,) of an image (H, W, 3) uint8 RGB."""
     answers = [_look(teacher, pixels, box_xywh, view) for view in views]
     points = np.stack([xy for xy, _ in answers])
     scores = np.stack([s for _, s in answers])
@@ -58,23 +58,23 @@ def ask(teacher: Teacher, pixels: UInt8Array, box_xywh: FloatArray, views: Seque
 
 
 def _look(teacher: Teacher, pixels: UInt8Array, box_xywh: FloatArray, view: View) -> tuple[FloatArray, FloatArray]:
-    """One view's answer, in pixels and with the sides of the picture as it is."""
+    """One view's answer, in pixels and with the sides of the image as it is."""
     centre, size = box_xywh[:2] + box_xywh[2:] / 2, box_xywh[2:] * view.scale
     if not view.mirrored:
         return teacher(pixels, np.concatenate([centre - size / 2, size]))
     centre = np.array([pixels.shape[1] - centre[0], centre[1]], np.float32)
     xy, scores = teacher(np.ascontiguousarray(pixels[:, ::-1]), np.concatenate([centre - size / 2, size]))
-    # Pixel x is column x, and the mirrored picture has it at column width - 1 - x.
+    # Pixel x is column x, and the mirrored image has it at column width - 1 - x.
     unmirrored = np.stack([pixels.shape[1] - 1 - xy[:, 0], xy[:, 1]], -1)
     return swap_sides(unmirrored), swap_sides(scores[:, None])[:, 0]
 
 
 def label(teacher: Teacher, scene: Scene, *, least_score: float = 0.2, views: Sequence[View] = VIEWS) -> list[Person]:
-    """The people of a picture whose boxes are known, with the teacher's keypoints; who scores less than `least_score` is left out."""
-    pixels = read_picture(scene.picture)
+    """The people of an image whose boxes are known, with the teacher's keypoints; who scores less than `least_score` is left out."""
+    pixels = read_image(scene.image)
     opinions = [(box, ask(teacher, pixels, box, views)) for box in scene.boxes_xywh]
     return [
-        Person(scene.picture, box, opinion.keypoints_xy, opinion.weights, scene.source, scene.id)
+        Person(scene.image, box, opinion.keypoints_xy, opinion.weights, scene.source, scene.id)
         for box, opinion in opinions
         if opinion.score >= least_score
     ]
@@ -86,7 +86,7 @@ def check(teacher: Teacher, person: Person, views: Sequence[View] = VIEWS) -> Pe
     Sides that the annotator mixed up are changed back, joints that a sure teacher places elsewhere lose most of their weight, and
     joints that were not annotated come from the teacher, if it agrees with the annotation elsewhere.
     """
-    opinion = ask(teacher, read_picture(person.picture), person.box_xywh, views)
+    opinion = ask(teacher, read_image(person.image), person.box_xywh, views)
     repaired = repair_sides(person, opinion)
     annotated = repaired.weights > 0
     errors = _errors(repaired, opinion)

@@ -1,6 +1,6 @@
-"""Pictures that a public copy of a set has stretched, most to squares, back in their own shape.
+"""Images that a public copy of a set has stretched, most to squares, back in their own shape.
 
-A table of true sizes says what the shape was. A person in a stretched picture is a person of another build: what learns from it learns
+A table of true sizes says what the shape was. A person in a stretched image is a person of another build: what learns from it learns
 wrong proportions.
 """
 
@@ -13,11 +13,11 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from model_store.training.data.records import Picture, Stretched, coco_number
+from model_store.training.data.records import StoredImage, Stretched, coco_number
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
-# Width and height by the COCO number of a picture.
+# Width and height by the COCO number of an image.
 Sizes: TypeAlias = Mapping[str, tuple[int, int]]
 
 # How far, of the true aspect, that of the file may be from it: copies are made smaller to whole pixels.
@@ -28,7 +28,7 @@ NONE: Sizes = {}
 
 @cache
 def load_sizes(file: Path) -> Sizes:
-    """Read a table: a line a picture, `id`, `width` and `height` with tabs between; lines that begin otherwise are headings.
+    """Read a table: a line an image, `id`, `width` and `height` with tabs between; lines that begin otherwise are headings.
 
     Raises:
         PosewireError: it cannot be read, or a line is none of these; names the line.
@@ -47,19 +47,19 @@ def load_sizes(file: Path) -> Sizes:
     return sizes
 
 
-def true_picture(path: Path, sizes: Sizes) -> tuple[Picture, FloatArray, FloatArray]:
+def true_image(path: Path, sizes: Sizes) -> tuple[StoredImage, FloatArray, FloatArray]:
     """A file as it is to be read.
 
     Args:
-        path: of a picture.
-        sizes: true ones; those of other pictures do no harm.
+        path: of an image.
+        sizes: true ones; those of other images do no harm.
 
     Returns:
-        The picture, its width and height (2,), and the width and height of the file (2,): float32 pixels. Both sizes are the same where
-        nothing was stretched. The shorter side of a stretched picture stays as long as it is in the file.
+        The image, its width and height (2,), and the width and height of the file (2,): float32 pixels. Both sizes are the same where
+        nothing was stretched. The shorter side of a stretched image stays as long as it is in the file.
 
     Raises:
-        PosewireError: the file is no picture.
+        PosewireError: the file is no image.
     """
     stored = stored_size(path)
     size = sizes.get(coco_number(path) or "")
@@ -76,10 +76,10 @@ def stored_size(path: Path) -> FloatArray:
     """Width and height of a file, pixels, (2,) float32; only the header is read.
 
     Raises:
-        PosewireError: the file is no picture.
+        PosewireError: the file is no image.
     """
     try:
-        with Image.open(path) as picture:
-            return np.array(picture.size, np.float32)
+        with Image.open(path) as image:
+            return np.array(image.size, np.float32)
     except OSError:
-        raise PosewireError(f"{path} is not a picture that can be read: put it back or take it out of the set") from None
+        raise PosewireError(f"{path} is not an image that can be read: put it back or take it out of the set") from None

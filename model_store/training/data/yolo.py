@@ -1,6 +1,6 @@
-"""Folders of YOLO labels: one text file a picture, with the picture's name; all numbers are fractions of width and height.
+"""Folders of YOLO labels: one text file an image, with the image's name; all numbers are fractions of width and height.
 
-A picture without a label file is unlabelled and left out; an empty file says that nobody is there.
+An image without a label file is unlabelled and left out; an empty file says that nobody is there.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model_store.training.data.pictures import SUFFIXES
-from model_store.training.data.records import KEYPOINTS, Person, Scene, picture_id
-from model_store.training.data.unstretch import NONE, Sizes, true_picture
+from model_store.training.data.image_folders import SUFFIXES
+from model_store.training.data.records import KEYPOINTS, Person, Scene, image_id
+from model_store.training.data.unstretch import NONE, Sizes, true_image
 from posewire.errors import PosewireError
 from posewire.types import FloatArray
 
@@ -28,20 +28,20 @@ def load_people(
     """YOLO-pose: `class cx cy w h`, then x, y and visibility of the 17 keypoints.
 
     Args:
-        images: the folder of the pictures.
+        images: the folder of the images.
         labels: the folder of the texts.
         source: what to call the set.
         person_class: the class that is a person.
         least_keypoints: annotated ones; a person with fewer teaches little.
         least_height: of the box, pixels.
-        sizes: true ones of pictures that may be stretched.
+        sizes: true ones of images that may be stretched.
 
     Raises:
-        PosewireError: there are no labelled pictures, or a label is not such a line; names file and line.
+        PosewireError: there are no labelled images, or a label is not such a line; names file and line.
     """
     people = []
     for path, text, rows in _labelled(images, labels):
-        picture, size, _ = true_picture(path, sizes)
+        image, size, _ = true_image(path, sizes)
         for number, row in rows:
             if len(row) != 5 + 3 * KEYPOINTS:
                 raise PosewireError(f"{text}, line {number}: {len(row)} numbers; a person of YOLO-pose has {5 + 3 * KEYPOINTS}")
@@ -50,7 +50,7 @@ def load_people(
             seen = joints[:, 2] > 0
             if row[0] == person_class and seen.sum() >= least_keypoints and box[3] >= least_height:
                 xy = joints[:, :2] * size
-                people.append(Person(picture, box, xy, seen.astype(np.float32), source, picture_id(path, source)))
+                people.append(Person(image, box, xy, seen.astype(np.float32), source, image_id(path, source)))
     return people
 
 
@@ -62,19 +62,19 @@ def load_scenes(images: Path, labels: Path, *, source: str, person_class: int = 
     """
     scenes = []
     for path, text, rows in _labelled(images, labels):
-        picture, size, _ = true_picture(path, sizes)
+        image, size, _ = true_image(path, sizes)
         boxes = [_box(_extent(row, text, number), size) for number, row in rows if row[0] == person_class]
-        scenes.append(Scene(picture, np.array(boxes, np.float32).reshape(-1, 4), source, picture_id(path, source)))
+        scenes.append(Scene(image, np.array(boxes, np.float32).reshape(-1, 4), source, image_id(path, source)))
     return scenes
 
 
 def _labelled(images: Path, labels: Path) -> Iterator[tuple[Path, Path, list[tuple[int, list[float]]]]]:
-    """Picture, its label file and the numbered lines."""
-    pictures = sorted(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
-    pairs = [(path, labels / f"{path.stem}.txt") for path in pictures]
+    """Image, its label file and the numbered lines."""
+    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
+    pairs = [(path, labels / f"{path.stem}.txt") for path in paths]
     there = [(path, text) for path, text in pairs if text.is_file()]
     if not there:
-        raise PosewireError(f"{images} has {len(pictures)} pictures, but {labels} has no label for any of them")
+        raise PosewireError(f"{images} has {len(paths)} images, but {labels} has no label for any of them")
     for path, text in there:
         rows = []
         for number, line in enumerate(text.read_text(errors="replace").splitlines(), 1):

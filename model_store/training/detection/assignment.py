@@ -27,7 +27,7 @@ def assign(logits: Tensor, boxes: Tensor, people: Tensor, grid: Tensor) -> Assig
 
     A cell may answer for a person whose box its point is in, or whose centre it is near (`RADIUS`). A person gets as many
     cells as its best `MOST` overlaps sum up to, at least one: the cheapest by score and overlap. A cell that several people
-    claim goes to the one it costs least. A person near no cell, outside of the picture, gets none.
+    claim goes to the one it costs least. A person near no cell, outside of the image, gets none.
 
     Args:
         logits: (cells,) of the scores.

@@ -36,19 +36,19 @@ def detector_loss(answers: Tensor, people: Sequence[Tensor], grid: Tensor) -> De
 
     Args:
         answers: (N, cells, 5), as `boxes.decode` returns it: a score's logit and a box.
-        people: of each picture (people, 4) boxes; an empty (0, 4) is a picture without people.
+        people: of each image (people, 4) boxes; an empty (0, 4) is an image without people.
         grid: (cells, 3), as `boxes.cells` returns it.
     """
     logits, boxes = answers[..., 0], answers[..., 1:]
     targets = torch.zeros_like(logits)
     distances = boxes.new_zeros(())
     matches = 0
-    for picture, truth in enumerate(people):
+    for image, truth in enumerate(people):
         if not len(truth):
             continue
-        match = assign(logits[picture], boxes[picture], truth, grid)
-        found, wanted = boxes[picture, match.cells], truth[match.people]
-        targets[picture, match.cells] = iou(found.detach(), wanted)
+        match = assign(logits[image], boxes[image], truth, grid)
+        found, wanted = boxes[image, match.cells], truth[match.people]
+        targets[image, match.cells] = iou(found.detach(), wanted)
         distances = distances + (1 - generalised_iou(found, wanted)).sum()
         matches += len(match.cells)
     share = max(matches, 1)

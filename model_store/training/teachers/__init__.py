@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What a teacher says of pictures, without gradients."""
+    """What a teacher says of images, without gradients."""
 
     answer: Sequence[Tensor]  # as the network gives it: heatmaps, or a map a stride; (N, C, h, w) each
     maps: Mapping[str, Sequence[Tensor]]  # of each meeting place, (N, C, h, w) each
@@ -21,9 +21,9 @@ class Teacher(Protocol):
     Places are names of a student's modules; a place whose module gives a list of maps has several.
     """
 
-    def __call__(self, pictures: Tensor) -> Taught:
-        """Look at pictures (N, 3, H, W) float32, normalised; the maps are on their device.
+    def __call__(self, images: Tensor) -> Taught:
+        """Look at images (N, 3, H, W) float32, normalised; the maps are on their device.
 
         Raises:
-            PosewireError: the teacher is for pictures of another size.
+            PosewireError: the teacher is for images of another size.
         """

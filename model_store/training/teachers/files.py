@@ -16,7 +16,7 @@ from posewire.types import FloatArray
 class _Runtime(Protocol):
     """Runs a file."""
 
-    def __call__(self, pictures: FloatArray) -> list[FloatArray]:
+    def __call__(self, images: FloatArray) -> list[FloatArray]:
         """The outputs that were asked for."""
 
 
@@ -46,10 +46,10 @@ class FileTeacher:
         names = [*answer, *(name for named in maps.values() for name in named)]
         self._run: _Runtime = _OpenVino(file, names) if file.suffix == ".xml" else _OnnxRuntime(file, names)
 
-    def __call__(self, pictures: Tensor) -> Taught:
-        """Look at pictures."""
-        found = self._run(np.ascontiguousarray(pictures.float().cpu().numpy()))
-        tensors = [torch.from_numpy(array).to(pictures.device, memory_format=torch.channels_last) for array in found]
+    def __call__(self, images: Tensor) -> Taught:
+        """Look at images."""
+        found = self._run(np.ascontiguousarray(images.float().cpu().numpy()))
+        tensors = [torch.from_numpy(array).to(images.device, memory_format=torch.channels_last) for array in found]
         rest = iter(tensors[self._answers :])
         maps = {place: [next(rest) for _ in named] for place, named in self._maps.items()}
         return Taught(self._finish(tensors[: self._answers]), maps)
@@ -74,22 +74,22 @@ class _OnnxRuntime:
         self._file, self._names = file, list(names)
         self._input = self._session.get_inputs()[0]
 
-    def __call__(self, pictures: FloatArray) -> list[FloatArray]:
+    def __call__(self, images: FloatArray) -> list[FloatArray]:
         batch, _, *size = self._input.shape
-        if all(isinstance(length, int) for length in size) and size != list(pictures.shape[2:]):
-            told = f"{pictures.shape[2]}x{pictures.shape[3]}"
-            raise PosewireError(f"the teacher {self._file} takes pictures of {size[0]}x{size[1]}, the stage has {told}")
-        step = batch if isinstance(batch, int) else len(pictures)
+        if all(isinstance(length, int) for length in size) and size != list(images.shape[2:]):
+            told = f"{images.shape[2]}x{images.shape[3]}"
+            raise PosewireError(f"the teacher {self._file} takes images of {size[0]}x{size[1]}, the stage has {told}")
+        step = batch if isinstance(batch, int) else len(images)
         parts = [
-            self._session.run(self._names, {self._input.name: _filled(pictures[i : i + step], step)}) for i in range(0, len(pictures), step)
+            self._session.run(self._names, {self._input.name: _filled(images[i : i + step], step)}) for i in range(0, len(images), step)
         ]
-        return [np.concatenate(found)[: len(pictures)] for found in zip(*parts, strict=True)]
+        return [np.concatenate(found)[: len(images)] for found in zip(*parts, strict=True)]
 
 
-def _filled(pictures: FloatArray, batch: int) -> FloatArray:
-    """Of a file with a fixed batch: black behind the last pictures."""
-    lacking = np.zeros((batch - len(pictures), *pictures.shape[1:]), np.float32)
-    return np.concatenate([pictures, lacking]) if len(lacking) else pictures
+def _filled(images: FloatArray, batch: int) -> FloatArray:
+    """Of a file with a fixed batch: black behind the last images."""
+    lacking = np.zeros((batch - len(images), *images.shape[1:]), np.float32)
+    return np.concatenate([images, lacking]) if len(lacking) else images
 
 
 class _OpenVino:
@@ -113,9 +113,9 @@ class _OpenVino:
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._input = model.inputs[0]
 
-    def __call__(self, pictures: FloatArray) -> list[FloatArray]:
-        compiled = self._compiled.get(pictures.shape) or self._compile(pictures.shape)
-        found = compiled(pictures)
+    def __call__(self, images: FloatArray) -> list[FloatArray]:
+        compiled = self._compiled.get(images.shape) or self._compile(images.shape)
+        found = compiled(images)
         return [np.array(found[name], np.float32) for name in self._names]
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
@@ -124,7 +124,7 @@ class _OpenVino:
             made = self._core.compile_model(self._model, "CPU", self._OPTIONS)
         except RuntimeError as error:
             told = str(error).splitlines()[-1].strip()
-            raise PosewireError(f"the teacher {self._file} does not take pictures of {shape[2]}x{shape[3]}: {told}") from None
+            raise PosewireError(f"the teacher {self._file} does not take images of {shape[2]}x{shape[3]}: {told}") from None
         self._compiled[shape] = made
         return made
 

@@ -29,17 +29,17 @@ class ModuleTeacher:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         self.places = places
 
-    def __call__(self, pictures: Tensor) -> Taught:
-        """Look at pictures."""
+    def __call__(self, images: Tensor) -> Taught:
+        """Look at images."""
         maps: dict[str, Maps] = {}
 
         def note(place: str, found: Maps) -> Maps:
             maps[place] = [x.float() for x in found]
             return found
 
-        if next(self.network.parameters()).device != pictures.device:
-            self.network.to(pictures.device)
+        if next(self.network.parameters()).device != images.device:
+            self.network.to(images.device)
         # In float32 whatever the student computes in: its maps are what is to be learnt.
-        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False), visited(self.network, self.places, note):
-            answer = self.network(pictures)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), visited(self.network, self.places, note):
+            answer = self.network(images)
         return Taught([answer] if isinstance(answer, Tensor) else list(answer), maps)

@@ -67,7 +67,7 @@ def serve(
 
 @app.command()
 def predict(
-    pictures: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
+    images: Annotated[list[str], typer.Argument(help="Images, videos, folders or glob patterns.")],
     as_json: JsonOption = False,
     form: Annotated[FormatName | None, typer.Option("--format", help="Print the results in this format: docs/formats.md.")] = None,
     normalized: Annotated[bool, typer.Option(help="Divide coordinates by the width and the height of the image.")] = False,
@@ -106,7 +106,7 @@ def predict(
         max_people=max_people,
         log_level="warning",
     )
-    raise typer.Exit(run(pictures, options, settings))
+    raise typer.Exit(run(images, options, settings))
 
 
 @app.command()

@@ -22,7 +22,7 @@ from posewire.engine.engine import Engine, load_engine
 from posewire.errors import PosewireError, ServiceError
 from posewire.files import UnreadableFile, make_folder, open_plain, read_plain, write_atomically
 from posewire.formats.base import FormatOptions, ImagePoses, scale_of
-from posewire.imaging.draw import PictureType
+from posewire.imaging.draw import ImageType
 from posewire.schemas.pose import ImageOut
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
@@ -73,7 +73,7 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
         except OSError as error:
             raise PosewireError(f"{argument}: cannot be read: {error.strerror}") from None
         if not matches:
-            raise PosewireError(f"{argument or repr(argument)}: no such picture or video, folder with some, or pattern that matches one")
+            raise PosewireError(f"{argument or repr(argument)}: no such image or video, folder with some, or pattern that matches one")
         paths.update(dict.fromkeys(matches))
     return list(paths)
 
@@ -132,7 +132,7 @@ async def _predict_each(
     images, videos = [p for p in paths if not is_video(p)], [p for p in paths if is_video(p)]
     names = image_names(paths)
     ids = coco_ids(images) if options.form is not None and options.form.name == "coco" else names
-    with progress(len(images), "pictures") as advance:
+    with progress(len(images), "images") as advance:
         async for path, data, answer in _estimates(engine, images):
             if isinstance(answer, ServiceError):
                 failed += 1
@@ -226,5 +226,5 @@ def _report_failure(path: Path, error: ServiceError, options: PredictOptions) ->
 
 
 def _draw(engine: Engine, data: bytes, result: PoseResult, target: Path, min_keypoint_score: float | None) -> None:
-    media_type: PictureType = "image/jpeg" if target.suffix == ".jpg" else "image/png"
+    media_type: ImageType = "image/jpeg" if target.suffix == ".jpg" else "image/png"
     write_atomically(target, engine.draw(data, result, media_type, min_keypoint_score))

@@ -36,7 +36,7 @@ def quantize_model(settings: Settings, model: str, options: QuantizeOptions) -> 
 def _quantize(settings: Settings, path: Path, options: QuantizeOptions) -> int:
     work = Quantization(settings, path, options, progress)
     chosen = work.calibrate(find_images([str(options.images)]) if options.annotations is None else [])
-    print(f"calibrated on {len(chosen.crops)} people of {chosen.pictures} pictures, input as {work.spec.name}")
+    print(f"calibrated on {len(chosen.crops)} people of {chosen.images} images, input as {work.spec.name}")
     return report(work.candidate(chosen), options)
 
 

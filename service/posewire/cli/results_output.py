@@ -46,7 +46,7 @@ def check_output(form: Format, paths: Sequence[Path], options: PredictOptions) -
     form.check(normalized=options.normalized)
     target = options.results_file
     if not form.videos and any(is_video(path) for path in paths):
-        raise PosewireError(f"--format {form.name} is for pictures: it knows neither times nor identities; leave it out for videos")
+        raise PosewireError(f"--format {form.name} is for images: it knows neither times nor identities; leave it out for videos")
     if target is not None:
         _check_sources([target], paths)
     elif form.one_image and not options.own_lines:

@@ -13,7 +13,7 @@
 
 from posewire.client.answers import StreamResult
 from posewire.client.blocking import PoseClient, PoseStream, PoseVideo
-from posewire.client.inputs import Picture
+from posewire.client.inputs import Image
 from posewire.client.requests import AsyncPoseClient
 from posewire.client.stream import AsyncPoseStream
 from posewire.client.video import AsyncPoseVideo, Video
@@ -22,7 +22,7 @@ __all__ = [
     "AsyncPoseClient",
     "AsyncPoseStream",
     "AsyncPoseVideo",
-    "Picture",
+    "Image",
     "PoseClient",
     "PoseStream",
     "PoseVideo",

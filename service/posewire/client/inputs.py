@@ -22,7 +22,7 @@ class ReadableFile(Protocol):
 
 
 # The bytes of an encoded image (JPEG, PNG, WebP or BMP), or a file that has them, or pixels.
-Picture: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | ReadableFile | PixelSource
+Image: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | ReadableFile | PixelSource
 Boxes: TypeAlias = Sequence[Sequence[float] | npt.NDArray[Any]] | npt.NDArray[Any]  # (N, 4): x, y, width, height in pixels
 
 _ENCODE = "encode an array first, for example with cv2.imencode('.jpg', image)[1].tobytes()"
@@ -33,7 +33,7 @@ _JPEG_QUALITY = 95
 _JPEG_SUBSAMPLING = "444"
 
 
-def read_image(image: Picture, colour: Colour) -> bytes:
+def read_image(image: Image, colour: Colour) -> bytes:
     """Return the bytes of an encoded image; reads a file, and encodes pixels as JPEG.
 
     Args:

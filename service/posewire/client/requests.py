@@ -10,12 +10,12 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from posewire.client.answers import error_of_problem, whole_seconds
-from posewire.client.inputs import Boxes, Picture, box_rows, read_image
+from posewire.client.inputs import Boxes, Image, box_rows, read_image
 from posewire.client.stream import AsyncPoseStream
 from posewire.client.video import LINE_TIMEOUT_S, AsyncPoseVideo, EarlyAnswer, Video, open_video
 from posewire.errors import BadParameter, ConnectionLost, UnexpectedAnswer
 from posewire.imaging.decode import sniff
-from posewire.imaging.draw import PictureType
+from posewire.imaging.draw import ImageType
 from posewire.imaging.pixels import Colour, check_colour
 from posewire.schemas.pose import CocoPerson, ModelsResponse, PoseResponse, describe
 from posewire.schemas.stream import StartMessage
@@ -77,7 +77,7 @@ class AsyncPoseClient:
     @overload
     async def pose(
         self,
-        *images: Picture,
+        *images: Image,
         colour: Colour = "RGB",
         format: Literal["posewire"] = "posewire",
         normalized: bool = False,
@@ -90,7 +90,7 @@ class AsyncPoseClient:
     @overload
     async def pose(
         self,
-        *images: Picture,
+        *images: Image,
         colour: Colour = "RGB",
         format: Literal["coco"],
         normalized: bool = False,
@@ -103,7 +103,7 @@ class AsyncPoseClient:
     @overload
     async def pose(
         self,
-        *images: Picture,
+        *images: Image,
         colour: Colour = "RGB",
         format: str,
         normalized: bool = False,
@@ -115,7 +115,7 @@ class AsyncPoseClient:
 
     async def pose(
         self,
-        *images: Picture,
+        *images: Image,
         colour: Colour = "RGB",
         format: str = "posewire",  # noqa: A002
         normalized: bool = False,
@@ -160,9 +160,9 @@ class AsyncPoseClient:
 
     async def draw(
         self,
-        image: Picture,
+        image: Image,
         *,
-        media_type: PictureType = "image/jpeg",
+        media_type: ImageType = "image/jpeg",
         colour: Colour = "RGB",
         max_people: int | None = None,
         min_detection_score: float | None = None,
@@ -285,7 +285,7 @@ class AsyncPoseClient:
         url = urlunsplit(parts._replace(scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)))
         return AsyncPoseStream(url, start, self._headers, self._patience_s)
 
-    async def _send_images(self, images: Sequence[Picture], colour: Colour, query: Mapping[str, str], accept: str) -> httpx.Response:
+    async def _send_images(self, images: Sequence[Image], colour: Colour, query: Mapping[str, str], accept: str) -> httpx.Response:
         check_colour(colour)
         contents = [image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image, colour) for image in images]
         headers = {"X-Request-Timeout-Ms": str(max(1, round(self._timeout_s * 1000))), "Accept": accept}

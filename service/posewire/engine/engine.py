@@ -24,9 +24,10 @@ from posewire.engine.profile_cache import ProfileCache, identity_of
 from posewire.engine.scheduler import Completed, Scheduler
 from posewire.errors import DeadlineExceeded
 from posewire.imaging.decode import count_pixels, decode
-from posewire.imaging.draw import Look, PictureType, draw_poses, draw_track_ids, encode
+from posewire.imaging.draw import ImageType, draw_poses, draw_track_ids, encode
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.loading import plan_device
+from posewire.pipeline.look import look_of
 from posewire.pipeline.pose_estimator import PoseEstimator
 from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline, load_pipeline
 from posewire.registry.choice import choose
@@ -91,12 +92,12 @@ class Engine:
         self.metrics = metrics
         self.pair = pair
         keypoints = pose.spec.keypoints
-        self._look = Look.of(keypoints.names, keypoints.skeleton, keypoints.colours, keypoints.small)
+        self._look = look_of(keypoints)
         self.models = (
             LoadedModel(detector.spec, detector.spec, detector.session.provider),
             LoadedModel(pose.spec, pose.weights, pose.session.provider),
         )
-        self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-picture")
+        self._threads = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="posewire-image")
         self.scheduler = scheduler or scheduler_in_threads(detector, pose, plan, settings, metrics)
         decoded = self.scheduler.max_decoded
         bounded = decoded is not None and decoded * settings.max_pixels <= settings.max_pixels_in_flight
@@ -222,7 +223,7 @@ class Engine:
             yield
             ok = True
         finally:
-            self.metrics.count_picture(ok=ok)
+            self.metrics.count_image(ok=ok)
 
     def _result(self, job: ImageJob, completed: Completed, started: float) -> PoseResult:
         """Return the answer. People whom the detector found come best first, those in the caller's boxes in the order of the boxes."""
@@ -248,7 +249,7 @@ class Engine:
             tracing.past(stage, span.started, span.ended)
         return seconds
 
-    def draw(self, data: bytes, result: PoseResult, media_type: PictureType, min_keypoint_score: float | None = None) -> bytes:
+    def draw(self, data: bytes, result: PoseResult, media_type: ImageType, min_keypoint_score: float | None = None) -> bytes:
         """Draw everyone on an image and encode it; takes milliseconds, so `offload` it.
 
         Args:
@@ -342,7 +343,7 @@ def load_engine(
     else:
         scheduler = scheduler_in_threads(pipeline.detector, pipeline.pose, plan, settings, metrics, profiles, warms=warms)
     engine = Engine(pipeline.detector, pipeline.pose, plan, settings, metrics, scheduler, choice.pair)
-    metrics.set_limits(workers=plan.workers, pictures=settings.max_in_flight)
+    metrics.set_limits(workers=plan.workers, images=settings.max_in_flight)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnx_runtime()))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.weights.sha256, model.provider)

@@ -64,7 +64,7 @@ _MIN_RUN_S = 6.0
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 _DIED = "the process that ran the model has died; try again"
-_LONG = "the picture takes too long to decode; save it again, as a baseline JPEG"
+_LONG = "the image takes too long to decode; save it again, as a baseline JPEG"
 
 _MAIN = "import sys; from posewire.engine.worker import work; work(*map(int, sys.argv[1:]))"
 

@@ -100,22 +100,22 @@ class _Format(NamedTuple):
 def _format_of(view: memoryview) -> _Format:
     media_type = sniff(view)
     if media_type is None:
-        raise BadPicture(f"found {_describe(bytes(view[:_HEAD_BYTES]))}; send a still {SUPPORTED} picture")
+        raise BadPicture(f"found {_describe(bytes(view[:_HEAD_BYTES]))}; send a still {SUPPORTED} image")
     return _FORMATS[media_type]
 
 
 def _checked_header(view: memoryview, image_format: _Format, max_bytes: int, max_pixels: int) -> Header:
     if view.nbytes > max_bytes:
-        raise TooLarge(f"the picture has {view.nbytes:,} bytes; at most {max_bytes:,} are taken")
+        raise TooLarge(f"the image has {view.nbytes:,} bytes; at most {max_bytes:,} are taken")
     try:
         header = image_format.read_header(view)
     except struct.error:  # the bytes end within the header
         raise BadPicture(DAMAGED) from None
     pixels = header.width * header.height
     if header.width <= 0 or header.height <= 0:
-        raise BadPicture(f"the picture's header says {header.width} x {header.height} px; the file is damaged or cut short")
+        raise BadPicture(f"the image's header says {header.width} x {header.height} px; the file is damaged or cut short")
     if pixels > max_pixels:
-        raise TooLarge(f"the picture has {header.width} x {header.height} px; at most {max_pixels:,} pixels are taken")
+        raise TooLarge(f"the image has {header.width} x {header.height} px; at most {max_pixels:,} pixels are taken")
     if header.problem is not None:
         raise BadPicture(header.problem)
     if header.scans * pixels > _MAX_FULL_SCANS * max_pixels:
@@ -126,7 +126,7 @@ def _checked_header(view: memoryview, image_format: _Format, max_bytes: int, max
 def _checked_size(pixels: UInt8Array, header: Header) -> UInt8Array:
     """Return the pixels as they are. Orientation may have swapped the sides; any other size comes from another header than ours."""
     if pixels.shape not in {(header.height, header.width, 3), (header.width, header.height, 3)}:
-        raise BadPicture(f"the picture's size is not the {header.width} x {header.height} px of its header; the file is damaged")
+        raise BadPicture(f"the image's size is not the {header.width} x {header.height} px of its header; the file is damaged")
     return pixels
 
 

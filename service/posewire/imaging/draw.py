@@ -12,7 +12,7 @@ import numpy.typing as npt
 from posewire.errors import TooLarge
 from posewire.types import FloatArray, Pose, UInt8Array
 
-PictureType: TypeAlias = Literal["image/jpeg", "image/png"]
+ImageType: TypeAlias = Literal["image/jpeg", "image/png"]
 _Color: TypeAlias = tuple[int, int, int]  # RGB
 _Point: TypeAlias = tuple[float, float] | npt.NDArray[np.float64]  # x y, pixels of the image
 
@@ -119,7 +119,7 @@ def _track_color(track_id: int) -> _Color:
     return red, green, blue
 
 
-def encode(pixels: UInt8Array, media_type: PictureType) -> bytes:
+def encode(pixels: UInt8Array, media_type: ImageType) -> bytes:
     """Encode an image, JPEG at quality 90.
 
     Args:

@@ -138,5 +138,5 @@ def cut_crops(frame: Frame, boxes_xywh: FloatArray, height: int, width: int, pad
     for box in boxes_xywh:
         to_crop = affine(box, height, width, padding)
         pixels = cv2.warpAffine(frame.pixels, to_crop, (width, height), flags=cv2.INTER_LINEAR)
-        crops.append(Crop(pixels=np.asarray(pixels, np.uint8), to_picture=invert_affine(to_crop)))
+        crops.append(Crop(pixels=np.asarray(pixels, np.uint8), to_image=invert_affine(to_crop)))
     return crops

@@ -2,8 +2,8 @@
 
 from typing import Final, NamedTuple
 
-DAMAGED: Final = "the picture is damaged or cut short; send the whole file again"
-ANIMATED: Final = "the picture is an animation; send one still frame"
+DAMAGED: Final = "the image is damaged or cut short; send the whole file again"
+ANIMATED: Final = "the image is an animation; send one still frame"
 
 
 class Header(NamedTuple):

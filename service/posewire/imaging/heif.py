@@ -130,7 +130,7 @@ def _animation(view: memoryview) -> str | None:
 
 def _not_installed(found: str) -> BadPicture:
     return BadPicture(
-        f"found {found}; send a still JPEG, PNG, WebP or BMP picture, or install the extra of the service: pip install 'posewire[heif]'"
+        f"found {found}; send a still JPEG, PNG, WebP or BMP image, or install the extra of the service: pip install 'posewire[heif]'"
     )
 
 

@@ -73,7 +73,7 @@ class PoseEstimator:
 
     def postprocess(self, box_xywh: FloatArray, box_score: float, crop: Crop, found: Keypoints) -> Pose:
         """Return a person in pixels of the upright image, from keypoints in crop pixels."""
-        keypoints = Keypoints(apply_affine(crop.to_picture, found.xy), found.scores)
+        keypoints = Keypoints(apply_affine(crop.to_image, found.xy), found.scores)
         counted = found.scores[found.scores > _COUNTED_SCORE]
         score = box_score * float(counted.mean()) if len(counted) else 0.0
         return Pose(box_xywh, score, keypoints)

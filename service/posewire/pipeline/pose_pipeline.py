@@ -384,7 +384,7 @@ class PosePipeline:
 
     def _preprocess_one(self, job: ImageJob) -> Preprocessed | ServiceError:
         if job.deadline is not None and job.deadline <= time.monotonic():
-            return DeadlineExceeded("the deadline passed before the picture was done")
+            return DeadlineExceeded("the deadline passed before the image was done")
         try:
             return self.preprocess(job)
         except ServiceError as error:
@@ -435,7 +435,7 @@ def load_pipeline(
 def inference_failed(what: str) -> InferenceFailed:
     """Log the cause, and return the error that the caller of one image gets."""
     log.exception(what)
-    return InferenceFailed("the model could not be run on this picture; try again")
+    return InferenceFailed("the model could not be run on this image; try again")
 
 
 def _check_boxes(boxes: FloatArray, max_people: int, frame: Frame) -> None:
@@ -445,4 +445,4 @@ def _check_boxes(boxes: FloatArray, max_people: int, frame: Frame) -> None:
         if w <= 0 or h <= 0:
             raise BadParameter(f"boxes[{i}] has no area: width {w:g}, height {h:g}")
         if x >= frame.width or y >= frame.height or x + w <= 0 or y + h <= 0:
-            raise BadParameter(f"boxes[{i}] lies outside the upright picture of {frame.width} x {frame.height} pixels")
+            raise BadParameter(f"boxes[{i}] lies outside the upright image of {frame.width} x {frame.height} pixels")

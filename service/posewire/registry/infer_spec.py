@@ -27,7 +27,7 @@ def infer_spec(content: bytes, name: str, manifest: Manifest, input_shape: tuple
     if not isinstance(like.output, HeatmapOutput):
         raise ModelError(f"{name} is not in the manifest, and its default pose model {like.name} gives no heatmaps to compare with")
     if len(input_shape) != 3 or input_shape[0] != 3:
-        raise ModelError(f"{name} takes {input_shape}; its input is not known: pictures (3, height, width) are needed")
+        raise ModelError(f"{name} takes {input_shape}; its input is not known: images (3, height, width) are needed")
     height, width = input_shape[1:]
     expected = (len(like.keypoints.names), height // like.output.stride, width // like.output.stride)
     if output_shape != expected:

@@ -88,7 +88,7 @@ async def read_images(request: Request, engine: Engine, boxes: list[Box] | None,
         images = await _read_multipart(request, settings, boxes, held)
     elif media_type == "application/json":
         if boxes is not None:
-            raise BadParameter("with a JSON body, boxes stand beside each picture in the body, not in the query")
+            raise BadParameter("with a JSON body, boxes stand beside each image in the body, not in the query")
         body = bytearray()
         async for piece in arriving(request, settings.max_request_bytes, held, copies=_JSON_COPIES):
             body += piece
@@ -109,7 +109,7 @@ def check_count(images: int, settings: Settings) -> None:
     """
     limit = min(settings.max_pictures, settings.max_in_flight)  # more than fit at a time could never be admitted
     if images > limit:
-        raise TooLarge(f"{images} pictures are more than the {limit} that one request may have")
+        raise TooLarge(f"{images} images are more than the {limit} that one request may have")
 
 
 def check_sizes(images: list[EncodedImage], settings: Settings) -> None:
@@ -120,7 +120,7 @@ def check_sizes(images: list[EncodedImage], settings: Settings) -> None:
     """
     for i, image in enumerate(images):
         if len(image.data) > settings.max_bytes:
-            raise TooLarge(f"a picture of {len(image.data)} bytes is over the limit of {settings.max_bytes}", image=i)
+            raise TooLarge(f"an image of {len(image.data)} bytes is over the limit of {settings.max_bytes}", image=i)
 
 
 def as_boxes(boxes: list[Box] | None) -> FloatArray | None:
@@ -284,7 +284,7 @@ def _image_of(part: _Part) -> bytes:
         raise BadBody('the multipart body cannot be parsed: the content-disposition header field "name" must be provided')
     name = options[b"name"].decode(errors="replace")
     if name not in _PART_NAMES:
-        raise BadBody(f"the part {name!r} is not known: every part is a picture named 'image'; parameters go in the query")
+        raise BadBody(f"the part {name!r} is not known: every part is an image named 'image'; parameters go in the query")
     if b"filename" not in options:
         raise BadBody(f"the part {name!r} is text; send it as a file, with a filename")
     data = bytes(part.data)
@@ -303,7 +303,7 @@ async def _read_multipart(request: Request, settings: Settings, boxes: list[Box]
     if not images:
         raise BadBody("the multipart body has no part named 'image'")
     if boxes is not None and len(images) > 1:
-        raise BadParameter("boxes in the query are for one picture; for several, send JSON with boxes beside each")
+        raise BadParameter("boxes in the query are for one image; for several, send JSON with boxes beside each")
     return [EncodedImage(image, as_boxes(boxes)) for image in images]
 
 

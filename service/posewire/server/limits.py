@@ -100,17 +100,17 @@ class Admission:
         if self.in_flight + images > self.limit:
             raise self._refusal(images)
         self.in_flight += images
-        self._metrics.change_pictures_in_flight(images)
+        self._metrics.change_images_in_flight(images)
         try:
             yield
         finally:
             self.in_flight -= images
-            self._metrics.change_pictures_in_flight(-images)
+            self._metrics.change_images_in_flight(-images)
             self._left_at.extend([time.monotonic()] * images)
 
     def _refusal(self, images: int) -> Overloaded:
         return Overloaded(
-            f"{self.in_flight} of {self.limit} pictures are in flight, {images} more do not fit; try again later",
+            f"{self.in_flight} of {self.limit} images are in flight, {images} more do not fit; try again later",
             retry_after_s=self._retry_after(images),
         )
 
@@ -237,7 +237,7 @@ class RateLimit:
         missing = min(images, self._burst) - bucket.tokens
         if missing > 0:
             raise RateLimited(
-                f"more than {self._rate:g} pictures a second; send fewer, or try again later", retry_after_s=math.ceil(missing / self._rate)
+                f"more than {self._rate:g} images a second; send fewer, or try again later", retry_after_s=math.ceil(missing / self._rate)
             )
         bucket.tokens -= images
 

@@ -33,7 +33,7 @@ from posewire.errors import (
 from posewire.formats.base import Format, FormatOptions, ImagePoses, scale_of
 from posewire.formats.posewire import image_fields
 from posewire.formats.registry import FORMATS
-from posewire.imaging.draw import PictureType
+from posewire.imaging.draw import ImageType
 from posewire.schemas.pose import (
     CocoPerson,
     PoseParams,
@@ -56,7 +56,7 @@ from posewire.types import PoseOptions, PoseResult
 
 PATH = "/v1/pose"
 
-_DRAWN_TYPES: tuple[PictureType, ...] = ("image/jpeg", "image/png")
+_DRAWN_TYPES: tuple[ImageType, ...] = ("image/jpeg", "image/png")
 
 # The formats that `Accept` chooses if the query does not; the first is the default. Other media types belong to several formats.
 _ACCEPTED_FORMATS = tuple(FORMATS[name] for name in ("posewire", "csv", "parquet"))
@@ -176,7 +176,7 @@ async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Resp
 
     async with admitted(services, request, deadline, read) as images:
         if isinstance(chosen, str) and len(images) > 1:
-            raise NotAcceptable("a drawn answer is for one picture; send them one by one, or accept application/json")
+            raise NotAcceptable("a drawn answer is for one image; send them one by one, or accept application/json")
         async with cancel_on_disconnect(request.receive):
             if isinstance(chosen, str):
                 return Response(await _draw(engine, images[0], params, chosen, deadline), media_type=chosen)
@@ -201,7 +201,7 @@ def _params_of(request: Request) -> PoseParams:
         raise BadParameter(describe(error)) from None
 
 
-def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
+def _chosen(accept: str, params: PoseParams) -> Format | ImageType:
     """Return the format, or the media type of the drawn image, that the caller prefers.
 
     The query chooses the format; without it, `Accept` does. The most specific range of `Accept` decides (RFC 9110, 12.5.1).
@@ -212,7 +212,7 @@ def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
     if accept == "*/*":
         return FORMATS[params.format]
     first, *others = (FORMATS[params.format],) if "format" in params.model_fields_set else _ACCEPTED_FORMATS
-    answers: dict[str, Format | PictureType] = {first.media_type: first}
+    answers: dict[str, Format | ImageType] = {first.media_type: first}
     answers |= {drawn: drawn for drawn in _DRAWN_TYPES}
     answers |= {form.media_type: form for form in others}
     wanted: dict[str, float] = {}
@@ -231,11 +231,11 @@ def _chosen(accept: str, params: PoseParams) -> Format | PictureType:
     return answers[best]
 
 
-async def _draw(engine: Engine, image: EncodedImage, params: PoseParams, media_type: PictureType, deadline: float) -> bytes:
+async def _draw(engine: Engine, image: EncodedImage, params: PoseParams, media_type: ImageType, deadline: float) -> bytes:
     result = await engine.estimate(image.data, _options(engine, image, params), deadline=deadline)
     threshold = params.min_keypoint_score if "min_keypoint_score" in params.model_fields_set else None
     with engine.metrics.time_stage("encode"), tracing.stage("encode"):
-        async with until(deadline, "before the picture was drawn"):
+        async with until(deadline, "before the image was drawn"):
             return await engine.offload(engine.draw, image.data, result, media_type, threshold)
 
 

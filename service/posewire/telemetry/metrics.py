@@ -176,7 +176,7 @@ class Metrics:
         """Observe the number of people in one image."""
         self._people.observe(people)
 
-    def change_pictures_in_flight(self, by: int) -> None:
+    def change_images_in_flight(self, by: int) -> None:
         """Change the number of admitted images; `by` may be negative."""
         self._in_flight.inc(by)
 
@@ -184,7 +184,7 @@ class Metrics:
         """Set the bytes of request bodies of images in memory."""
         self._body_bytes.set(count)
 
-    def count_picture(self, *, ok: bool) -> None:
+    def count_image(self, *, ok: bool) -> None:
         """Count one image; `ok` says that it was answered with its people."""
         self._outcomes[ok].inc()
 
@@ -238,10 +238,10 @@ class Metrics:
         """Set the model that is loaded for a task; the digest is shortened to twelve digits."""
         self._models.labels(task, name, sha256[:12], provider).set(1)
 
-    def set_limits(self, *, workers: int, pictures: int) -> None:
+    def set_limits(self, *, workers: int, images: int) -> None:
         """Set the limits of the service: parallel model runs, and admitted images."""
         self._workers.set(workers)
-        self._in_flight_limit.set(pictures)
+        self._in_flight_limit.set(images)
 
     def set_device_fallback(self, fell_back: bool) -> None:
         """Set whether the CPU is used although the installation includes CUDA."""

@@ -38,7 +38,7 @@ class CalibrationSet:
     """The crops that were chosen."""
 
     crops: list[UInt8Array]  # (h, w, 3) uint8 RGB each
-    pictures: int  # number of the images that the crops are from
+    images: int  # number of the images that the crops are from
 
 
 def choose(
@@ -69,9 +69,9 @@ def choose(
             crops.append(crop.pixels)
             advance()
     if not crops:
-        raise PosewireError(f"no people on {len(paths)} pictures: give pictures with people, or their boxes with --annotations")
+        raise PosewireError(f"no people on {len(paths)} images: give images with people, or their boxes with --annotations")
     if len(crops) < FEWEST:
-        raise PosewireError(f"only {len(crops)} people on {len(paths)} pictures; calibration needs {FEWEST} or more: give more pictures")
+        raise PosewireError(f"only {len(crops)} people on {len(paths)} images; calibration needs {FEWEST} or more: give more images")
     return CalibrationSet(crops, used)
 
 

@@ -105,7 +105,7 @@ class PoseModel:
         if not files:
             raise BadParameter("inputs: images holds no image; send at least one")
         if len(files) > self._settings.max_pictures:
-            raise TooLarge(f"{len(files)} pictures are more than the {self._settings.max_pictures} that one request may have")
+            raise TooLarge(f"{len(files)} images are more than the {self._settings.max_pictures} that one request may have")
         return files
 
     def _boxes(self, request: Any, images: int) -> list[FloatArray | None]:

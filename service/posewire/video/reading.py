@@ -277,7 +277,7 @@ def _first_video(av: Any, container: "InputContainer") -> Any:
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise BadVideo(f"the video has no picture: only {others}")
+        raise BadVideo(f"the video has no image: only {others}")
     return streams[0]
 
 

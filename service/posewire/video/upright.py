@@ -11,7 +11,7 @@ Turn = npt.NDArray[np.int8]  # (2, 2), one 1 or -1 in each row and column: pixel
 
 UNTURNED: Turn = np.eye(2, dtype=np.int8)
 
-# Pixels of another shape are a mistake in the file: the widest in use are 2:1, of two pictures side by side.
+# Pixels of another shape are a mistake in the file: the widest in use are 2:1, of two images side by side.
 _MAX_ASPECT = 4
 
 

@@ -37,7 +37,7 @@ let stream = null;
 let stopFrames = () => {};
 let tick = 0;
 let facing = 'user';
-let last = null; // the answer that is on the screen: {answer, result, picture}; `picture` shows the frame or image
+let last = null; // the answer that is on the screen: {answer, result, image}, with the frame or still image of the result
 let trouble = null; // what a notice about the connection ticks: a function that returns its text
 let timing = recall('timing') ?? 'auto';
 let slow = false; // the latency is above the limit of `auto`
@@ -155,7 +155,7 @@ function mirror(on) {
 }
 
 function setLast(next) {
-  if (last?.picture instanceof ImageBitmap) last.picture.close();
+  if (last?.image instanceof ImageBitmap) last.image.close();
   last = next;
   $('take').hidden = !last;
   redraw();
@@ -167,12 +167,12 @@ const steady = () => video.paused || timing === 'steady' || (timing === 'auto' &
 /** Draw the newest answer. While the server is silent, its skeletons belong to nothing on the screen. */
 function redraw() {
   const stale = trouble !== null;
-  const delayed = Boolean(last) && !stale && last.picture instanceof ImageBitmap && steady();
+  const delayed = Boolean(last) && !stale && last.image instanceof ImageBitmap && steady();
   still.hidden = !delayed;
   if (delayed) {
-    const { width, height } = last.picture;
+    const { width, height } = last.image;
     if (still.width !== width || still.height !== height) Object.assign(still, { width, height });
-    still.getContext('2d', { alpha: false }).drawImage(last.picture, 0, 0);
+    still.getContext('2d', { alpha: false }).drawImage(last.image, 0, 0);
   }
   if (last && !stale) draw(overlay, last.result, look);
   else clear(overlay);
@@ -203,7 +203,7 @@ function startStream() {
     recovered();
     meter.result(answer, latency_ms);
     slow = meter.latency > (slow ? LIVE_UNTIL_MS : STEADY_FROM_MS);
-    setLast({ answer, result: answer, picture: frame.image });
+    setLast({ answer, result: answer, image: frame.image });
     say('live', `Live: ${countText(answer.people.length)}`);
   });
   mine.addEventListener('lost', ({ detail: { frame, cause, problem } }) => {
@@ -301,7 +301,7 @@ async function useImage(file) {
     Object.assign(look, { names: keypoints, skeleton });
     show(image, result.width, result.height);
     mirror(false);
-    setLast({ answer, result, picture: image });
+    setLast({ answer, result, image });
     meter.image(result, performance.now() - started);
     say('live', `Found ${countText(result.people.length)}`);
     $('stop').focus({ preventScroll: true });
@@ -323,7 +323,7 @@ const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(':', '-');
 for (const type of ['png', 'jpeg']) {
   $(`save-${type}`).addEventListener('click', async () => {
     const name = use.name ? use.name.replace(/\.[^.]*$/, '') : stamp();
-    await saveImage(last.picture, last.result, look, `image/${type}`, `${name}.pose`);
+    await saveImage(last.image, last.result, look, `image/${type}`, `${name}.pose`);
     $('taken').textContent = 'Saved.';
   });
 }

@@ -1,4 +1,4 @@
-"""Pictures of people made of sticks, with all that an annotator would say of them."""
+"""Images of people made of sticks, with all that an annotator would say of them."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from posewire.registry.keypoint_sets import KEYPOINT_SETS
 from posewire.types import FloatArray, UInt8Array
 
-# A standing person, in units of its height from the top of the head, x from the middle; left is on the right of the picture.
+# A standing person, in units of its height from the top of the head, x from the middle; left is on the right of the image.
 _STANDING = np.array(
     [
         *((0, 0.08), (0.03, 0.06), (-0.03, 0.06), (0.06, 0.08), (-0.06, 0.08)),  # nose, eyes, ears
@@ -38,7 +38,7 @@ images = "val/images"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stick:
-    """One picture with one person."""
+    """One image with one person."""
 
     pixels: UInt8Array  # (H, W, 3) RGB
     box_xywh: FloatArray  # (4,)
@@ -48,18 +48,18 @@ class Stick:
 def stick(seed: int, width: int = 160, height: int = 200) -> Stick:
     """A person that moves its limbs, somewhere on a noisy ground."""
     rng = np.random.default_rng(seed)
-    # Slow waves, so that every picture has a perceptual hash of its own.
+    # Slow waves, so that every image has a perceptual hash of its own.
     ground = cv2.resize(rng.uniform(40, 220, (14, 11, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    picture = np.ascontiguousarray(np.clip(ground + rng.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8))
+    image = np.ascontiguousarray(np.clip(ground + rng.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8))
     size = rng.uniform(0.7, 0.85) * height
     place = np.array([rng.uniform(0.4, 0.6) * width, rng.uniform(0.05, 0.1) * height])
     moved = _STANDING + rng.normal(0, 0.02, _STANDING.shape) * (np.arange(17) >= 7)[:, None]
     points = (moved * size + place).astype(np.float32)
     for n, (a, b) in enumerate(KEYPOINT_SETS["coco-17"].skeleton):
         start, end = points[[a, b]].round().astype(int).tolist()
-        cv2.line(picture, start, end, (255 - 9 * n, 20 + 11 * n, 40), 3)
+        cv2.line(image, start, end, (255 - 9 * n, 20 + 11 * n, 40), 3)
     low, high = points.min(0) - 0.05 * size, points.max(0) + 0.05 * size
-    return Stick(picture, np.concatenate([low, high - low]).astype(np.float32), points)
+    return Stick(image, np.concatenate([low, high - low]).astype(np.float32), points)
 
 
 def save(path: Path, pixels: UInt8Array, quality: int = 95) -> None:
@@ -68,7 +68,7 @@ def save(path: Path, pixels: UInt8Array, quality: int = 95) -> None:
 
 
 def coco_set(folder: Path, seeds: range) -> tuple[Path, Path]:
-    """COCO's JSON and folder of pictures, one person each; the seed is the number of the picture."""
+    """COCO's JSON and folder of images, one person each; the seed is the number of the image."""
     images, annotations = [], []
     for seed in seeds:
         made = stick(seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_store.training.data import coco
-from model_store.training.data.records import read_picture
+from model_store.training.data.records import read_image
 from posewire.errors import PosewireError
 from tests.training.data.stick import coco_set, stick
 
@@ -26,7 +26,7 @@ def test_people_are_where_the_annotation_says(tmp_path: Path) -> None:
         np.testing.assert_allclose(person.box_xywh, made.box_xywh, atol=1e-3)
         np.testing.assert_allclose(person.keypoints_xy, made.keypoints_xy, atol=1e-3)
         assert person.weights.tolist() == [1] * 17
-        assert np.abs(read_picture(person.picture).astype(int) - made.pixels).mean() < 8  # JPEG
+        assert np.abs(read_image(person.image).astype(int) - made.pixels).mean() < 8  # JPEG
 
 
 def test_crowds_and_people_with_too_few_keypoints_are_left_out(tmp_path: Path) -> None:
@@ -55,11 +55,11 @@ def test_a_hidden_keypoint_counts_and_an_absent_one_does_not(tmp_path: Path) -> 
     assert person.weights.tolist() == [1, 0] + [1] * 15
 
 
-def test_pictures_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+def test_images_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     file, images = coco_set(tmp_path, range(3))
     (images / f"{1:012d}.jpg").unlink()
     assert [person.id[-1] for person in coco.load_people(file, images)] == ["0", "2"]
-    with pytest.raises(PosewireError, match="none of the 3 pictures"):
+    with pytest.raises(PosewireError, match="none of the 3 images"):
         coco.load_people(file, tmp_path / "elsewhere")
 
 
@@ -71,9 +71,9 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
         coco.load_people(file, tmp_path)
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
     file, images = coco_set(tmp_path, range(1))
-    (images / f"{0:012d}.jpg").write_bytes(b"no picture")
+    (images / f"{0:012d}.jpg").write_bytes(b"no image")
     (person,) = coco.load_people(file, images)
-    with pytest.raises(PosewireError, match=r"000000000000\.jpg is not a picture"):
-        read_picture(person.picture)
+    with pytest.raises(PosewireError, match=r"000000000000\.jpg is not an image"):
+        read_image(person.image)

@@ -9,7 +9,7 @@ import pytest
 
 from model_store.training.data import crops, known, labels, scenes
 from model_store.training.data.labelling import label_scenes
-from model_store.training.data.records import Scene, read_picture
+from model_store.training.data.records import Scene, read_image
 from model_store.training.data.sets import load_sets
 from posewire.errors import PosewireError
 from posewire.types import FloatArray, UInt8Array
@@ -31,7 +31,7 @@ def test_people_are_cut_with_their_keypoints(sets: Path, tmp_path: Path) -> None
     assert (run.returncode, run.stderr) == (0, "")
     assert "10 people to train on, 3 held out, no leaks" in run.stdout
     cut = crops.open_crops(tmp_path / "crops/train")
-    assert cut.pictures.shape == (10, 96, 96, 3)
+    assert cut.images.shape == (10, 96, 96, 3)
     assert cut.sources == ["sticks"]
     for n in range(10):
         made = stick(n)
@@ -43,25 +43,25 @@ def test_people_are_cut_with_their_keypoints(sets: Path, tmp_path: Path) -> None
         np.testing.assert_allclose((cut.keypoints_xy[n] - centre) / scale, from_centre, atol=0.1)
     # The sticks, which have little blue, are where the keypoints are.
     at = cut.keypoints_xy.round().astype(int)
-    blue = cut.pictures[np.arange(10)[:, None], at[..., 1], at[..., 0], 2]
+    blue = cut.images[np.arange(10)[:, None], at[..., 1], at[..., 0], 2]
     assert blue.mean() < 85
-    assert cut.pictures[:, 20:76, 20:76, 2].mean() > 105
+    assert cut.images[:, 20:76, 20:76, 2].mean() > 105
 
 
-def test_pictures_are_made_small_with_their_boxes(sets: Path, tmp_path: Path) -> None:
+def test_images_are_made_small_with_their_boxes(sets: Path, tmp_path: Path) -> None:
     assert data("cut", sets, "--task", "detector", "--out", tmp_path / "scenes", "--side", 100).returncode == 0
     cut = scenes.open_scenes(tmp_path / "scenes/train")
-    assert cut.pictures.shape == (10, 100, 100, 3)
+    assert cut.images.shape == (10, 100, 100, 3)
     assert cut.sizes_hw.tolist() == [[100, 80]] * 10
-    assert (cut.pictures[:, :, 80:] == scenes.PAD).all()
+    assert (cut.images[:, :, 80:] == scenes.PAD).all()
     for n in range(10):
         np.testing.assert_allclose(cut.boxes_xywh[n], [stick(n).box_xywh / 2], atol=1e-3)
 
 
 @pytest.mark.parametrize("task", ["pose", "detector"])
 @pytest.mark.parametrize("name", ["copy.jpg", f"{102:012d}.jpg"])
-def test_a_held_out_picture_ends_the_cutting(sets: Path, tmp_path: Path, task: str, name: str) -> None:
-    """A copy of picture 101, re-encoded, in the training data; or a picture that has a held-out number, whatever it shows."""
+def test_a_held_out_image_ends_the_cutting(sets: Path, tmp_path: Path, task: str, name: str) -> None:
+    """A copy of image 101, re-encoded, in the training data; or an image that has a held-out number, whatever it shows."""
     file = tmp_path / "train/people.json"
     file.write_text(file.read_text().replace(f"{4:012d}.jpg", name))
     save(tmp_path / "train/images" / name, stick(101).pixels if name == "copy.jpg" else stick(4).pixels, quality=40)
@@ -70,7 +70,7 @@ def test_a_held_out_picture_ends_the_cutting(sets: Path, tmp_path: Path, task: s
     culprit = (
         "sticks/copy: looks like held-out coco/000000000101" if name == "copy.jpg" else f"coco/{102:012d}: held out by its COCO number"
     )
-    assert run.stderr.startswith("1 held-out pictures are in the training data")
+    assert run.stderr.startswith("1 held-out images are in the training data")
     assert culprit in run.stderr
     if name == "copy.jpg":
         sets.write_text(f'exclude = ["sticks/copy"]\n{SETS}')
@@ -107,12 +107,12 @@ def test_a_set_is_labelled_by_a_teacher(tmp_path: Path) -> None:
         n = int(np.argmin(seen))
         return made[n].keypoints_xy, np.full(17, 0.9 if n < 2 and seen[n] < 20 else 0.1, np.float32)
 
-    pictures = [Scene(images / f"{n:012d}.jpg", m.box_xywh[None], "s", f"s/{n}") for n, m in enumerate(made)]
+    seen_by_nobody = [Scene(images / f"{n:012d}.jpg", m.box_xywh[None], "s", f"s/{n}") for n, m in enumerate(made)]
     file = tmp_path / "labels.npz"
-    assert label_scenes(teacher, pictures, file, tmp_path, advance=lambda: None) == 2
+    assert label_scenes(teacher, seen_by_nobody, file, tmp_path, advance=lambda: None) == 2
     people = labels.load_people(file, tmp_path)
-    assert [person.picture for person in people] == [images / f"{n:012d}.jpg" for n in range(2)]
-    assert read_picture(people[0].picture).shape == made[0].pixels.shape
+    assert [person.image for person in people] == [images / f"{n:012d}.jpg" for n in range(2)]
+    assert read_image(people[0].image).shape == made[0].pixels.shape
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "labels.npz", "people.json"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from model_store.training.data.leaks import Fingerprints, find_leaks, perceptual_hash, refuse_leaks
 from posewire.errors import PosewireError
 from posewire.types import UInt8Array
-from tests import pictures
+from tests import sample_images
 from tests.training.data.stick import stick
 
 
@@ -32,10 +32,10 @@ COPIES: dict[str, Callable[[UInt8Array], UInt8Array]] = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-@pytest.mark.parametrize("original", [pictures.astronaut(), stick(1).pixels], ids=["astronaut", "stick"])
-def test_a_copy_of_a_held_out_picture_ends_the_run(original: UInt8Array, copy: str) -> None:
-    training = fingerprints(a_x=pictures.landscape(), a_copy=COPIES[copy](original), a_z=stick(2).pixels)
-    with pytest.raises(PosewireError, match="1 held-out pictures") as caught:
+@pytest.mark.parametrize("original", [sample_images.astronaut(), stick(1).pixels], ids=["astronaut", "stick"])
+def test_a_copy_of_a_held_out_image_ends_the_run(original: UInt8Array, copy: str) -> None:
+    training = fingerprints(a_x=sample_images.landscape(), a_copy=COPIES[copy](original), a_z=stick(2).pixels)
+    with pytest.raises(PosewireError, match="1 held-out images") as caught:
         refuse_leaks(training, fingerprints(val_original=original, val_other=stick(3).pixels))
     assert "a/copy: looks like held-out val/original" in str(caught.value)
     assert "a/x" not in str(caught.value)
@@ -48,13 +48,13 @@ def test_a_held_out_number_of_coco_ends_the_run_whatever_it_shows() -> None:
 
 
 def test_strangers_pass() -> None:
-    training = fingerprints(**{f"a_{n}": stick(n).pixels for n in range(50)}, a_astronaut=pictures.astronaut())
-    held_out = fingerprints(**{f"b_{n}": stick(n).pixels for n in range(100, 150)}, b_landscape=pictures.landscape())
+    training = fingerprints(**{f"a_{n}": stick(n).pixels for n in range(50)}, a_astronaut=sample_images.astronaut())
+    held_out = fingerprints(**{f"b_{n}": stick(n).pixels for n in range(100, 150)}, b_landscape=sample_images.landscape())
     refuse_leaks(training, held_out)
     refuse_leaks(training, Fingerprints([], np.zeros((0, 32), np.uint8)))
 
 
-def test_a_picture_with_many_people_is_named_once() -> None:
-    picture = perceptual_hash(stick(1).pixels)
-    training = Fingerprints(["a/1", "a/1", "a/1"], np.stack([picture] * 3))
+def test_a_image_with_many_people_is_named_once() -> None:
+    image = perceptual_hash(stick(1).pixels)
+    training = Fingerprints(["a/1", "a/1", "a/1"], np.stack([image] * 3))
     assert len(find_leaks(training, fingerprints(b_1=stick(1).pixels))) == 1

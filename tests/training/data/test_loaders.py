@@ -86,7 +86,7 @@ def test_people_come_back_from_their_file(tmp_path: Path) -> None:
     people = coco.load_people(*coco_set(tmp_path, range(3)))
     labels.save_people(people, tmp_path / "people.npz", tmp_path)
     back = labels.load_people(tmp_path / "people.npz", tmp_path)
-    assert [(p.id, p.source, p.picture) for p in back] == [(p.id, p.source, p.picture) for p in people]
+    assert [(p.id, p.source, p.image) for p in back] == [(p.id, p.source, p.image) for p in people]
     for before, after in zip(people, back, strict=True):
         np.testing.assert_allclose(after.box_xywh, before.box_xywh, atol=1e-3)
         np.testing.assert_array_equal(after.keypoints_xy, before.keypoints_xy)
@@ -94,10 +94,10 @@ def test_people_come_back_from_their_file(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     labels.save_people(people, elsewhere / "people.npz", elsewhere)
-    found = [p.picture for p in labels.load_people(elsewhere / "people.npz", elsewhere)]
-    assert [path.resolve() for path in found if isinstance(path, Path)] == [p.picture for p in people]
-    in_memory = [replace(people[0], picture=np.zeros((4, 4, 3), np.uint8))]
-    with pytest.raises(PosewireError, match="1 of 1 people are not on pictures that are files"):
+    found = [p.image for p in labels.load_people(elsewhere / "people.npz", elsewhere)]
+    assert [path.resolve() for path in found if isinstance(path, Path)] == [p.image for p in people]
+    in_memory = [replace(people[0], image=np.zeros((4, 4, 3), np.uint8))]
+    with pytest.raises(PosewireError, match="1 of 1 people are not on images that are files"):
         labels.save_people(in_memory, tmp_path / "people.npz", tmp_path)
     (tmp_path / "people.npz").write_bytes(b"PK")
     with pytest.raises(PosewireError, match=r"people\.npz is not a file of labelled people"):

@@ -12,7 +12,7 @@ MADE = stick(5)
 
 
 class Knowing:
-    """A teacher that knows where the person is, in a picture as it is or mirrored."""
+    """A teacher that knows where the person is, in an image as it is or mirrored."""
 
     def __init__(self, score: float = 0.9, noise: float = 0.0) -> None:
         self.score = score
@@ -33,7 +33,7 @@ def person(**changes: object) -> Person:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_views_agree_on_a_picture_and_its_mirror_image() -> None:
+def test_views_agree_on_a_image_and_its_mirror_image() -> None:
     teacher = Knowing()
     opinion = ask(teacher, MADE.pixels, MADE.box_xywh, [View(1.0), View(1.2, mirrored=True)])
     np.testing.assert_allclose(opinion.keypoints_xy, MADE.keypoints_xy, atol=1e-3)
@@ -54,7 +54,7 @@ def test_doubt_and_disagreement_cost_weight(score: float, noise: float, low: flo
     assert (weights <= high).all()
 
 
-def test_a_picture_with_boxes_is_labelled() -> None:
+def test_a_image_with_boxes_is_labelled() -> None:
     scene = Scene(MADE.pixels, MADE.box_xywh[None], "s", "s/1")
     (found,) = label(Knowing(), scene)
     np.testing.assert_allclose(found.keypoints_xy, MADE.keypoints_xy, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Pictures that were stretched, pictures without annotations, and sets that are for research only."""
+"""Images that were stretched, images without annotations, and sets that are for research only."""
 
 import json
 import subprocess
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from model_store.training.data import coco, crops, labels, pictures, scenes, unstretch, yolo
+from model_store.training.data import coco, crops, image_folders, labels, scenes, unstretch, yolo
 from model_store.training.data.known import KNOWN, is_for_research
-from model_store.training.data.records import Picture, Stretched, read_picture
+from model_store.training.data.records import Image, Stretched, read_image
 from model_store.training.data.sets import load_sets, scenes_of, training_people, training_scenes
 from model_store.training.sampling import chances, without_research
 from posewire.errors import PosewireError
@@ -24,7 +24,7 @@ STICK = stick(3)  # 160 wide, 200 high
 
 @pytest.fixture
 def squeezed(tmp_path: Path) -> Path:
-    """A folder with picture 3 as a square of 128, with labels in COCO's and YOLO's form, and a table of sizes."""
+    """A folder with image 3 as a square of 128, with labels in COCO's and YOLO's form, and a table of sizes."""
     coco_set(tmp_path, range(3, 5))
     save(tmp_path / "images" / f"{ID}.jpg", np.asarray(cv2.resize(STICK.pixels, (128, 128), interpolation=cv2.INTER_AREA), np.uint8), 98)
     (tmp_path / "labels").mkdir()
@@ -33,11 +33,11 @@ def squeezed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(found: Picture, box: FloatArray, keypoints: FloatArray | None = None) -> None:
-    """The picture has its own shape again, with the shorter side of the square, and annotations are where they belong."""
+def check(found: Image, box: FloatArray, keypoints: FloatArray | None = None) -> None:
+    """The image has its own shape again, with the shorter side of the square, and annotations are where they belong."""
     assert isinstance(found, Stretched)
     assert (found.width, found.height) == (128, 160)
-    pixels = read_picture(found)
+    pixels = read_image(found)
     assert pixels.shape == (160, 128, 3)
     assert np.abs(pixels.astype(int) - cv2.resize(STICK.pixels, (128, 160), interpolation=cv2.INTER_AREA)).mean() < 10
     np.testing.assert_allclose(box, STICK.box_xywh * 0.8, atol=0.01)
@@ -45,34 +45,34 @@ def check(found: Picture, box: FloatArray, keypoints: FloatArray | None = None) 
         np.testing.assert_allclose(keypoints, STICK.keypoints_xy * 0.8, atol=0.01)
 
 
-def test_a_stretched_picture_of_coco_is_put_right(squeezed: Path) -> None:
+def test_a_stretched_image_of_coco_is_put_right(squeezed: Path) -> None:
     sizes = unstretch.load_sizes(squeezed / "sizes.tsv")
     person, whole = coco.load_people(squeezed / "people.json", squeezed / "images", sizes=sizes)
-    check(person.picture, person.box_xywh, person.keypoints_xy)
-    assert whole.picture == squeezed / "images" / f"{4:012d}.jpg"
+    check(person.image, person.box_xywh, person.keypoints_xy)
+    assert whole.image == squeezed / "images" / f"{4:012d}.jpg"
     np.testing.assert_allclose(whole.keypoints_xy, stick(4).keypoints_xy, atol=0.01)
     scene, _ = coco.load_scenes(squeezed / "people.json", squeezed / "images", sizes=sizes)
-    check(scene.picture, scene.boxes_xywh[0])
+    check(scene.image, scene.boxes_xywh[0])
 
 
-def test_a_stretched_picture_of_yolo_is_put_right(squeezed: Path) -> None:
+def test_a_stretched_image_of_yolo_is_put_right(squeezed: Path) -> None:
     sizes = unstretch.load_sizes(squeezed / "sizes.tsv")
     (person,) = yolo.load_people(squeezed / "images", squeezed / "labels", source="s", sizes=sizes)
-    check(person.picture, person.box_xywh, person.keypoints_xy)
+    check(person.image, person.box_xywh, person.keypoints_xy)
     (scene,) = yolo.load_scenes(squeezed / "images", squeezed / "labels", source="s", sizes=sizes)
-    check(scene.picture, scene.boxes_xywh[0])
+    check(scene.image, scene.boxes_xywh[0])
 
 
-def test_labelled_people_of_stretched_pictures_are_put_right(squeezed: Path) -> None:
+def test_labelled_people_of_stretched_images_are_put_right(squeezed: Path) -> None:
     people = yolo.load_people(squeezed / "images", squeezed / "labels", source="s")
     labels.save_people(people, squeezed / "people.npz", squeezed)
     (person,) = labels.load_people(squeezed / "people.npz", squeezed, unstretch.load_sizes(squeezed / "sizes.tsv"))
-    check(person.picture, person.box_xywh, person.keypoints_xy)
+    check(person.image, person.box_xywh, person.keypoints_xy)
 
 
-def test_a_picture_that_is_only_smaller_stays(squeezed: Path) -> None:
+def test_a_image_that_is_only_smaller_stays(squeezed: Path) -> None:
     save(squeezed / "images" / f"{9:012d}.jpg", np.zeros((99, 131, 3), np.uint8))
-    found, size, stored = unstretch.true_picture(squeezed / "images" / f"{9:012d}.jpg", unstretch.load_sizes(squeezed / "sizes.tsv"))
+    found, size, stored = unstretch.true_image(squeezed / "images" / f"{9:012d}.jpg", unstretch.load_sizes(squeezed / "sizes.tsv"))
     assert found == squeezed / "images" / f"{9:012d}.jpg"
     assert size.tolist() == stored.tolist() == [131, 99]
 
@@ -98,24 +98,24 @@ def test_a_bad_line_of_sizes_is_named(tmp_path: Path, line: str) -> None:
         unstretch.load_sizes(tmp_path / "none.tsv")
 
 
-def test_folders_of_pictures_are_of_nobody_or_unlabelled(squeezed: Path) -> None:
+def test_folders_of_images_are_of_nobody_or_unlabelled(squeezed: Path) -> None:
     save(squeezed / "images" / "below" / "x.jpg", stick(8).pixels)
-    found = pictures.load_scenes(squeezed / "images", source="p", sizes=unstretch.load_sizes(squeezed / "sizes.tsv"))
+    found = image_folders.load_scenes(squeezed / "images", source="p", sizes=unstretch.load_sizes(squeezed / "sizes.tsv"))
     assert [scene.id for scene in found] == [f"coco/{3:012d}", f"coco/{4:012d}", "p/x"]
-    assert [isinstance(scene.picture, Stretched) for scene in found] == [True, False, False]
+    assert [isinstance(scene.image, Stretched) for scene in found] == [True, False, False]
     assert {scene.labelled for scene in found} == {False}
     assert all(scene.boxes_xywh.shape == (0, 4) for scene in found)
-    some = [[scene.id for scene in pictures.load_scenes(squeezed / "images", source="p", nobody=True, most=2)] for _ in range(2)]
+    some = [[scene.id for scene in image_folders.load_scenes(squeezed / "images", source="p", nobody=True, most=2)] for _ in range(2)]
     assert some[0] == some[1]
     assert len(some[0]) == 2
-    with pytest.raises(PosewireError, match="has no pictures"):
-        pictures.load_scenes(squeezed / "labels", source="p")
+    with pytest.raises(PosewireError, match="has no images"):
+        image_folders.load_scenes(squeezed / "labels", source="p")
 
 
 EXTRA = """
 [[train]]
 name = "{name}"
-kind = "pictures"
+kind = "images"
 images = "extra"
 nobody = {nobody}
 """
@@ -129,7 +129,7 @@ def test_what_nobody_has_labelled_is_kept_apart(tmp_path: Path, nobody: bool) ->
     sets = load_sets(file)
     scenes.cut(training_scenes(sets, tmp_path), tmp_path / "cut", side=64, advance=lambda: None)
     assert list(scenes.open_scenes(tmp_path / "cut").unlabelled) == ([] if nobody else ["more"])
-    with pytest.raises(PosewireError, match="more has pictures only"):
+    with pytest.raises(PosewireError, match="more has images only"):
         training_people(sets, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_sets_for_research_are_left_out_if_asked(tmp_path: Path) -> None:
     absent = EXTRA.format(name="stanford40", nobody="false")
     file.write_text(mixed + SETS)
     assert {p.source for p in training_people(load_sets(file), tmp_path)} == {"lspet", "sticks"}
-    # A picture that another set has too comes from that then.
+    # An image that another set has too comes from that then.
     free = training_people(load_sets(file, no_research=True), tmp_path)
     assert [p.source for p in free] == ["sticks"] * 3
     file.write_text(f"research = false\n{absent}{SETS}")
@@ -173,7 +173,7 @@ def test_every_known_set_tells_its_terms() -> None:
 def test_a_set_without_everybody_is_no_detectors(tmp_path: Path) -> None:
     file = stick_sets(tmp_path, train=2, held_out=2)
     file.write_text('[[train]]\nname = "taught"\nkind = "labels"\nfile = "people.npz"\nimages = "."\n' + SETS)
-    with pytest.raises(PosewireError, match='kind = "pictures"'):
+    with pytest.raises(PosewireError, match='kind = "images"'):
         scenes_of(load_sets(file).train[0], tmp_path)
 
 

@@ -23,7 +23,7 @@ from posewire.registry.networks.litehrnet.spec import Variant, check_size
 Channels = npt.NDArray[np.float64]  # (3,): a value for each of R, G, B
 
 _STEM: Final = 32  # channels that entry.h is written for
-_STRIDE: Final = 4  # picture pixels of a heatmap pixel
+_STRIDE: Final = 4  # image pixels of a heatmap pixel
 
 
 def supports(variant: Variant) -> bool:
@@ -32,12 +32,12 @@ def supports(variant: Variant) -> bool:
 
 
 def plan(folded: Folded, height: int, width: int, mean: Sequence[float], std: Sequence[float]) -> Program:
-    """The program of a network for pictures of `height` x `width` pixels.
+    """The program of a network for images of `height` x `width` pixels.
 
     Args:
         folded: the network.
-        height: of the picture, pixels, a multiple of 32.
-        width: of the picture, pixels, a multiple of 32.
+        height: of the image, pixels, a multiple of 32.
+        width: of the image, pixels, a multiple of 32.
         mean: of the channels R, G, B, 0..255.
         std: of the channels R, G, B, 0..255.
 
@@ -76,7 +76,7 @@ class _Planner:
         return self._program.program(height, width, (self._variant.keypoints, height // _STRIDE, width // _STRIDE))
 
     def _stem(self, height: int, width: int, mean: Channels, std: Channels) -> Map:
-        """From the picture to a quarter of its size; normalised by the first convolution, around the picture is the mean."""
+        """From the image to a quarter of its size; normalised by the first convolution, around the image is the mean."""
         layers, key = self._layers, "backbone.stem"
         weight = layers.weight(f"{key}.conv1.conv") / std[:, None, None]
         bias = layers.bias(f"{key}.conv1.conv") - (weight * mean[:, None, None]).sum((1, 2, 3))

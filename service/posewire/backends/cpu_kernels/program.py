@@ -40,13 +40,13 @@ class Flag(IntFlag):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """What the kernels run: a picture (height, width, 3) uint8 RGB to what a network says of it, float32."""
+    """What the kernels run: an image (height, width, 3) uint8 RGB to what a network says of it, float32."""
 
     operations: npt.NDArray[np.int32]  # (operations, 20)
     constants: FloatArray  # (floats,)
     memory: int  # floats
-    height: int  # of the picture, pixels
-    width: int  # of the picture, pixels
+    height: int  # of the image, pixels
+    width: int  # of the image, pixels
     shape: tuple[int, ...]  # of the output
 
 

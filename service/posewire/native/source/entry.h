@@ -1,4 +1,4 @@
-// From the picture, and to the heatmaps.
+// From the image, and to the heatmaps.
 #pragma once
 
 #include "vectors.h"
@@ -33,7 +33,7 @@ void entry_tile(const float* const* line, const float* w, const float* bias, flo
         for (int v = 0; v < NV; v++) store(out + p * 32 + WIDEST * v, positive(acc[p][v]));
 }
 
-void entry(const uint8_t* picture, int rows, int columns, const float* border, const float* w, const float* bias, float* out, float* lines) {
+void entry(const uint8_t* image, int rows, int columns, const float* border, const float* w, const float* bias, float* out, float* lines) {
     constexpr int PX = WIDEST == 16 ? 8 : 2;
     int size = 3 * (columns + 2);
     float* line[3] = {lines, lines + size, lines + 2 * size};
@@ -43,8 +43,8 @@ void entry(const uint8_t* picture, int rows, int columns, const float* border, c
             float* last = line[2];
             line[2] = line[0], line[0] = last;
         }
-        entry_row(picture + y * columns * 3, columns, border, line[1]);
-        entry_row(picture + (y + 1) * columns * 3, columns, border, line[2]);
+        entry_row(image + y * columns * 3, columns, border, line[1]);
+        entry_row(image + (y + 1) * columns * 3, columns, border, line[2]);
         for (int x = 0; x < columns / 2; x += PX, out += 32 * PX) {
             const float* at[3] = {line[0] + 6 * x, line[1] + 6 * x, line[2] + 6 * x};
             entry_tile<PX>(at, w, bias, out);

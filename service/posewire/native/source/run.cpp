@@ -23,15 +23,15 @@ struct Operation {
 #define JOINED(a, b) a##b
 #define NAMED(a, b) JOINED(a, b)
 
-// Args: `constants` and `memory` aligned to 64 bytes; `picture` (height, width, 3), RGB; `heatmaps` (keypoints, height / 4, width / 4).
+// Args: `constants` and `memory` aligned to 64 bytes; `image` (height, width, 3), RGB; `heatmaps` (keypoints, height / 4, width / 4).
 extern "C" __attribute__((visibility("default"))) void NAMED(posewire_run_, LEVEL)(const Operation* operations, int32_t count, const float* constants, float* memory,
-                                            const uint8_t* picture, float* heatmaps) {
+                                            const uint8_t* image, float* heatmaps) {
     auto mem = [&](int32_t at) { return at < 0 ? nullptr : memory + at; };
     auto con = [&](int32_t at) { return at < 0 ? nullptr : constants + at; };
     for (const Operation* op = operations; op < operations + count; op++) {
         const int32_t* a = op->a;
         switch (op->kind) {
-            case ENTRY: entry(picture, a[0], a[1], con(a[2]), con(a[3]), con(a[4]), mem(a[5]), mem(a[6])); break;
+            case ENTRY: entry(image, a[0], a[1], con(a[2]), con(a[3]), con(a[4]), mem(a[5]), mem(a[6])); break;
             case POINTWISE:
                 pointwise(mem(a[0]), a[1], con(a[2]), a[3], a[4], a[5], mem(a[6]), a[7], con(a[8]), a[9], mem(a[10]), mem(a[11]));
                 break;
@@ -63,7 +63,7 @@ extern "C" __attribute__((visibility("default"))) void NAMED(posewire_run_, LEVE
     }
 }
 
-// A picture (height, width, 3) scaled down to (rows, columns, 3), as shrink.h says; strides are in bytes.
+// An image (height, width, 3) scaled down to (rows, columns, 3), as shrink.h says; strides are in bytes.
 extern "C" __attribute__((visibility("default"))) void NAMED(posewire_shrink_, LEVEL)(const uint8_t* from, int64_t from_stride, int32_t height, int32_t width,
                                                uint8_t* to, int64_t to_stride, int32_t rows, int32_t columns, float* scratch) {
     shrink(from, from_stride, height, width, to, to_stride, rows, columns, scratch);

@@ -1,4 +1,4 @@
-// A picture scaled down: every pixel is the mean of the area that it covers.
+// An image scaled down: every pixel is the mean of the area that it covers.
 #pragma once
 
 #include "vectors.h"
@@ -7,7 +7,7 @@ namespace {
 
 typedef int32_t Four __attribute__((vector_size(16)));
 
-// A pixel of the small picture covers `count` of the large one from `first` on; the first and the last in part.
+// A pixel of the small image covers `count` of the large one from `first` on; the first and the last in part.
 struct Cover {
     int first, count;
     float head, inner, tail;

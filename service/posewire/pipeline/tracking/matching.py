@@ -1,6 +1,6 @@
 """How alike two people's places are, and who is who by the best sum of it.
 
-Keypoints are compared by OKS, COCO's object keypoint similarity; boxes by IoU. Coordinates are pixels of one picture.
+Keypoints are compared by OKS, COCO's object keypoint similarity; boxes by IoU. Coordinates are pixels of one image.
 """
 
 import lap

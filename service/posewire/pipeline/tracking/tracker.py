@@ -212,7 +212,7 @@ class Tracker:
 
 
 def person_of(track: Track) -> Pose:
-    """The track as it is answered: its score is the detector's last times the keypoints', as for a picture."""
+    """The track as it is answered: its score is the detector's last times the keypoints', as for an image."""
     return replace(track.pose, score=track.detection_score * track.pose.score, track_id=track.track_id)
 
 

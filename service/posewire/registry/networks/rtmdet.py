@@ -241,4 +241,4 @@ def check_size(height: int, width: int) -> None:
         ModelError: height or width is not a multiple of 32.
     """
     if height % MULTIPLE or width % MULTIPLE or min(height, width) <= 0:
-        raise ModelError(f"a detector takes pictures of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
+        raise ModelError(f"a detector takes images of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")

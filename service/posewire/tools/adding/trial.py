@@ -9,11 +9,11 @@ from typing import Final
 from posewire.config import Decoding, Settings
 from posewire.files import read_plain
 from posewire.formats.result import NamedPoseResult
-from posewire.imaging.draw import Look, draw_poses, encode
+from posewire.imaging.draw import draw_poses, encode
 from posewire.pipeline.loading import plan_device
+from posewire.pipeline.look import look_of
 from posewire.pipeline.pose_pipeline import PosePipeline, load_pipeline
 from posewire.registry.installed import install_own
-from posewire.registry.keypoint_sets import KeypointSet
 from posewire.types import Frame
 
 # A portrait of Eileen Collins, NASA: public domain.
@@ -66,7 +66,7 @@ def try_model(entry: Mapping[str, object], weights: bytes, keypoints: bytes | No
         pipeline = load_pipeline(chosen, plan_device(chosen))
         frame = pipeline.frame(read_plain(image, settings.max_bytes))
         result = _run(pipeline, frame, entry)
-    look = _look(pipeline.pose.spec.keypoints)
+    look = look_of(pipeline.pose.spec.keypoints)
     return Trial(result, encode(draw_poses(frame.pixels, result.people, look, min_keypoint_score=_DRAWN_SCORE), "image/jpeg"))
 
 
@@ -74,7 +74,3 @@ def _run(pipeline: PosePipeline, frame: Frame, entry: Mapping[str, object]) -> N
     if entry["task"] == "pose" and not _OF_PEOPLE & set(pipeline.pose.spec.keypoints.names):
         return pipeline(frame.pixels, boxes=[[0, 0, frame.width, frame.height]])
     return pipeline(frame.pixels)
-
-
-def _look(keypoints: KeypointSet) -> Look:
-    return Look.of(keypoints.names, keypoints.skeleton, keypoints.colours, keypoints.small)

@@ -185,7 +185,7 @@ def _item_shape_of(model: ModelFile, against: Path | None) -> tuple[int, ...]:
     if model.path.suffix != _KERNELS:
         return item_shape(model.path, model.sizes)
     if against is None:
-        raise ModelError(f"{model.path.name} is for pictures of any size: give the ONNX file to compare with, which has one")
+        raise ModelError(f"{model.path.name} is for images of any size: give the ONNX file to compare with, which has one")
     return item_shape(against)
 
 

@@ -94,7 +94,7 @@ class Annotations:
             raise PosewireError(f"nobody in {file} has keypoints; {reason}")
         missing = [image.path for image in self.images if not image.path.is_file()]
         if missing:
-            raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other pictures of it")
+            raise PosewireError(f"{missing[0]} is named in {file} but is not there, nor are {len(missing) - 1} other images of it")
         self._coco = COCO()
         self._coco.dataset = content
         with quiet():
@@ -193,7 +193,7 @@ def other_set(data: Annotations, images: Path | None, annotations: Path | None, 
     contents = {_digest(image.path) for image in data.images}
     shared = next((p for p in found.images if _digest(p.path) in contents), None)
     if shared is not None:
-        raise PosewireError(f"{shared.path} is among the pictures that are reported on: fit on others")
+        raise PosewireError(f"{shared.path} is among the images that are reported on: fit on others")
     return found
 
 

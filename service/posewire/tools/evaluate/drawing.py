@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posewire.imaging.draw import Look, draw_poses, encode
+from posewire.imaging.draw import draw_poses, encode
+from posewire.pipeline.look import look_of
 from posewire.registry.keypoint_sets import KeypointSet
 from posewire.tools.evaluate.annotations import Person, Row
 from posewire.types import FloatArray, Keypoints, Pose, UInt8Array
@@ -65,8 +66,7 @@ class Part:
 
     def draw(self, people: Sequence[Pose], keypoints: KeypointSet) -> bytes:
         """Return a JPEG of the part with people in its pixels."""
-        look = Look.of(keypoints.names, keypoints.skeleton, keypoints.colours, keypoints.small)
-        return encode(draw_poses(self.pixels, people, look, min_keypoint_score=_SHOWN_SCORE), "image/jpeg")
+        return encode(draw_poses(self.pixels, people, look_of(keypoints), min_keypoint_score=_SHOWN_SCORE), "image/jpeg")
 
     def _pose(self, box: FloatArray, xy: FloatArray, scores: FloatArray) -> Pose:
         moved = np.concatenate([box[:2] - self.offset, box[2:]]) * np.float32(self.scale)

@@ -94,18 +94,18 @@ def _runs(data: Annotations, options: EvaluateOptions, settings: Settings, progr
     flips = [settings.flip_test] + ([not settings.flip_test] if options.every and not options.url else [])
     for flip in flips:
         source = Source(settings.model_copy(update={"flip_test": flip}), options.url)
-        with progress(len(data.images) * len(kinds), "pictures, flip test" if flip and not options.url else "pictures") as advance:
+        with progress(len(data.images) * len(kinds), "images, flip test" if flip and not options.url else "images") as advance:
             answers = predict_all(data.images, kinds, source, advance)
         for boxes, rows in zip(kinds, answers, strict=True):
             yield rows, score_run(data, rows, boxes, None if options.url else flip)
 
 
 def _curve(other: Annotations, settings: Settings, options: EvaluateOptions, progress: Progress) -> ScoreCurve:
-    with progress(len(other.images), "pictures to fit on") as advance:
+    with progress(len(other.images), "images to fit on") as advance:
         [rows] = predict_all(other.images, [options.boxes], Source(settings, options.url), advance)
     joints = Joints.of(find_people(other.images, rows))
     if len(np.unique(joints.right)) < 2:
-        raise PosewireError("no curve can be fitted: of the joints on --fit-images all are right, or all are wrong; give more pictures")
+        raise PosewireError("no curve can be fitted: of the joints on --fit-images all are right, or all are wrong; give more images")
     return fit(joints.score, joints.right)
 
 
@@ -114,7 +114,7 @@ def _write_page(
 ) -> None:
     limits = Limits(settings.max_bytes, settings.max_pixels)
     summary = evaluation.summary
-    with progress(min(options.worst, summary.images), "worst pictures") as advance:
+    with progress(min(options.worst, summary.images), "worst images") as advance:
         shown = []
         for image in worst(summary.everyone, keypoints, options.worst, limits):
             shown.append(image)

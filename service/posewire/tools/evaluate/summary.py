@@ -63,7 +63,7 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures, without the people."""
-        figures: dict[str, Any] = {"pictures": self.images, "people": self.people} | run_as_json(self.run)
+        figures: dict[str, Any] = {"images": self.images, "people": self.people} | run_as_json(self.run)
         figures |= {"found": self.found, "joints": self.joints, "sizes": self.sizes, "occlusion": self.occlusion}
         figures["calibration"] = asdict(self.reliability)
         if self.boxes:

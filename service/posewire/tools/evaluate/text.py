@@ -12,7 +12,7 @@ _GROUP_COLUMNS = ("people", "AP", "mean OKS", *_JOINT_COLUMNS)
 def lines(summary: Summary, runs: Sequence[Run]) -> Iterator[str]:
     """Yield COCO's figures of every run, then the first run in detail."""
     for run in runs:
-        yield f"{how(run)}, {summary.people} people on {summary.images} pictures"
+        yield f"{how(run)}, {summary.people} people on {summary.images} images"
         for kind, values in (("keypoints", run.keypoints), ("boxes", run.boxes)):
             if values is not None:
                 yield f"{kind:<9}  " + "  ".join(f"{name} {cell(values, name)}" for name in values)

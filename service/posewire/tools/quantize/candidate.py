@@ -76,7 +76,7 @@ def check_options(path: Path, options: QuantizeOptions) -> None:
     if (options.validate_images is None) != (options.validate_annotations is None):
         raise PosewireError("--validate-images and --validate-annotations go together: give both, or neither")
     if options.validate_images is not None and options.validate_images.samefile(options.images):
-        raise PosewireError("what is calibrated on says nothing of the accuracy: give other pictures as --validate-images")
+        raise PosewireError("what is calibrated on says nothing of the accuracy: give other images as --validate-images")
     if not options.out.parent.is_dir():
         raise PosewireError(f"{options.out.parent} is not a folder: make it, or give another --out")
     if options.out.exists() and options.out.samefile(path):

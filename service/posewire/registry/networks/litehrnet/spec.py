@@ -108,7 +108,7 @@ def check_size(height: int, width: int) -> None:
         ModelError: height or width is not a multiple of 32.
     """
     if height % MULTIPLE or width % MULTIPLE or min(height, width) <= 0:
-        raise ModelError(f"Lite-HRNet takes pictures of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
+        raise ModelError(f"Lite-HRNet takes images of multiples of {MULTIPLE} pixels, not of height {height}, width {width}")
 
 
 def multiply_adds(variant: Variant, height: int, width: int) -> int:

@@ -42,7 +42,7 @@ class GraphOptions:
     def _check_colours(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and self.input == "float32-nchw":
-                raise ModelError(f"{name} is for uint8 inputs: a float32-nchw graph takes pictures that are normalised already")
+                raise ModelError(f"{name} is for uint8 inputs: a float32-nchw graph takes images that are normalised already")
             if values is not None and not all(map(isfinite, values)):
                 raise ModelError(f"{name} must be three finite numbers, not {values}")
         if self.std is not None and min(self.std) <= 0:

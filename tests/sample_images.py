@@ -1,4 +1,4 @@
-"""Pictures for the tests, made here or shipped beside them."""
+"""Images for the tests, made here or shipped beside them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from posewire.types import UInt8Array
 
 ASTRONAUT = Path(__file__).parent / "data" / "astronaut.jpg"
 
-# Pictures with annotations lie beside the checkout on some machines; tests that need them skip elsewhere.
+# Images with annotations lie beside the checkout on some machines; tests that need them skip elsewhere.
 COCO_MINI_VAL = Path(__file__).parents[1].parent / "shared" / "data" / "coco-mini-val"
 
 
@@ -29,18 +29,18 @@ def landscape(width: int = 640, height: int = 480) -> UInt8Array:
 
 
 def encode(pixels: UInt8Array, suffix: str = ".jpg") -> bytes:
-    """RGB pixels as the bytes of a picture file."""
+    """RGB pixels as the bytes of an image file."""
     return cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def variations(count: int) -> list[bytes]:
-    """The astronaut cut, scaled and mirrored: `count` different JPEG pictures, most with a person."""
+    """The astronaut cut, scaled and mirrored: `count` different JPEG images, most with a person."""
     rng = np.random.default_rng(7)
-    pictures = []
+    images = []
     for i in range(count):
         x, y = rng.integers(0, 120, 2)
         cut = astronaut()[y : y + 380, x : x + 380]
         size = int(rng.integers(160, 640))
         turned = cut[:, ::-1] if i % 2 else cut
-        pictures.append(encode(np.ascontiguousarray(cv2.resize(turned, (size, size)))))
-    return pictures
+        images.append(encode(np.ascontiguousarray(cv2.resize(turned, (size, size)))))
+    return images

@@ -1,4 +1,4 @@
-"""Pictures to send, made from the repository's own: nothing else is needed."""
+"""Images to send, made from the repository's own: nothing else is needed."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from posewire.types import UInt8Array
 
 ASTRONAUT = Path(__file__).parents[1] / "tests" / "data" / "astronaut.jpg"
 
-# x0, x1 of the person in the astronaut's picture, pixels.
+# x0, x1 of the person in the astronaut's image, pixels.
 _PERSON = slice(60, 380)
 _CANVAS = (960, 1280)  # rows, columns
 # How many columns make tiles that fill the canvas.
@@ -47,14 +47,14 @@ def crowd(people: int) -> bytes:
 
 
 def mixed() -> list[bytes]:
-    """The single picture at 256 to 2048 pixels a side and crowds of 2 to 8: small and large work in turn."""
+    """The single image at 256 to 2048 pixels a side and crowds of 2 to 8: small and large work in turn."""
     sizes = [cv2.resize(_pixels(), (side, side), interpolation=cv2.INTER_AREA) for side in (256, 512, 1024, 2048)]
     squares = [_jpeg(np.asarray(pixels, np.uint8)) for pixels in sizes]
     return [squares[0], crowd(2), squares[1], squares[3], crowd(4), squares[2], squares[0], crowd(8)]
 
 
 def corrupt() -> list[bytes]:
-    """What is sent in a picture's place: cut short, noise in the middle, and no picture at all."""
+    """What is sent in an image's place: cut short, noise in the middle, and no image at all."""
     whole = single()
     noise = bytearray(whole)
     noise[200:4000] = np.random.default_rng(2).bytes(3800)

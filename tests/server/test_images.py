@@ -1,4 +1,4 @@
-"""Pictures as people really send them: turned by EXIF, grey, with alpha, of 16 bits, in CMYK."""
+"""Images as people really send them: turned by EXIF, grey, with alpha, of 16 bits, in CMYK."""
 
 import io
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from posewire.types import UInt8Array
-from tests.pictures import encode
+from tests.sample_images import encode
 from tests.server.support import Api, people_of, xy_of
 
 TURNS = {3: 2, 6: 1, 8: 3}  # EXIF orientation: quarter turns to the left that undo what the viewer does
@@ -29,7 +29,7 @@ def upright(astronaut_pixels: UInt8Array) -> UInt8Array:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", TURNS)
-async def test_coordinates_are_those_of_the_upright_picture(api: Api, upright: UInt8Array, kind: str, orientation: int) -> None:
+async def test_coordinates_are_those_of_the_upright_image(api: Api, upright: UInt8Array, kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     lying = Image.fromarray(np.rot90(upright, TURNS[orientation]))
@@ -72,7 +72,7 @@ def kinds(pixels: UInt8Array) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", kinds(np.zeros((8, 8, 3), np.uint8)))
 async def test_every_colour_space_shows_the_same_person(api: Api, astronaut_pixels: UInt8Array, kind: str) -> None:
     shown = Image.fromarray(astronaut_pixels)
-    shown = shown.convert("L").convert("RGB") if kind.startswith("grey") else shown  # to a network that is another picture
+    shown = shown.convert("L").convert("RGB") if kind.startswith("grey") else shown  # to a network that is another image
     [expected] = people_of(await api.post(save(shown, "PNG")))
     [person] = people_of(await api.post(kinds(astronaut_pixels)[kind]))
     np.testing.assert_allclose(person["box"], expected["box"], atol=40)
