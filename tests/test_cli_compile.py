@@ -64,7 +64,7 @@ def test_options_reach_the_graph(tmp_path: Path) -> None:
     state = random_state(variant)
     write_checkpoint(tmp_path / "net.safetensors", state)
     asked = "--input uint8-nhwc --mean 10 20 30 --std 40 50 60 --output keypoints --sigma 1.5 --sigmoid --precision fp16"
-    without = "--without upsample-weights --without defer-spatial-weight"
+    without = "--without upsample-weights --without share-fuse-term"
     done = posewire(
         "models", "compile", tmp_path / "net.safetensors", *OPTIONS, *asked.split(), *without.split(), "--out", tmp_path / "net.onnx"
     )
@@ -78,7 +78,7 @@ def test_options_reach_the_graph(tmp_path: Path) -> None:
         sigma=1.5,
         sigmoid=True,
         precision="fp16",
-        passes=replace(Passes(), upsample_weights=False, defer_spatial_weight=False),
+        passes=replace(Passes(), upsample_weights=False, share_fuse_term=False),
     )
     expected = compile_graph(variant, state, HEIGHT, WIDTH, options)
     assert (tmp_path / "net.onnx").read_bytes() == expected.SerializeToString()
@@ -111,8 +111,7 @@ def test_the_help_tells_every_option() -> None:
         ([*OPTIONS, "--sigma", "2"], ["sigma is for the output keypoints"]),
         ([*OPTIONS, "--mean", "1", "2", "3"], ["mean is for uint8"]),
         ([*OPTIONS, "--input", "uint8-nhwc", "--std", "1", "0", "1"], ["std must be above 0"]),
-        ([*OPTIONS, "--without", "fold"], ["'fold' is not a pass", "fold-batch-norm"]),
-        ([*OPTIONS, "--without", "track-channels"], ["defer-spatial-weight", "do without both"]),
+        ([*OPTIONS, "--without", "fold"], ["'fold' is not a pass", "fold-doubling"]),
     ],
 )
 def test_what_cannot_be_compiled_leaves_no_file(tmp_path: Path, options: list[str], words: list[str]) -> None:

@@ -77,9 +77,8 @@ def test_all_passes_together_change_nothing(name: str, batch: int) -> None:
 def test_each_pass_changes_nothing(name: str, one: str) -> None:
     variant = get_variant(name)
     state = random_state(variant)
-    alone = {one: True} | ({"track_channels": True} if one == "defer_spatial_weight" else {})
     plain = run(compile_graph(variant, state, HEIGHT, WIDTH, GraphOptions(passes=Passes.none())), images(2))
-    options = GraphOptions(passes=replace(Passes.none(), **alone))
+    options = GraphOptions(passes=replace(Passes.none(), **{one: True}))
     assert_equal(run(compile_graph(variant, state, HEIGHT, WIDTH, options), images(2)), plain)
 
 
@@ -105,8 +104,3 @@ def test_a_size_that_does_not_halve_evenly_is_refused(height: int, width: int) -
     variant = get_variant("litehrnet-18")
     with pytest.raises(ModelError, match="multiples of 32"):
         compile_graph(variant, random_state(variant), height, width)
-
-
-def test_deferring_needs_tracking() -> None:
-    with pytest.raises(ModelError, match="do without both"):
-        replace(Passes(), track_channels=False)

@@ -11,7 +11,7 @@ import pytest
 
 from model_store.training.data import coco, crops, image_folders, labels, scenes, unstretch, yolo
 from model_store.training.data.known import KNOWN, is_for_research
-from model_store.training.data.records import Image, Stretched, read_image
+from model_store.training.data.records import StoredImage, Stretched, read_image
 from model_store.training.data.sets import load_sets, scenes_of, training_people, training_scenes
 from model_store.training.sampling import chances, without_research
 from posewire.errors import PosewireError
@@ -33,7 +33,7 @@ def squeezed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(found: Image, box: FloatArray, keypoints: FloatArray | None = None) -> None:
+def check(found: StoredImage, box: FloatArray, keypoints: FloatArray | None = None) -> None:
     """The image has its own shape again, with the shorter side of the square, and annotations are where they belong."""
     assert isinstance(found, Stretched)
     assert (found.width, found.height) == (128, 160)

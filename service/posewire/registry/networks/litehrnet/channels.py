@@ -19,7 +19,7 @@ Slots = npt.NDArray[np.intp]  # (S,): the network's channel that each stored cha
 class FeatureMap:
     """A tensor (N, S, height, width) of the graph and the meaning of its channels.
 
-    Stored channel s is `gain` times the network's channel `slots[s]`; `scale` is a factor that is not applied yet.
+    Stored channel s is `gain` times the network's channel `slots[s]`.
     """
 
     tensor: str
@@ -27,7 +27,6 @@ class FeatureMap:
     height: int
     width: int
     gain: float = 1.0
-    scale: str | None = None  # (N, S, 1, 1); None: 1
 
     def renamed(self, slots: Slots) -> "FeatureMap":
         """Return the same tensor with other names of its channels."""

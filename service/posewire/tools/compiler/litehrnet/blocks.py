@@ -31,9 +31,8 @@ def lite_block(ops: MapOperations, key: str, maps: Sequence[FeatureMap]) -> list
     results = []
     for branch, (part, source) in enumerate(zip(active, weighted, strict=True)):
         spatial = ops.depthwise(source, ops.conv_bn(f"{key}.depthwise_convs.{branch}"), first=part.first)
-        scale = _weight_by_mean(ops, f"{key}.spatial_weighting.{branch}", replace(part, map=spatial))
-        spatial = replace(spatial, scale=scale)
-        results.append(_merge(ops, replace(part, map=spatial if ops.passes.defer_spatial_weight else ops.applied(spatial))))
+        weight = _weight_by_mean(ops, f"{key}.spatial_weighting.{branch}", replace(part, map=spatial))
+        results.append(_merge(ops, replace(part, map=ops.weighted(spatial, weight))))
     return results
 
 
@@ -68,22 +67,18 @@ def _weight_across(ops: MapOperations, key: str, active: Sequence[_Active]) -> l
     factors = [part.map.height // coarsest.height for part in active]
     starts = np.cumsum([0, *(part.half for part in active)])
     rows = [np.where(part.own >= 0, part.own + start, -1) for part, start in zip(active, starts, strict=False)]
-    deferred = [None if part.map.scale is None else builder.upsample(part.map.scale, coarsest.height, coarsest.width) for part in active]
     pooled = []
-    for part, factor, row, scale in zip(active, factors, rows, deferred, strict=True):
+    for part, factor, row in zip(active, factors, rows, strict=True):
         tensor = part.map.tensor
         if factor > 1:
             tensor = builder.node("AveragePool", tensor, kernel_shape=[factor] * 2, strides=[factor] * 2)
-        pooled.append((tensor if scale is None else builder.node("Mul", tensor, scale), row, part.map.gain))
+        pooled.append((tensor, row, part.map.gain))
     hidden = ops.hidden(pooled, ops.conv_bn(f"{key}.conv1"))
     outgoing = ops.conv_bn(f"{key}.conv2")
     results = []
-    for part, factor, row, scale in zip(active, factors, rows, deferred, strict=True):
-        weight = ops.gate(hidden, outgoing, row)
-        if scale is not None:
-            weight = builder.node("Mul", weight, scale)
-        product = builder.node("Mul", part.map.tensor, builder.upsample(weight, factor, factor))
-        results.append(replace(part.map, tensor=product, scale=None))
+    for part, factor, row in zip(active, factors, rows, strict=True):
+        weight = builder.upsample(ops.gate(hidden, outgoing, row), factor, factor)
+        results.append(replace(part.map, tensor=builder.node("Mul", part.map.tensor, weight)))
     return results
 
 

@@ -125,9 +125,7 @@ class _Compiler:
 
         The published loop accumulates in place: branch 0 is doubled; the others read the sum, and count its term twice.
         """
-        ops, builder = self._ops, self._builder
-        maps = [ops.applied(m) for m in maps]
-        finest = maps[0]
+        builder, finest = self._builder, maps[0]
         if self._passes.fold_doubling:
             own, gain = finest.tensor, finest.gain / 2
         else:

@@ -76,11 +76,10 @@ class MapOperations:
         """
         weights = weights.times(gain)
         total: str | None = None
-        for source in map(self.applied, sources):
+        for source in sources:
             matrix = gather(weights.matrix, slots, source.slots) / source.gain
             total = self._convolved(source.tensor, matrix[:, :, None, None], weights, slots, total)
         assert total is not None
-        total = self._normalised(total, weights, slots)
         for term in add:
             total = self.builder.node("Add", total, term)
         if relu:
@@ -88,30 +87,17 @@ class MapOperations:
         return FeatureMap(total, slots, sources[0].height, sources[0].width, gain)
 
     def _convolved(self, tensor: str, weight: npt.NDArray[np.float64], weights: Affine, slots: Slots, total: str | None) -> str:
-        fold = self.passes.fold_batch_norm
-        scale, shift = spread(weights.scale, slots), spread(weights.shift, slots)
-        folded = weight * scale[:, None, None, None] if fold else weight
-        result = self.builder.conv(tensor, folded, shift if fold and total is None else None)
+        folded = weight * spread(weights.scale, slots)[:, None, None, None]
+        result = self.builder.conv(tensor, folded, spread(weights.shift, slots) if total is None else None)
         return result if total is None else self.builder.node("Add", result, total)
 
-    def _normalised(self, tensor: str, weights: Affine, slots: Slots) -> str:
-        if self.passes.fold_batch_norm:
-            return tensor
-        scale, shift = spread(weights.scale, slots), spread(weights.shift, slots)
-        parameters = (self.builder.constant(v) for v in (scale, shift, np.zeros(len(slots)), np.ones(len(slots))))
-        return self.builder.node("BatchNormalization", tensor, *parameters, epsilon=0.0)
-
     def _filtered(self, tensor: str, stored: Affine, *, stride: int, groups: int = 1) -> str:
-        """Add a convolution with the weights of the stored channels, and its batch norm."""
-        if self.passes.fold_batch_norm:
-            folded = stored.weight * stored.scale[:, None, None, None]
-            return self.builder.conv(tensor, folded, stored.shift, stride=stride, groups=groups)
-        plain = self.builder.conv(tensor, stored.weight, None, stride=stride, groups=groups)
-        return self._normalised(plain, stored, np.arange(len(stored.weight)))
+        """Add a convolution with the weights of the stored channels; its batch norm is part of them."""
+        folded = stored.weight * stored.scale[:, None, None, None]
+        return self.builder.conv(tensor, folded, stored.shift, stride=stride, groups=groups)
 
     def depthwise(self, source: FeatureMap, weights: Affine, *, stride: int = 1, first: int = 0) -> FeatureMap:
         """Add a depthwise 3x3 convolution of the channels from `first` on; the channels before do not change."""
-        source = self.applied(source)
         own = np.where(source.slots >= first, source.slots - first, -1)
         passing = (source.slots >= 0) & (source.slots < first)
         identity = np.zeros((len(source.slots), 1, 3, 3))
@@ -120,7 +106,7 @@ class MapOperations:
         scale = np.where(passing, 1.0, spread(weights.scale, own))
         stored = Affine(kernel, scale, spread(weights.shift, own) * source.gain)
         result = self._filtered(source.tensor, stored, stride=stride, groups=len(source.slots))
-        return replace(source, tensor=result, height=source.height // stride, width=source.width // stride, scale=None)
+        return replace(source, tensor=result, height=source.height // stride, width=source.width // stride)
 
     def masked(self, source: FeatureMap, kept: npt.NDArray[np.bool_]) -> str:
         """Return the stored channels that are `kept` (S,); the others become zeros."""
@@ -163,14 +149,11 @@ class MapOperations:
         """Return the published `key`.conv with `key`.bn, or with its bias."""
         return self.affine(f"{key}.conv", f"{key}.bn")
 
-    def applied(self, source: FeatureMap) -> FeatureMap:
-        """Multiply the map by its deferred weight."""
-        return source if source.scale is None else replace(source, tensor=self._product(source, source.scale), scale=None)
-
-    def _product(self, source: FeatureMap, weight: str) -> str:
+    def weighted(self, source: FeatureMap, weight: str) -> FeatureMap:
+        """Multiply the map by a weight of each channel, (N, S, 1, 1)."""
         if self.passes.upsample_weights:
             weight = self.builder.upsample(weight, source.height, source.width)
-        return self.builder.node("Mul", source.tensor, weight)
+        return replace(source, tensor=self.builder.node("Mul", source.tensor, weight))
 
     def hidden(self, sources: Sequence[tuple[str, Slots, float]], weights: Affine) -> tuple[str, Slots]:
         """Add the hidden layer of a weighting: a 1x1 convolution over all sources (tensor, inputs, gain), rectified."""

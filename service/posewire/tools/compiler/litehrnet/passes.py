@@ -14,8 +14,6 @@ from posewire.errors import ModelError
 class Passes:
     """The passes of the graph compiler."""
 
-    # Folds batch norms into the convolution before them.
-    fold_batch_norm: bool = True
     # The published fuse loop counts the finest branch's term twice. It is computed once, with the factor 2 in its weights.
     share_fuse_term: bool = True
     # Terms from coarser branches are added at their own size, then upsampled together: nearest upsampling is linear.
@@ -30,14 +28,6 @@ class Passes:
     # Upsamples a weight of one value per channel to the map's size before the product: ONNX Runtime has no broadcasting
     # product in its NCHWc layout.
     upsample_weights: bool = True
-    # Multiplies the spatial weight of a block into the next block's weights, which are small maps.
-    defer_spatial_weight: bool = True
-
-    def __post_init__(self) -> None:
-        if self.defer_spatial_weight and not self.track_channels:
-            raise ModelError(
-                "without track-channels there is no defer-spatial-weight: a shuffle would have to move the weight; do without both"
-            )
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -49,7 +39,7 @@ class Passes:
         """Return all passes but these.
 
         Raises:
-            ModelError: a name is not a pass, or a remaining pass needs one of these.
+            ModelError: a name is not a pass.
         """
         off = dict.fromkeys(names, False)
         for name in off:
