@@ -20,6 +20,7 @@ from posewire.imaging.decode import decode
 from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame, UInt8Array
+from posewire.words import counted
 
 WIDTH: Final = 1400  # pixels, of a sheet at most
 GAP: Final = 10  # pixels, around every cell
@@ -70,7 +71,7 @@ def main(
     except PosewireError as error:
         print(f"loadtests.sheets: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    pairs = f"{len(columns)} {'pair' if len(columns) == 1 else 'pairs'} of models"
+    pairs = counted(len(columns), "pair of models", "pairs of models")
     print(f"{out}: {len(frames)} images, {pairs}, {len(data) / 1000:.0f} kB")
 
 
@@ -119,7 +120,7 @@ async def _cells(column: Column, frames: dict[str, Frame]) -> tuple[str, list[Ce
         cells = []
         for name, frame in frames.items():
             result = await engine.estimate_frame(frame, column.settings.pose_options())
-            people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
+            people = counted(len(result.people), "person", "people")
             cells.append(Cell(f"{name}: {people}", engine.draw_pixels(frame, result)))
     finally:
         await engine.close()

@@ -228,10 +228,7 @@ def unmirrored(heatmaps: Tensor) -> Tensor:
     Heatmap pixel x is crop pixel 4x: mirrored back, a heatmap lies three quarters of a pixel to the left. As in HRNet's flip test, it is
     shifted to the right by one.
     """
-    order = torch.arange(heatmaps.shape[1])
-    for left, right in JOINTS.flip_pairs:
-        order[[left, right]] = torch.tensor([right, left])
-    back = heatmaps[:, order].flip(-1)
+    back = heatmaps[:, JOINTS.mirrored].flip(-1)
     return torch.cat([back[..., :1], back[..., :-1]], -1)
 
 

@@ -6,7 +6,7 @@ Coordinates are pixels of the upright image (after EXIF orientation): x to the r
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,11 @@ Stage: TypeAlias = Literal["decode", "detect", "crop", "pose", "encode"]
 # off: not enabled. connecting: not connected yet. live: frames come. waiting: the source is away and is tried again. ended: a file is
 # at its end. failed: it is not tried again before it is changed.
 CameraState: TypeAlias = Literal["off", "connecting", "live", "waiting", "ended", "failed"]
+
+
+# A keypoint with a lower score is a guess of the network. It is not drawn by default, it does not count in its person's score, and the
+# tracker compares and follows without it. COCO's evaluation of the original Lite-HRNet leaves it out of the person's score, too.
+SEEN_SCORE: Final = 0.2
 
 
 class Priority(IntEnum):

@@ -69,6 +69,8 @@ def test_a_list_from_standard_input_becomes_one_file(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(small(200))
     run = batch("-", "--out", tmp_path / "people.parquet", stdin=f"{tmp_path}/a.jpg\n")
     assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("1 image in ")
+    assert run.stdout.endswith("people.parquet: 1 image with 1 person\n")
     table = pd.read_parquet(tmp_path / "people.parquet")
     assert table[["image", "people"]].to_numpy().tolist() == [["a.jpg", 1]]
     assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "people.parquet"}

@@ -96,8 +96,8 @@ def operators_of(folder: Path) -> dict[tuple[str, str], Any]:
     return {
         (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]): version["schema"]["openAPIV3Schema"]
         for crd in documents
-        if crd["kind"] == "CustomResourceDefinition"  # a project's folder may hold policies too
-        for version in crd["spec"]["versions"]
+        if crd.get("kind") == "CustomResourceDefinition"  # a project's folder may hold policies, patches and a kustomization too
+        for version in crd.get("spec", {}).get("versions", ())
     }
 
 

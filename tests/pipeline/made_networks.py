@@ -55,6 +55,18 @@ def brightest_network(height: int, width: int, keypoints: int) -> bytes:
     return to_bytes(nodes, height, width, outputs, constants)
 
 
+def brightness_network(side: int, scale: NDArray[Any], shift: NDArray[Any], output: str = "output") -> bytes:
+    """A network (batch, 3, side, side) -> (batch, *scale.shape), two axes: the image's mean, times `scale`, plus `shift`."""
+    constants: dict[str, NDArray[Any]] = {"scale": scale[None], "shift": shift[None], "shape": np.array([-1, 1, 1], np.int64)}
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "shape"], ["column"]),
+        helper.make_node("Mul", ["column", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "shift"], [output]),
+    ]
+    return to_bytes(nodes, side, side, [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *scale.shape])], constants)
+
+
 def to_bytes(
     nodes: Sequence[Any], height: int, width: int, outputs: Sequence[Any], constants: Answers, *, batch: int | str = "batch"
 ) -> bytes:
@@ -90,7 +102,7 @@ def entry(root: Path, name: str, content: bytes, height: int, width: int, **rest
     }
 
 
-def write_store(root: Path, *entries: dict[str, object]) -> Path:
-    """A store whose models are served beside those that ship."""
-    (root / "manifest.toml").write_text(tomli_w.dumps({"models": list(entries)}))
+def write_store(root: Path, *entries: dict[str, object], defaults: Mapping[str, str] | None = None) -> Path:
+    """A store whose models are served beside those that ship; with defaults, in their place."""
+    (root / "manifest.toml").write_text(tomli_w.dumps(({"defaults": dict(defaults)} if defaults else {}) | {"models": list(entries)}))
     return root

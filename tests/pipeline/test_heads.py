@@ -1,20 +1,24 @@
 """Heads of somebody else: one file each, from a manifest to the answer. This is that file, for a pose head and a detector head."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
 
 from posewire import ModelError, PosePipeline
-from posewire.config import Decoding
+from posewire.config import Decoding, load_settings
 from posewire.pipeline.heads.base import DetectorHead, PoseHead, register_detector_head, register_pose_head
 from posewire.registry.manifest import load_manifest
 from posewire.registry.specs import DetectorOutput, DetectorSpec, Output, PoseSpec
+from posewire.registry.store import ModelStore
+from posewire.tools.adding.adding import Added, Place, add
+from posewire.tools.adding.layouts.base import Layout, Probe, Told, register_recogniser
+from posewire.tools.adding.recognising import Given
+from posewire.tools.adding.trial import SAMPLE
 from posewire.types import FloatArray
+from tests.pipeline.made_networks import brightness_network, constant_network, entry, write_store
 
 SIDE = 32  # pixels of both networks' inputs
 IMAGE = np.full((320, 320, 3), 255, np.uint8)
@@ -60,59 +64,31 @@ class CentreHead(DetectorHead):
         return np.concatenate([centre - self._half, centre + self._half], 1), raw[:, 2]
 
 
-def affine_of_brightness(scale: FloatArray, shift: FloatArray) -> bytes:
-    """A network (batch, 3, SIDE, SIDE) -> (batch, *scale.shape): the image's mean, times `scale`, plus `shift`."""
-    constants: dict[str, Any] = {"scale": scale[None], "shift": shift[None], "shape": np.array([-1, 1, 1], np.int64)}
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Reshape", ["mean", "shape"], ["column"]),
-        helper.make_node("Mul", ["column", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["out"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "toy",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", *scale.shape])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return bytes(model.SerializeToString())
+@register_recogniser
+def diagonal(probe: Probe) -> list[Layout]:
+    """Such a file, and one of heatmaps, which has another layout too."""
+    match list(probe.shapes().items()):
+        case [("steps", (count, 1))]:
+            step = {"step": Told(2.0, "a guess")}
+            return [Layout("pose", "diagonal", "output steps: (K, 1)", told=step, keypoints=count)]
+        case [("maps", (count, _, _))]:
+            return [Layout("pose", "diagonal", "output maps", asked={"person_class": "a reason"}, sign="a test", keypoints=count)]
+    return []
 
 
-def entry(root: Path, name: str, task: str, content: bytes, rest: str) -> str:
-    (root / f"{name}.onnx").write_bytes(content)
-    return f"""
-[[models]]
-name = "{name}"
-task = "{task}"
-title = "Toy"
-file = "{name}.onnx"
-sha256 = "{hashlib.sha256(content).hexdigest()}"
-bytes = {len(content)}
-licence = "CC0-1.0"
-card = "{name}.md"
-provenance = {{ made_by = "a test", data = "none", recipe = "none" }}
-input = {{ height = {SIDE}, width = {SIDE}, colour = "RGB", mean = [0, 0, 0], std = [255, 255, 255] }}
-{rest}
-"""
+STEPS = np.arange(17, dtype=np.float32)[:, None]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    steps = np.arange(17, dtype=np.float32)[:, None]
     row = np.array([[0, 0, 0.875]], np.float32), np.array([[0.5, 0.25, 0]], np.float32)
-    text = '[defaults]\ndetector = "dot"\npose = "line"\n'
-    text += entry(
+    line, dot = brightness_network(SIDE, STEPS, np.zeros_like(STEPS)), brightness_network(SIDE, *row)
+    return write_store(
         tmp_path,
-        "line",
-        "pose",
-        affine_of_brightness(steps, np.zeros_like(steps)),
-        'keypoints = "coco17"\noutput = { layout = "diagonal", step = 2 }',
+        entry(tmp_path, "line", line, SIDE, SIDE, task="pose", keypoints="coco-17", output={"layout": "diagonal", "step": 2}),
+        entry(tmp_path, "dot", dot, SIDE, SIDE, task="detector", nms_iou=0.5, output={"layout": "centre", "side": 8}),
+        defaults={"detector": "dot", "pose": "line"},
     )
-    text += entry(tmp_path, "dot", "detector", affine_of_brightness(*row), 'nms_iou = 0.5\noutput = { layout = "centre", side = 8 }')
-    (tmp_path / "manifest.toml").write_text(text)
-    return tmp_path
 
 
 def test_heads_of_one_file_each_serve_an_image(store: Path) -> None:
@@ -138,10 +114,10 @@ def test_many_images_go_through_both_heads_as_one_batch(store: Path) -> None:
     [
         ("step = 2", "step = 0", r"models\[0\]\.output\.step: .*greater than 0"),
         ("step = 2", "pace = 2", r"models\[0\]\.output\.pace: unknown key"),
-        ("side = 8", "side = 8, x = 1", r"models\[1\]\.output\.x: unknown key"),
-        ('"diagonal"', '"vertical"', r"models\[0\]\.output\.layout: Input should be 'heatmaps', .*'keypoints'.* or 'diagonal'"),
-        ('"centre"', '"diagonal"', r"models\[1\]\.output\.layout: Input should be 'boxes_scores', 'yolox'"),
-        ('layout = "centre", ', "", r"models\[1\]\.output"),
+        ("side = 8", "side = 8\nx = 1", r"models\[1\]\.output\.x: unknown key"),
+        ('"diagonal"', '"vertical"', r"models\[0\]\.output\.layout: Input should be 'diagonal', 'heatmaps', .*'keypoints' or 'simcc'"),
+        ('"centre"', '"diagonal"', r"models\[1\]\.output\.layout: Input should be 'boxes_scores', 'centre', .* or 'yolox'"),
+        ('layout = "centre"\n', "", r"models\[1\]\.output"),
     ],
 )
 def test_a_bad_output_is_refused_with_its_key(store: Path, old: str, new: str, says: str) -> None:
@@ -154,6 +130,31 @@ def test_a_bad_output_is_refused_with_its_key(store: Path, old: str, new: str, s
 
 def test_an_output_of_another_shape_than_the_head_s_is_refused(store: Path) -> None:
     path = store / "manifest.toml"
-    path.write_text(path.read_text().replace('"diagonal", step = 2', '"keypoints", sigma = 2'))
+    path.write_text(path.read_text().replace('"diagonal"\nstep = 2', '"keypoints"\nsigma = 2'))
     with pytest.raises(ModelError, match=r"line: by the manifest an output is \(17, 3\) \(keypoints\); the file gives \(17, 1\)"):
         PosePipeline.load(device="cpu", model_store=store)
+
+
+def added(root: Path, content: bytes, **said: Any) -> Added:
+    (root / "file.onnx").write_bytes(content)
+    place, settings = Place("mine", root / "models", replace=False, licence=None), load_settings({}, device="cpu", cache_dir=root)
+    given = Given(colour="RGB", mean=(0, 0, 0), std=(255, 255, 255), **said)
+    return add(root / "file.onnx", given, place, ModelStore(installed=place.root), settings, SAMPLE, root / "drawn.jpg")
+
+
+def test_a_file_of_such_a_head_is_recognised_and_added(tmp_path: Path) -> None:
+    found = added(tmp_path, brightness_network(SIDE, STEPS, np.zeros_like(STEPS), "steps"))
+    assert found.spec is not None
+    assert found.spec.output.model_dump(exclude_none=True) == {"layout": "diagonal", "outputs": (), "step": 2.0}
+    assert ("step", "2", "a guess") in {(fact.what, fact.value, fact.how) for fact in found.recognised.facts}
+
+
+def test_another_head_for_the_shapes_of_heatmaps_is_asked_for_beside_those_that_ship(tmp_path: Path) -> None:
+    maps = constant_network(SIDE, SIDE, {"maps": np.zeros((17, 8, 8), np.float32)})
+    missing = added(tmp_path, maps).recognised.missing
+    assert sorted(missing) == ["--layout", "--person-class", "--sigma"]
+    assert "diagonal (a test)" in missing["--layout"]
+    assert all(f"{name} (trained with" in missing["--layout"] for name in ("heatmaps", "heatmaps-udp"))
+    assert missing["--sigma"].startswith("for heatmaps and heatmaps-udp: heatmap pixels")
+    assert missing["--person-class"] == "for diagonal: a reason"
+    assert sorted(added(tmp_path, maps, layout="heatmaps").recognised.missing) == ["--sigma"]

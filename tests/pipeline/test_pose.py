@@ -40,10 +40,7 @@ def crops(session: OnnxSession) -> list[UInt8Array]:
 
 def swapped(values: FloatArray) -> FloatArray:
     """Left and right keypoints in each other's place."""
-    order = np.arange(len(values))
-    for left, right in SPEC.keypoints.flip_pairs:
-        order[[left, right]] = right, left
-    return values[order]
+    return values[list(SPEC.keypoints.mirrored)]
 
 
 @pytest.mark.parametrize("flip_test", [False, True])

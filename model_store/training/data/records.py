@@ -89,7 +89,4 @@ def read_image(image: StoredImage) -> UInt8Array:
 
 def swap_sides(per_joint: FloatArray) -> FloatArray:
     """(…, 17, C) with the left and the right joints changed over, as in a mirrored image."""
-    order = np.arange(KEYPOINTS)
-    for left, right in JOINTS.flip_pairs:
-        order[[left, right]] = right, left
-    return per_joint[..., order, :]
+    return per_joint[..., JOINTS.mirrored, :]

@@ -74,7 +74,7 @@ def list_folder(address: str) -> list[Found] | None:
     Raises:
         PosewireError: as `file_system`, or the folder cannot be read.
     """
-    with _telling(address):
+    with telling(address):
         if not is_remote(address):
             folder = local_path(address)
             return sorted(_walk_local(folder), key=_address_of) if folder.is_dir() else None
@@ -93,7 +93,7 @@ def match_pattern(pattern: str) -> list[Found]:
     Raises:
         PosewireError: as `file_system`, or the store cannot be read.
     """
-    with _telling(pattern):
+    with telling(pattern):
         system, path = file_system(pattern)
         matches = system.glob(path, detail=True)
         found = [Found(system.unstrip_protocol(name), int(one.get("size") or 0)) for name, one in matches.items() if one["type"] == "file"]
@@ -106,7 +106,7 @@ def size_of(address: str) -> int | None:
     Raises:
         PosewireError: as `file_system`, or the store cannot be asked.
     """
-    with _telling(address):
+    with telling(address):
         try:
             if not is_remote(address):
                 return local_path(address).stat().st_size
@@ -164,13 +164,19 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextmanager
-def _telling(address: str) -> Iterator[None]:
+def telling(address: str, done: str = "read") -> Iterator[None]:
+    """Turn every error of the block into a PosewireError that names the file, or else the address.
+
+    Args:
+        address: that the block works on.
+        done: what cannot be done with it, such as "written".
+    """
     try:
         yield
     except PosewireError:
         raise
     except Exception as error:  # stores raise what they like
-        raise PosewireError(f"{getattr(error, 'filename', None) or address} cannot be read: {reason_of(error)}") from None
+        raise PosewireError(f"{getattr(error, 'filename', None) or address} cannot be {done}: {reason_of(error)}") from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from filelock import FileLock, Timeout
 
-from posewire.batch.places import file_system, is_remote, local_path, reason_of
+from posewire.batch.places import file_system, is_remote, local_path, reason_of, telling
 from posewire.errors import PosewireError
 from posewire.files import create_temporary, write_atomically
 
@@ -164,7 +164,7 @@ class _RemoteStore:
         self._root = path.rstrip("/")
 
     def names(self, folder: str) -> list[str]:
-        with self._telling("read"):
+        with telling(self._address):
             path = self._path(folder).rstrip("/")
             self._system.invalidate_cache()
             try:
@@ -175,7 +175,7 @@ class _RemoteStore:
             return sorted(name for name in names if name)
 
     def read(self, name: str) -> bytes | None:
-        with self._telling("read"):
+        with telling(self._address):
             try:
                 data: bytes = self._system.cat_file(self._path(name))
             except FileNotFoundError:
@@ -183,11 +183,11 @@ class _RemoteStore:
             return data
 
     def write(self, name: str, data: bytes) -> None:
-        with self._telling("written"):
+        with telling(self._address, "written"):
             self._in_folder(name, lambda path: self._system.pipe_file(path, data))
 
     def exists(self, name: str) -> bool:
-        with self._telling("read"):
+        with telling(self._address):
             self._system.invalidate_cache()
             return bool(self._system.exists(self._path(name)))
 
@@ -197,13 +197,13 @@ class _RemoteStore:
     @contextmanager
     def writing(self, name: str, folder: str) -> Iterator[IO[bytes]]:  # noqa: ARG002 - it cannot rename
         # Of a file that is written piece by piece, fsspec may store a part when it is closed after an error.
-        with self._telling("written"), tempfile.NamedTemporaryFile() as copy:
+        with telling(self._address, "written"), tempfile.NamedTemporaryFile() as copy:
             yield copy
             copy.flush()
             self._in_folder(name, lambda path: self._system.put_file(copy.name, path))
 
     def remove(self, names: list[str]) -> None:
-        with self._telling("written"):
+        with telling(self._address, "written"):
             for name in names:
                 try:
                     self._system.rm_file(self._path(name))
@@ -211,7 +211,7 @@ class _RemoteStore:
                     continue
 
     def remove_all(self) -> None:
-        with self._telling("written"):
+        with telling(self._address, "written"):
             self._system.invalidate_cache()
             if self._system.exists(self._root):
                 self._system.rm(self._root, recursive=True)
@@ -234,12 +234,3 @@ class _RemoteStore:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
-
-    @contextmanager
-    def _telling(self, done: str) -> Iterator[None]:
-        try:
-            yield
-        except PosewireError:
-            raise
-        except Exception as error:  # stores raise what they like
-            raise PosewireError(f"{self._address} cannot be {done}: {reason_of(error)}") from None

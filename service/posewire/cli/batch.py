@@ -13,6 +13,7 @@ from posewire.cli.stopping import Stopped, cancelled_at_signals
 from posewire.config import Settings
 from posewire.errors import PosewireError
 from posewire.telemetry.logs import configure_logging
+from posewire.words import counted
 
 _FAILED = 3  # exit code: everything is done, and some images have no result
 
@@ -40,8 +41,8 @@ def batch(options: BatchOptions, settings: Settings, ray: str | None) -> int:
 
 def _run(opened: Batch, ray: str | None) -> int:
     if opened.output.found.removed:
-        count = len(opened.output.found.removed)
-        print(f"posewire: {count} unfinished {'file' if count == 1 else 'files'} of an earlier run removed", file=sys.stderr)
+        files = counted(len(opened.output.found.removed), "unfinished file", "unfinished files")
+        print(f"posewire: {files} of an earlier run removed", file=sys.stderr)
     with batch_progress(opened.tally) as show:
         try:
             if ray is None:
@@ -65,7 +66,8 @@ def _report(opened: Batch) -> None:
     tally, output = opened.tally, opened.output
     done = tally.images + tally.failures
     rate = f" ({done / opened.seconds:.1f} images/s)" if done else ""
-    before = f", {tally.done_before} were done before" if tally.done_before else ""
-    print(f"{done} images in {opened.seconds:.1f} s{rate}{before}")
+    before = f", {tally.done_before} {'was' if tally.done_before == 1 else 'were'} done before" if tally.done_before else ""
+    print(f"{counted(done, 'image', 'images')} in {opened.seconds:.1f} s{rate}{before}")
     failures = f"; {output.failures} failed: {output.failures_at}" if output.failures else ""
-    print(f"{output.address}: {output.images} images with {output.people} people{failures}")
+    images, people = counted(output.images, "image", "images"), counted(output.people, "person", "people")
+    print(f"{output.address}: {images} with {people}{failures}")

@@ -358,7 +358,18 @@ def models_add(
 
     settings = load_settings(device="cpu", log_level="error")
     given = Given(
-        layout, keypoints, height, width, colour, mean, std, sigma, flip_shift, tuple(outputs) if outputs else None, person_class, distances
+        layout=layout,
+        keypoints=keypoints,
+        height=height,
+        width=width,
+        colour=colour,
+        mean=mean,
+        std=std,
+        sigma=sigma,
+        flip_shift=flip_shift,
+        outputs=tuple(outputs) if outputs else None,
+        person_class=person_class,
+        distances=distances,
     )
     place = Place(name, store or settings.cache_dir / "models", replace, licence)
     drawn = out or Path(f"{name or file.stem}.added.jpg")

@@ -28,6 +28,7 @@ from posewire.telemetry.logs import configure_logging
 from posewire.telemetry.metrics import Metrics
 from posewire.types import PoseResult
 from posewire.video.reading import SUFFIXES, import_av
+from posewire.words import counted
 
 _SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif"}
 _FEW = 16  # so many images are done before their models are warmed and measured
@@ -214,7 +215,7 @@ def _report(path: Path, result: PoseResult, engine: Engine, options: PredictOpti
     elif options.readable:
         scores = ", ".join(f"{p.score:.2f}" for p in result.people)
         milliseconds = f"{result.timings.total * 1000:.0f} ms"
-        people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
+        people = counted(len(result.people), "person", "people")
         size = f"{result.width}x{result.height}"
         print(f"{one_line(path)}: {size}, {people}{f' ({scores})' if scores else ''}, {milliseconds}")
 

@@ -17,6 +17,7 @@ from posewire.schemas.video import FrameLine
 from posewire.types import Priority
 from posewire.video.frames import frames
 from posewire.video.reading import SUFFIXES, VideoReader
+from posewire.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,9 +121,9 @@ class _Run:
         if not (self._options.readable or partial):
             return
         seconds = time.perf_counter() - self._started
-        parts = [f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} frames/s)"]
+        parts = [f"{counted(self._frames, 'frame', 'frames')} in {seconds:.1f} s ({self._frames / seconds:.1f} frames/s)"]
         if self._options.tracking.track:
-            parts.append(f"{len(self._identities)} {'identity' if len(self._identities) == 1 else 'identities'}")
+            parts.append(counted(len(self._identities), "identity", "identities"))
         parts += [str(file) for file in files]
         print(f"{self._path}: {'stopped after ' if partial else ''}{', '.join(parts)}", file=sys.stderr if partial else sys.stdout)
 

@@ -20,6 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from posewire.words import counted
+
 if TYPE_CHECKING:
     from posewire.batch.tally import Tally
 
@@ -99,7 +101,7 @@ def batch_progress(tally: "Tally") -> "Iterator[Callable[[Tally], None]]":
 def _batch_line(tally: "Tally", seconds: float) -> str:
     done = tally.images + tally.failures
     rate = f", {done / seconds:.1f} images/s" if done else ""
-    return f"{tally.done_before + done} images{f' ({tally.failures} failed)' if tally.failures else ''}{rate}"
+    return f"{counted(tally.done_before + done, 'image', 'images')}{f' ({tally.failures} failed)' if tally.failures else ''}{rate}"
 
 
 @contextmanager

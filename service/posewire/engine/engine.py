@@ -35,7 +35,7 @@ from posewire.registry.specs import ModelSpec, WeightsFile
 from posewire.registry.store import open_store
 from posewire.telemetry import tracing
 from posewire.telemetry.metrics import Metrics, Task
-from posewire.types import Detections, Frame, PoseOptions, PoseResult, Priority, Stage, Timings, UInt8Array
+from posewire.types import SEEN_SCORE, Detections, Frame, PoseOptions, PoseResult, Priority, Stage, Timings, UInt8Array
 
 if sys.platform == "linux":
     from posewire.engine.ipc import AVAILABLE
@@ -45,9 +45,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-# Keypoints with a lower score are not drawn by default.
-_DRAWN_KEYPOINT_SCORE = 0.2
 
 # The header of an image of fewer bytes is read on the event loop: to reach a thread would take longer.
 _SHORT_BYTES = 262_144
@@ -266,7 +263,7 @@ class Engine:
 
     def draw_pixels(self, frame: Frame, result: PoseResult, min_keypoint_score: float | None = None) -> UInt8Array:
         """Draw everyone on a frame, with their identities, if they have any; returns (H, W, 3) uint8 RGB."""
-        threshold = _DRAWN_KEYPOINT_SCORE if min_keypoint_score is None else min_keypoint_score
+        threshold = SEEN_SCORE if min_keypoint_score is None else min_keypoint_score
         pixels = draw_poses(frame.pixels, result.people, self._look, min_keypoint_score=threshold)
         draw_track_ids(pixels, result.people)
         return pixels
@@ -323,7 +320,7 @@ def load_engine(
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
         DeviceError: the device that was asked for does not load.
-        ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
+        ConfigError: the head of the pose model cannot do the decoding or the flip test.
     """
     choice = choose(settings, open_store(settings).manifest)
     # A process that is started later serves these models too, even if `posewire models use` has changed the choice by then.

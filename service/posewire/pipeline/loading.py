@@ -57,7 +57,7 @@ def load_models(settings: Settings, plan: DevicePlan, runtime: Runtime | None = 
     Raises:
         ModelError: a model is missing, damaged or not what the manifest says.
         DeviceError: the backend that was asked for cannot run the pose model.
-        ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
+        ConfigError: the head of the pose model cannot do the decoding or the flip test.
     """
     runtime = runtime or onnx_runtime()
     store = open_store(settings)

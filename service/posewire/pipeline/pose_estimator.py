@@ -9,13 +9,10 @@ from posewire.errors import ModelError
 from posewire.imaging.geometry import apply_affine, cut_crops
 from posewire.pipeline.heads.base import pose_head
 from posewire.registry.specs import PoseSpec, WeightsFile
-from posewire.types import Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
+from posewire.types import SEEN_SCORE, Crop, FloatArray, Frame, Keypoints, Pose, UInt8Array
 
 # A crop shows a quarter more than the person's box, as in the original's training and evaluation.
 PADDING = 1.25
-
-# COCO's evaluation of the original leaves keypoints below this score out of a person's score.
-_COUNTED_SCORE = 0.2
 
 
 class PoseEstimator:
@@ -74,6 +71,6 @@ class PoseEstimator:
     def postprocess(self, box_xywh: FloatArray, box_score: float, crop: Crop, found: Keypoints) -> Pose:
         """Return a person in pixels of the upright image, from keypoints in crop pixels."""
         keypoints = Keypoints(apply_affine(crop.to_image, found.xy), found.scores)
-        counted = found.scores[found.scores > _COUNTED_SCORE]
+        counted = found.scores[found.scores > SEEN_SCORE]
         score = box_score * float(counted.mean()) if len(counted) else 0.0
         return Pose(box_xywh, score, keypoints)

@@ -46,6 +46,14 @@ class KeypointSet:
         """What a manifest says in `keypoints`: the name, or the path of the file."""
         return self.file or self.name
 
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """K indices: the keypoint that each one is in a mirrored image, with left and right exchanged."""
+        order = list(range(len(self.names)))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\P{C}+$")]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

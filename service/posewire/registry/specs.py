@@ -123,41 +123,15 @@ class Output(Entry):
 
 
 class HeatmapOutput(Output):
-    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1."""
+    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1.
+
+    It is here and not beside its head, because `infer_spec` needs it.
+    """
 
     layout: Literal["heatmaps"]
     stride: Count  # input pixels a heatmap pixel
     sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
     flip_shift: Literal[0, 1]  # heatmap pixels by which the mirrored heatmaps are shifted in the flip test
-
-
-class UdpHeatmapOutput(Output):
-    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1, of a network trained with UDP (arXiv 1911.07524)."""
-
-    layout: Literal["heatmaps-udp"]
-    stride: Count  # input pixels a heatmap pixel, by which height and width are divided
-    sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
-
-    @property
-    def unbiased(self) -> bool:
-        """True."""
-        return True
-
-
-class SimccOutput(Output):
-    """Two outputs of one classification each: (batch, K, width * split_ratio) for x and (batch, K, height * split_ratio) for y."""
-
-    layout: Literal["simcc"]
-    outputs: Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)] = ("simcc_x", "simcc_y")
-    split_ratio: Positive = 2.0  # classes an input pixel
-
-
-class KeypointOutput(Output):
-    """(batch, K, 3) float32: x y in input pixels and a score 0..1, decoded in the graph. Two outputs may be x y and the scores."""
-
-    layout: Literal["keypoints"]
-    outputs: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
-    sigma: Positive | None = None  # heatmap pixels: of the Gaussian that the graph smooths with; None: it decodes in another way
 
 
 class DetectorOutput(Output):
@@ -174,37 +148,14 @@ class DetectorOutput(Output):
     person_class: Annotated[int, Field(ge=0)] = 0  # index of the class "person", where a layout has classes
 
 
-class RtmdetOutput(DetectorOutput):
-    """The maps of RTMDet (arXiv 2212.07784), one or two outputs for each stride, whose names are given.
-
-    One output a stride has the class scores, then the distances from a cell's point to left, top, right and bottom. With two a stride
-    all outputs of scores come first, then all of distances, each from the first stride to the last.
-    """
-
-    layout: Literal["rtmdet"]
-    outputs: Annotated[tuple[Text, ...], Field(min_length=1)]
-    channels: Literal["first", "last"] = "first"  # of a map: (C, h, w) or (h, w, C)
-    scores: Literal["logits", "probabilities"] = "logits"
-    distances: Literal["pixels", "strides"] = "pixels"
-
-    @model_validator(mode="after")
-    def _has_outputs(self) -> Self:
-        if len(self.outputs) not in (len(self.strides), 2 * len(self.strides)):
-            raise ValueError(f"{len(self.outputs)} outputs are neither one nor two for each of {len(self.strides)} strides")
-        return self
-
-
-# The parameters of every layout of each task. A head of another layout adds its own.
-_OUTPUTS: dict[Task, dict[str, type[Output]]] = {
-    "pose": {"heatmaps": HeatmapOutput, "heatmaps-udp": UdpHeatmapOutput, "keypoints": KeypointOutput, "simcc": SimccOutput},
-    "detector": dict.fromkeys(("boxes_scores", "yolox", "end2end", "yolov8"), DetectorOutput) | {"rtmdet": RtmdetOutput},
-}
-# The package of the heads is a plug-in. It is loaded if a manifest names a layout that is not known here.
+# The parameters of every layout of each task. The heads register them. Their package lies above the registry, so it is loaded by its name,
+# when the first manifest is read.
+_OUTPUTS: dict[Task, dict[str, type[Output]]] = {"pose": {}, "detector": {}}
 _HEADS: Final = "posewire.pipeline.heads"
 
 
 def register_output(task: Task, layout: str, parameters: type[Output]) -> None:
-    """Let manifests describe models of another layout.
+    """Let manifests describe models of a layout.
 
     Args:
         task: of the models.
@@ -220,10 +171,9 @@ def _output_of(task: Task, value: object) -> object:
     if not isinstance(layout, str):
         return value  # an output already, or of a wrong type
     known = _OUTPUTS[task]
+    import_module(_HEADS)
     if layout not in known:
-        import_module(_HEADS)
-    if layout not in known:
-        *names, last = map(repr, known)
+        *names, last = map(repr, sorted(known))
         fault = InitErrorDetails(type="literal_error", loc=("layout",), input=layout, ctx={"expected": f"{', '.join(names)} or {last}"})
         raise ValidationError.from_exception_data("output", [fault])
     return known[layout].model_validate(value)
@@ -241,7 +191,7 @@ class _Described(Entry):
 
 
 class PoseModel(_Described):
-    """A top-down pose model: one crop of one person in, one heatmap or position per keypoint out."""
+    """A top-down pose model: one crop of one person in; the head of its layout turns the output into one position for each keypoint."""
 
     task: Literal["pose"]
     output: Annotated[SerializeAsAny[Output], BeforeValidator(partial(_output_of, "pose"))]

@@ -1,8 +1,9 @@
 // Draws skeletons on a canvas over the image.
 
 const GOLDEN_ANGLE = 137.508;
-// Sets with hands or faces have more keypoints than this, which lie close together.
+// Sets with hands or faces have more keypoints than this. Those of hands and faces lie close together, and are drawn smaller.
 const MANY = 40;
+const SMALL = 0.35; // as the service draws them
 const OUTLINE = 'rgb(5 8 14 / .65)';
 
 /** Return the colour of a track; consecutive ids have very different hues. */
@@ -38,17 +39,35 @@ export function drawPeople(context, result, look, unit) {
   context.lineCap = context.lineJoin = 'round';
   const scale = canvas.width / result.width;
   const place = (x, y) => [look.mirrored ? canvas.width - x * scale : x * scale, y * scale];
+  const small = smallKeypoints(look);
   [...result.people].reverse().forEach((person, fromLast) => {
     const color = trackColor(person.track_id ?? result.people.length - 1 - fromLast);
     const [, , width, height] = person.box;
-    const full = unit * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / unit));
-    const line = look.names.length > MANY ? full * 0.4 : full;
-    const points = new Map();
-    for (const { name, x, y, score } of person.keypoints) if (score >= look.confidence) points.set(name, place(x, y));
-    drawBones(context, points, look, line, color);
-    drawJoints(context, points, line, color);
+    const line = unit * Math.max(2, Math.min(6, (Math.hypot(width, height) * scale * 0.009) / unit));
+    const large = new Map();
+    const fine = new Map();
+    for (const { name, x, y, score } of person.keypoints) {
+      if (score >= look.confidence) (small.has(name) ? fine : large).set(name, place(x, y));
+    }
+    drawBones(context, large, look, line, color);
+    drawJoints(context, large, line, '#fff', color);
+    drawBones(context, fine, look, line * SMALL, color);
+    drawJoints(context, fine, line * SMALL, color, color); // a white core would hide the colour
     if (look.labels && person.track_id != null) drawLabel(context, person, place, unit, color);
   });
+}
+
+/** Return the names of keypoints outside of the body, which is the largest part of the skeleton that hangs together. */
+function smallKeypoints({ names, skeleton }) {
+  if (names.length <= MANY) return new Set();
+  const part = names.map((_, index) => new Set([index]));
+  for (const [a, b] of skeleton) {
+    if (part[a] === part[b]) continue;
+    const joined = new Set([...part[a], ...part[b]]);
+    for (const index of joined) part[index] = joined;
+  }
+  const body = part.reduce((largest, one) => (one.size > largest.size ? one : largest));
+  return new Set(names.filter((_, index) => !body.has(index)));
 }
 
 /** Empty the canvas. */
@@ -82,13 +101,13 @@ function drawBones(context, points, look, line, color) {
   }
 }
 
-function drawJoints(context, points, line, color) {
+function drawJoints(context, points, line, core, color) {
   const joints = new Path2D();
   for (const [x, y] of points.values()) {
     joints.moveTo(x + line, y);
     joints.arc(x, y, line, 0, 2 * Math.PI);
   }
-  context.fillStyle = '#fff';
+  context.fillStyle = core;
   context.strokeStyle = color;
   context.lineWidth = line * 0.7;
   context.fill(joints);

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
 from posewire.config import Decoding
+from posewire.errors import ConfigError
 from posewire.registry.specs import DetectorOutput, DetectorSpec, Output, PoseSpec, register_output
 from posewire.types import FloatArray
 
 
 class PoseHead(Protocol):
-    """Reads a pose network's output. A head is built from the spec, the decoding, and whether a flip test is asked for."""
+    """Reads a pose network's output. `MakePoseHead` says how a head is built."""
 
-    output_shape: tuple[int, ...]  # of one item of the network's output, as the manifest says
+    output_shape: tuple[int, ...]  # set when it is built: of one item of the network's output, as the manifest says
 
     def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return keypoints (N, K, 2) float32 x y in input pixels, and their scores (N, K) float32 0..1.
@@ -25,7 +26,8 @@ class PoseHead(Protocol):
 
         Args:
             raw: (N, *output_shape) float32, of the crops.
-            mirrored: (N, *output_shape) float32, of the mirrored crops; left and right are exchanged in it.
+            mirrored: (N, *output_shape) float32, of the mirrored crops; left and right are exchanged in it, as
+                `KeypointSet.mirrored` says.
         """
 
 
@@ -48,6 +50,11 @@ class MakePoseHead(Protocol):
     def __call__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> PoseHead:
         """Build the head of a model.
 
+        Args:
+            spec: of the model; `spec.output` has the class that the head is registered with.
+            decoding: of heatmaps. A head that decodes in one way only calls `refuse_other_decoding`.
+            flip_test: whether `merge_mirrored` will be called.
+
         Raises:
             ConfigError: the head cannot do the decoding or the flip test.
         """
@@ -59,6 +66,22 @@ D = TypeVar("D", bound=MakeDetectorHead)
 
 _POSE_HEADS: dict[str, MakePoseHead] = {}
 _DETECTOR_HEADS: dict[str, MakeDetectorHead] = {}
+
+
+def refuse_other_decoding(decoding: Decoding, reason: str) -> None:
+    """Refuse a decoding that was chosen, for a head that decodes in one way only.
+
+    `Decoding.DARK` is the default of the setting. So such a head takes it for no choice, also if it has no heatmaps.
+
+    Args:
+        decoding: that is asked for.
+        reason: why another one is impossible, to follow its name in the message.
+
+    Raises:
+        ConfigError: it is another one than the default.
+    """
+    if decoding is not Decoding.DARK:
+        raise ConfigError(f"decoding {decoding} {reason}")
 
 
 def register_pose_head(layout: str, parameters: type[Output]) -> Callable[[P], P]:

@@ -1,6 +1,6 @@
 """The pose head `heatmaps`: the peak of each heatmap, then its sub-pixel place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -19,30 +19,47 @@ FLOOR = 1e-10
 PEAKED = 1e-9
 
 
-@register_pose_head("heatmaps", HeatmapOutput)
-class HeatmapHead(PoseHead):
-    """Heatmaps (N, K, height / stride, width / stride), 0..1, one for each keypoint."""
+class HeatmapsHead(PoseHead):
+    """The common part of heads that read heatmaps: their shape, and the mean of the flip test. A subclass decodes.
 
-    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - both tests read the same heatmaps
-        assert isinstance(spec.output, HeatmapOutput)
-        self._output = spec.output
-        self._flip_pairs = spec.keypoints.flip_pairs
-        # DARK smooths with the Gaussian that the training targets were drawn with.
-        self._decode = decode_quarter if decoding is Decoding.QUARTER else partial(decode_dark, blur_sigma=self._output.sigma)
-        self.output_shape = (
-            len(spec.keypoints.names),
-            spec.input.height // self._output.stride,
-            spec.input.width // self._output.stride,
-        )
+    Args:
+        spec: of the model.
+        stride: input pixels a heatmap pixel.
+        flip_shift: heatmap pixels by which the mirrored heatmaps are shifted.
+        decode: of heatmaps, to heatmap pixels and scores.
+        step: input pixels a heatmap pixel in x and in y, by which positions are multiplied.
+    """
+
+    def __init__(self, spec: PoseSpec, stride: int, flip_shift: int, decode: Decode, step: FloatArray) -> None:
+        self.output_shape = (len(spec.keypoints.names), spec.input.height // stride, spec.input.width // stride)
+        self._mirrored = spec.keypoints.mirrored
+        self._flip_shift = flip_shift
+        self._decode = decode
+        self._step = step
 
     def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return keypoints (N, K, 2) in input pixels and scores (N, K) of heatmaps."""
         xy, scores = self._decode(raw)
-        return xy * np.float32(self._output.stride), scores
+        return xy * self._step, scores
 
     def merge_mirrored(self, raw: FloatArray, mirrored: FloatArray) -> FloatArray:
         """Return the mean of the heatmaps and those of the mirrored crops."""
-        return (raw + flip_heatmaps(mirrored, self._flip_pairs, self._output.flip_shift)) * np.float32(0.5)
+        return (raw + flip_heatmaps(mirrored, self._mirrored, self._flip_shift)) * np.float32(0.5)
+
+
+@register_pose_head("heatmaps", HeatmapOutput)
+class HeatmapHead(HeatmapsHead):
+    """Heatmaps (N, K, height / stride, width / stride), 0..1, one for each keypoint.
+
+    Pixel (i, j) of a heatmap lies at (stride * i, stride * j) of the input.
+    """
+
+    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - the flip test changes no shape
+        assert isinstance(spec.output, HeatmapOutput)
+        output = spec.output
+        # DARK smooths with the Gaussian that the training targets were drawn with.
+        decode = decode_quarter if decoding is Decoding.QUARTER else partial(decode_dark, blur_sigma=output.sigma)
+        super().__init__(spec, output.stride, output.flip_shift, decode, np.full(2, output.stride, np.float32))
 
 
 def _peaks(heatmaps: FloatArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.intp]], FloatArray]:
@@ -131,20 +148,17 @@ def _newton_step(surface: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> 
     return np.where(peaked[..., None], np.clip(step, -1, 1), 0)
 
 
-def flip_heatmaps(heatmaps: FloatArray, pairs: tuple[tuple[int, int], ...], shift: int) -> FloatArray:
+def flip_heatmaps(heatmaps: FloatArray, order: Sequence[int], shift: int) -> FloatArray:
     """Return heatmaps of mirrored crops, mirrored back, with left and right keypoints swapped.
 
     Args:
         heatmaps: (N, K, h, w) float32 of the mirrored crops.
-        pairs: (left, right) keypoint indices.
+        order: K indices, `KeypointSet.mirrored`.
         shift: pixels to the right that the result is moved by: the original protocol's alignment is 1.
 
     Returns:
         (N, K, h, w) float32, to be averaged with the heatmaps of the upright crops.
     """
-    order = np.arange(heatmaps.shape[1])
-    for left, right in pairs:
-        order[[left, right]] = right, left
     mirrored = heatmaps[:, order, :, ::-1].copy()
     if shift:
         mirrored[..., shift:] = mirrored[..., :-shift].copy()

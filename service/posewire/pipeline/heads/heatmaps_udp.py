@@ -4,40 +4,44 @@ ViTPose has it, and some configurations of HRNet and Lite-HRNet. Sizes are dista
 of a heatmap is (input - 1) / (heatmap - 1) pixels of the input, and mirrored heatmaps lie on one another without a shift.
 """
 
+from functools import partial
+from typing import Literal
+
 import numpy as np
 
 from posewire.config import Decoding
-from posewire.errors import ConfigError
-from posewire.pipeline.heads.base import PoseHead, register_pose_head
-from posewire.pipeline.heads.heatmaps import decode_dark, flip_heatmaps
-from posewire.registry.specs import PoseSpec, UdpHeatmapOutput
-from posewire.types import FloatArray
+from posewire.pipeline.heads.base import refuse_other_decoding, register_pose_head
+from posewire.pipeline.heads.heatmaps import HeatmapsHead, decode_dark
+from posewire.registry.specs import Count, Output, PoseSpec, Positive
+
+
+class UdpHeatmapOutput(Output):
+    """(batch, K, height / stride, width / stride) float32 heatmaps, 0..1, of a network trained with UDP (arXiv 1911.07524)."""
+
+    layout: Literal["heatmaps-udp"]
+    stride: Count  # input pixels a heatmap pixel, by which height and width are divided
+    sigma: Positive  # heatmap pixels: of the Gaussians that the training targets were drawn with
+
+    @property
+    def unbiased(self) -> bool:
+        """True."""
+        return True
 
 
 @register_pose_head("heatmaps-udp", UdpHeatmapOutput)
-class UdpHeatmapHead(PoseHead):
+class UdpHeatmapHead(HeatmapsHead):
     """Heatmaps (N, K, height / stride, width / stride), 0..1, one for each keypoint.
+
+    The middles of the outer pixels of a heatmap lie at those of the input.
 
     Raises:
         ConfigError: the quarter-pixel shift is asked for, which UDP does without.
     """
 
-    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - both tests read the same heatmaps
+    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - the flip test changes no shape
         assert isinstance(spec.output, UdpHeatmapOutput)
-        if decoding is not Decoding.DARK:
-            raise ConfigError(f"decoding {decoding} shifts peaks, but {spec.name} was trained with UDP, which has no shift: choose dark")
+        refuse_other_decoding(decoding, f"shifts peaks, but {spec.name} was trained with UDP, which has no shift: choose dark")
         described, stride = spec.input, spec.output.stride
         rows, cols = described.height // stride, described.width // stride
-        self._sigma = spec.output.sigma
-        self._flip_pairs = spec.keypoints.flip_pairs
-        self._step = np.array([(described.width - 1) / max(cols - 1, 1), (described.height - 1) / max(rows - 1, 1)], np.float32)
-        self.output_shape = (len(spec.keypoints.names), rows, cols)
-
-    def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return keypoints (N, K, 2) in input pixels and scores (N, K) of heatmaps."""
-        xy, scores = decode_dark(raw, self._sigma)
-        return xy * self._step, scores
-
-    def merge_mirrored(self, raw: FloatArray, mirrored: FloatArray) -> FloatArray:
-        """Return the mean of the heatmaps and those of the mirrored crops."""
-        return (raw + flip_heatmaps(mirrored, self._flip_pairs, 0)) * np.float32(0.5)
+        step = np.array([(described.width - 1) / max(cols - 1, 1), (described.height - 1) / max(rows - 1, 1)], np.float32)
+        super().__init__(spec, stride, 0, partial(decode_dark, blur_sigma=spec.output.sigma), step)

@@ -1,12 +1,35 @@
 """The detector head `rtmdet`: the maps of RTMDet (arXiv 2212.07784) as its network gives them, a few for each stride."""
 
+from typing import Annotated, Literal, Self
+
 import numpy as np
+from pydantic import Field, model_validator
 
 from posewire.pipeline.heads.base import DetectorHead, register_detector_head
-from posewire.registry.specs import DetectorSpec, RtmdetOutput
+from posewire.registry.specs import DetectorOutput, DetectorSpec, Text
 from posewire.types import FloatArray
 
 _SIDES = 4  # distances to left, top, right and bottom
+
+
+class RtmdetOutput(DetectorOutput):
+    """The maps of RTMDet (arXiv 2212.07784), one or two outputs for each stride, whose names are given.
+
+    One output a stride has the class scores, then the distances from a cell's point to left, top, right and bottom. With two a stride
+    all outputs of scores come first, then all of distances, each from the first stride to the last.
+    """
+
+    layout: Literal["rtmdet"]
+    outputs: Annotated[tuple[Text, ...], Field(min_length=1)]
+    channels: Literal["first", "last"] = "first"  # of a map: (C, h, w) or (h, w, C)
+    scores: Literal["logits", "probabilities"] = "logits"
+    distances: Literal["pixels", "strides"] = "pixels"
+
+    @model_validator(mode="after")
+    def _has_outputs(self) -> Self:
+        if len(self.outputs) not in (len(self.strides), 2 * len(self.strides)):
+            raise ValueError(f"{len(self.outputs)} outputs are neither one nor two for each of {len(self.strides)} strides")
+        return self
 
 
 @register_detector_head("rtmdet", RtmdetOutput)

@@ -3,13 +3,23 @@
 RTMPose (arXiv 2303.07399) has this head; mmdeploy exports it with the outputs `simcc_x` and `simcc_y`.
 """
 
+from typing import Annotated, Literal
+
 import numpy as np
+from pydantic import Field
 
 from posewire.config import Decoding
-from posewire.errors import ConfigError
-from posewire.pipeline.heads.base import PoseHead, register_pose_head
-from posewire.registry.specs import PoseSpec, SimccOutput
+from posewire.pipeline.heads.base import PoseHead, refuse_other_decoding, register_pose_head
+from posewire.registry.specs import Output, PoseSpec, Positive, Text
 from posewire.types import FloatArray
+
+
+class SimccOutput(Output):
+    """Two outputs of one classification each: (batch, K, width * split_ratio) for x and (batch, K, height * split_ratio) for y."""
+
+    layout: Literal["simcc"]
+    outputs: Annotated[tuple[Text, ...], Field(min_length=2, max_length=2)] = ("simcc_x", "simcc_y")
+    split_ratio: Positive = 2.0  # classes an input pixel
 
 
 @register_pose_head("simcc", SimccOutput)
@@ -20,17 +30,14 @@ class SimccHead(PoseHead):
         ConfigError: another decoding than the default is asked for.
     """
 
-    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - both tests read the same classes
+    def __init__(self, spec: PoseSpec, decoding: Decoding, *, flip_test: bool) -> None:  # noqa: ARG002 - the flip test changes no shape
         assert isinstance(spec.output, SimccOutput)
-        if decoding is not Decoding.DARK:
-            raise ConfigError(f"decoding {decoding} needs heatmaps, but {spec.name} gives classes of x and y: choose a model of heatmaps")
+        refuse_other_decoding(decoding, f"needs heatmaps, but {spec.name} gives classes of x and y: choose a model of heatmaps")
         self._ratio = np.float32(spec.output.split_ratio)
         self._count = len(spec.keypoints.names)
         self._columns, self._rows = (round(side * spec.output.split_ratio) for side in (spec.input.width, spec.input.height))
         self.output_shape = (self._count * (self._columns + self._rows),)
-        self._mirrored = np.arange(self._count)
-        for left, right in spec.keypoints.flip_pairs:
-            self._mirrored[[left, right]] = right, left
+        self._mirrored = spec.keypoints.mirrored
 
     def decode(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return keypoints (N, K, 2) in input pixels, and the lower of both maxima (N, K), clipped to 0..1, as scores."""

@@ -6,10 +6,7 @@ Keypoints are compared by OKS, COCO's object keypoint similarity; boxes by IoU. 
 import lap
 import numpy as np
 
-from posewire.types import FloatArray, Keypoints
-
-# A keypoint below this is the network's guess: it says nothing of where the person is.
-SEEN_SCORE = 0.2
+from posewire.types import SEEN_SCORE, FloatArray, Keypoints
 
 # Fewer keypoints that both sides show are too few to compare by.
 _LEAST_COMMON = 5

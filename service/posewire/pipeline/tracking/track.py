@@ -11,8 +11,7 @@ from enum import Enum
 
 import numpy as np
 
-from posewire.pipeline.tracking.matching import SEEN_SCORE
-from posewire.types import FloatArray, Keypoints, Pose
+from posewire.types import SEEN_SCORE, FloatArray, Keypoints, Pose
 
 _VELOCITY_S = 0.3  # time over which a new velocity replaces the old one
 _COAST_S = 0.7  # time over which a person who is not seen slows down

@@ -1,6 +1,6 @@
 """From a file, what others say of it and what the user says, to the entry of a manifest; or to a list of what must be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,14 +12,14 @@ from posewire.registry.keypoint_sets import KEYPOINT_SETS, KeypointSet, load_key
 from posewire.registry.specs import Task
 from posewire.tools.adding.graph import Graph, Normalisation
 from posewire.tools.adding.hints import Hints
-from posewire.tools.adding.layouts import Layout, Probe, person_class, possible_layouts
+from posewire.tools.adding.layouts.base import Layout, Probe, person_class, possible_layouts
 from posewire.types import UInt8Array
 
 _SAID: Final = "as you say"
 _IMAGENET_RED: Final = 100.0  # ImageNet's mean of red is 123.675, of blue 103.53
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What the user says; None: nothing."""
 
@@ -88,10 +88,12 @@ def recognise(graph: Graph, hints: Hints, given: Given, image: UInt8Array) -> Re
         return found
     pixels = _as_input(image, found.input, graph)
     probe = Probe(graph, hints, graph.run(pixels), found.input["height"], found.input["width"])
-    layout = _layout(found, probe, given)
-    found.task, found.output = layout.task, {"layout": layout.name, **layout.parameters, **given.parameters()}
+    layout, *others = _layouts(found, probe, given)
+    found.task = layout.task
+    _parameters(found, layout, given)
+    _ask(found, [layout, *others], given)
     if layout.task == "pose":
-        _pose(found, layout, hints, given)
+        _pose(found, layout, given)
     else:
         _detector(found, layout, hints, given)
     return found
@@ -173,7 +175,8 @@ def _as_input(image: UInt8Array, described: Mapping[str, Any], graph: Graph) -> 
     return np.ascontiguousarray((planes - mean) / std, np.float32)
 
 
-def _layout(found: Recognised, probe: Probe, given: Given) -> Layout:
+def _layouts(found: Recognised, probe: Probe, given: Given) -> list[Layout]:
+    """Return the layouts that the file may have, of each name one; of several, the user is asked which."""
     shapes = ", ".join(f"{name} {shape}" for name, shape in probe.shapes().items())
     if probe.hints.task not in (None, "detect"):
         raise ModelError(
@@ -195,32 +198,40 @@ def _layout(found: Recognised, probe: Probe, given: Given) -> Layout:
         if not chosen:
             raise ModelError(f"--outputs {' '.join(given.outputs)}: the outputs are {shapes}")
         chosen = chosen[:1]
-    layout, names = chosen[0], list(dict.fromkeys(one.name for one in chosen))
-    if len(names) > 1:  # the first stands for both in the other questions
-        found.missing["--layout"] = f"{' or '.join(names)}: the training cannot be seen; heatmaps-udp is for UDP, as of ViTPose"
+    unique = list({one.name: one for one in reversed(chosen)}.values())[::-1]
+    layout = unique[0]
+    if len(unique) > 1:
+        names = [f"{one.name} ({one.sign})" if one.sign else one.name for one in unique]
+        found.missing["--layout"] = f"{', '.join(names[:-1])} or {names[-1]}: all have such outputs"
     elif len(chosen) > 1:
         found.missing["--outputs"] = "of both outputs, that of x first, then that of y: they have the same shape"
     else:
         found.know("layout", layout.name, layout.how if len(possible) == 1 else f"{layout.how}; {_SAID}")
     found.know("task", layout.task, layout.how)
-    return layout
+    return unique
 
 
-def _pose(found: Recognised, layout: Layout, hints: Hints, given: Given) -> None:
+def _parameters(found: Recognised, layout: Layout, given: Given) -> None:
+    """Fill the table of the output; note what neither the shapes nor the user alone tell."""
+    said = given.parameters()
+    told = {name: one.value for name, one in layout.told.items()}
+    found.output = {"layout": layout.name, **layout.parameters, **told, **said}
+    for name in dict.fromkeys((*layout.told, *layout.asked)):
+        if name in found.output:
+            found.know(name.replace("_", " "), _shown(found.output[name]), _SAID if name in said else layout.told[name].how)
+
+
+def _ask(found: Recognised, layouts: Sequence[Layout], given: Given) -> None:
+    """Ask for the parameters of every layout that is possible, so that all is asked at once."""
+    for name, why in {name: why for layout in layouts for name, why in layout.asked.items()}.items():
+        if name not in given.parameters():
+            of = [layout.name for layout in layouts if name in layout.asked]
+            only = "" if len(of) == len(layouts) else f"for {' and '.join(of)}: "
+            found.missing[f"--{name.replace('_', '-')}"] = f"{only}{why}"
+
+
+def _pose(found: Recognised, layout: Layout, given: Given) -> None:
     assert layout.keypoints is not None
-    if layout.name in ("heatmaps", "heatmaps-udp"):
-        sigma = given.sigma or hints.sigma
-        if sigma is None:
-            found.missing["--sigma"] = "heatmap pixels, of the Gaussians of the training: mostly 2 for 256x192 and 3 for 384x288"
-        else:
-            found.output["sigma"] = sigma
-            found.know("sigma", f"{sigma:g}", _SAID if given.sigma else hints.source)
-    if layout.name == "heatmaps":
-        found.output.setdefault("flip_shift", 1)
-        how = _SAID if given.flip_shift is not None else "MMPose's; only the flip test reads it"
-        found.know("flip shift", found.output["flip_shift"], how)
-    if layout.name == "simcc" and hints.split_ratio not in (None, found.output["split_ratio"]):
-        raise ModelError(f"{hints.source} says a split ratio of {hints.split_ratio:g}, the outputs have {found.output['split_ratio']:g}")
     if given.keypoints is not None:
         found.keypoints, how = _set_of_user(found, given.keypoints), _SAID
     else:
@@ -254,10 +265,12 @@ def _detector(found: Recognised, layout: Layout, hints: Hints, given: Given) -> 
         found.know("person class", found.output["person_class"], how)
     if layout.classes is not None and found.output.get("person_class", 0) >= layout.classes:
         raise ModelError(f"--person-class {found.output['person_class']}: the file gives {layout.classes} classes, numbered from 0")
-    if "strides" in found.output:
-        found.know("strides", ", ".join(map(str, found.output["strides"])), "the number of cells")
-    if layout.name == "rtmdet" and given.distances is None:
-        found.missing["--distances"] = "pixels or strides: the unit of the boxes; mmdet has pixels"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

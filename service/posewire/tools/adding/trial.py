@@ -14,12 +14,12 @@ from posewire.pipeline.loading import plan_device
 from posewire.pipeline.look import look_of
 from posewire.pipeline.pose_pipeline import PosePipeline, load_pipeline
 from posewire.registry.installed import install_own
-from posewire.types import Frame
+from posewire.types import SEEN_SCORE, Frame
+from posewire.words import counted
 
 # A portrait of Eileen Collins, NASA: public domain.
 SAMPLE: Final = Path(__file__).parent / "astronaut.jpg"
 
-_DRAWN_SCORE: Final = 0.2  # as the service draws
 # A set with one of these is of whole people, whom the detector finds; others, such as hands, are looked for in the whole image.
 _OF_PEOPLE: Final = {"nose", "left_shoulder", "left_hip"}
 
@@ -35,12 +35,12 @@ class Trial:
     def summary(self) -> str:
         """One line about the people."""
         people = self.result.people
-        shown = [int((person.keypoints.scores >= _DRAWN_SCORE).sum()) for person in people]
+        shown = [int((person.keypoints.scores >= SEEN_SCORE).sum()) for person in people]
         if not people:
             return "nobody was found"
-        count = f"{len(people)} {'person' if len(people) == 1 else 'people'} found"
+        count = f"{counted(len(people), 'person', 'people')} found"
         of = len(self.result.keypoint_set.names)
-        return f"{count}; the best scores {people[0].score:.2f}, and {shown[0]} of its {of} keypoints {_DRAWN_SCORE} or more"
+        return f"{count}; the best scores {people[0].score:.2f}, and {shown[0]} of its {of} keypoints {SEEN_SCORE} or more"
 
 
 def try_model(entry: Mapping[str, object], weights: bytes, keypoints: bytes | None, image: Path, settings: Settings) -> Trial:
@@ -67,7 +67,7 @@ def try_model(entry: Mapping[str, object], weights: bytes, keypoints: bytes | No
         frame = pipeline.frame(read_plain(image, settings.max_bytes))
         result = _run(pipeline, frame, entry)
     look = look_of(pipeline.pose.spec.keypoints)
-    return Trial(result, encode(draw_poses(frame.pixels, result.people, look, min_keypoint_score=_DRAWN_SCORE), "image/jpeg"))
+    return Trial(result, encode(draw_poses(frame.pixels, result.people, look, min_keypoint_score=SEEN_SCORE), "image/jpeg"))
 
 
 def _run(pipeline: PosePipeline, frame: Frame, entry: Mapping[str, object]) -> NamedPoseResult:

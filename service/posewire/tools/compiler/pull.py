@@ -8,12 +8,13 @@ from typing import TypeAlias
 
 from posewire.errors import PosewireError
 from posewire.files import make_folder
+from posewire.pipeline.heads.keypoints import KeypointOutput
 from posewire.registry.download import Part, fetch
 from posewire.registry.installed import exclusive, install
 from posewire.registry.manifest import Manifest
 from posewire.registry.networks.litehrnet.spec import get_variant
 from posewire.registry.sources import Source, shown, source_of
-from posewire.registry.specs import Download, KeypointOutput, ModelSpec, PoseModel
+from posewire.registry.specs import Download, ModelSpec, PoseModel
 from posewire.registry.store import installed_models
 from posewire.registry.unpack import unpack
 from posewire.tools.compiler.compiling import compile_published_detector, compile_state, kernel_state, read_state, require_compiler

@@ -12,9 +12,8 @@ from posewire.imaging.draw import draw_poses, encode
 from posewire.pipeline.look import look_of
 from posewire.registry.keypoint_sets import KeypointSet
 from posewire.tools.evaluate.annotations import Person, Row
-from posewire.types import FloatArray, Keypoints, Pose, UInt8Array
+from posewire.types import SEEN_SCORE, FloatArray, Keypoints, Pose, UInt8Array
 
-_SHOWN_SCORE = 0.2  # as the service draws
 _MARGIN = 0.15  # around the people, in units of the longer side of their area
 
 
@@ -66,7 +65,7 @@ class Part:
 
     def draw(self, people: Sequence[Pose], keypoints: KeypointSet) -> bytes:
         """Return a JPEG of the part with people in its pixels."""
-        return encode(draw_poses(self.pixels, people, look_of(keypoints), min_keypoint_score=_SHOWN_SCORE), "image/jpeg")
+        return encode(draw_poses(self.pixels, people, look_of(keypoints), min_keypoint_score=SEEN_SCORE), "image/jpeg")
 
     def _pose(self, box: FloatArray, xy: FloatArray, scores: FloatArray) -> Pose:
         moved = np.concatenate([box[:2] - self.offset, box[2:]]) * np.float32(self.scale)

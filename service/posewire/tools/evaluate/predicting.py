@@ -20,7 +20,7 @@ from posewire.imaging.geometry import xyxy_to_xywh
 from posewire.telemetry.metrics import Metrics
 from posewire.tools.calibration import Limits, read
 from posewire.tools.evaluate.annotations import AnnotatedImage, Row
-from posewire.types import FloatArray, Frame, PoseOptions
+from posewire.types import SEEN_SCORE, FloatArray, Frame, PoseOptions
 
 Boxes: TypeAlias = Literal["gt", "detector"]
 
@@ -28,7 +28,6 @@ Boxes: TypeAlias = Literal["gt", "detector"]
 _Predict: TypeAlias = Callable[[AnnotatedImage, Boxes], Awaitable[list[Row]]]
 
 _CONCURRENCY = 4
-_COUNTED_SCORE = 0.2  # keypoints above it are in a person's score
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,5 +148,5 @@ async def _over_http(source: Source) -> AsyncIterator[_Predict]:
 
 def _box_score(row: Row) -> float:
     """Return the detector's score of a person, from the service's score: its product with the mean of the scores above 0.2."""
-    counted = [score for score in row["keypoints"][2::3] if score > _COUNTED_SCORE]
+    counted = [score for score in row["keypoints"][2::3] if score > SEEN_SCORE]
     return float(row["score"]) * len(counted) / sum(counted) if counted else 0.0

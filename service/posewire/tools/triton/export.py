@@ -51,7 +51,7 @@ def export(settings: Settings, folder: Path, *, replace: bool = False) -> Export
 
     Raises:
         ModelError: a model is missing or damaged, is not what the manifest says, or Triton cannot run it.
-        ConfigError: the pose model gives keypoints, and a flip test or another decoding is asked for.
+        ConfigError: the head of the pose model cannot do the decoding or the flip test.
         PosewireError: the folder is not empty or cannot be written, or Triton's client is not installed.
     """
     _check(folder, replace)
