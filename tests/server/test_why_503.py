@@ -52,7 +52,7 @@ async def test_all_places_for_images_are_taken(full: Api, gate: Gate, astronaut:
     message = "requests rejected before their bodies were read"
 
     async def told() -> bool:
-        return sum(line["requests"] for line in log_lines(message)) == 3
+        return sum(int(line["requests"]) for line in log_lines(message)) == 3
 
     with gate.shut():
         held = await hold(full, astronaut, 2)
