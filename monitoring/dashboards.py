@@ -78,13 +78,40 @@ OVERVIEW = (
     ),
     Chart("Waiting for a model", "s", _quantiles("posewire_queue_wait_seconds", "model", quantiles=(0.95,))),
     Chart(
-        "Rejected and failed",
+        "Rejected and failed, by reason",
         "reqps",
-        {"{{reason}}": "sum by (reason) (rate(posewire_rejections_total{OURS}[$__rate_interval])) > 0 or on() vector(0)"},
-        "By problem type.",
+        {"{{reason}} {{limit}}": "sum by (reason, limit) (rate(posewire_rejections_total{OURS}[$__rate_interval])) > 0 or on() vector(0)"},
+        "By problem type; overloaded also by the limit that was reached. The runbook says what to do about each.",
     ),
-    Chart("Images in flight", "short", {"{{instance}}": "posewire_pictures_in_flight{OURS}"}),
+    Chart(
+        "Images in flight",
+        "short",
+        {"{{instance}}": "posewire_pictures_in_flight{OURS}", "limit, {{instance}}": "posewire_pictures_in_flight_limit{OURS}"},
+        "At the limit requests are rejected: overloaded, images.",
+    ),
     Chart("Ready", "short", {"replicas": "sum(posewire_ready{OURS})"}),
+    Chart(
+        "Bytes of request bodies",
+        "bytes",
+        {
+            "{{instance}}": "posewire_body_bytes_in_flight{OURS}",
+            "limit, {{instance}}": "posewire_body_bytes_in_flight_limit{OURS}",
+            "limit of one client, {{instance}}": "posewire_body_bytes_in_flight_limit{OURS} / 2",
+        },
+        "At the limits requests are rejected: overloaded, bytes or client-bytes.",
+    ),
+    Chart(
+        "Open connections",
+        "short",
+        {"{{instance}}": "posewire_connections_open{OURS}", "limit, {{instance}}": "posewire_connections_limit{OURS}"},
+        "At the limit, and if all are at work, a new connection is rejected: overloaded, connections.",
+    ),
+    Chart(
+        "Images that wait for memory for their pixels",
+        "short",
+        {"{{instance}}": "rate(posewire_pixel_wait_seconds_sum{OURS}[$__rate_interval])"},
+        "Mean number. Above 0: images are so large that POSEWIRE_MAX_PIXELS_IN_FLIGHT makes them wait.",
+    ),
 )
 
 BATCHING = (
@@ -119,7 +146,11 @@ BATCHING = (
 )
 
 STREAMS = (
-    Chart("Open streams", "short", {"{{instance}}": "posewire_streams_active{OURS}"}),
+    Chart(
+        "Open streams",
+        "short",
+        {"{{instance}}": "posewire_streams_active{OURS}", "limit, {{instance}}": "posewire_streams_limit{OURS}"},
+    ),
     Chart(
         "Frames",
         "ops",

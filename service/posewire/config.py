@@ -249,8 +249,8 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     access_log_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
-        description="Part of the successful requests that is logged. Failed requests are all logged, but for those rejected by a full "
-        "service: one line has their number.",
+        description="Part of the successful requests that is logged. Failed requests are all logged, but for those rejected "
+        "before their bodies are read: one line a second has their number.",
     )
     otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318/v1/traces; empty: no tracing."

@@ -5,7 +5,24 @@ tells the caller the problem and the remedy. The text of an error that is not a 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+# The limits that reject a request as overloaded, as metrics and logs name them. docs/runbook.md says what to do about each.
+Limit: TypeAlias = Literal[
+    "images",  # all places for images are taken; the body is not read
+    "request-images",  # the images of this request do not fit beside the others
+    "bytes",  # of all request bodies
+    "client-bytes",  # of the request bodies of one client
+    "connections",
+    "queue",  # images that wait for a model
+    "grpc-calls",
+    "streams",
+    "webrtc-sessions",
+    "videos",
+    "uploads",  # of videos
+    "cameras",
+    "processes",  # of the machine: none can be started
+]
 
 
 class PosewireError(Exception):
@@ -46,6 +63,7 @@ class ServiceError(PosewireError):
         self.detail = detail
         self.image = image  # index in the request of the image that caused the error
         self.retry_after_s = retry_after_s  # whole seconds
+        self.limit: Limit | None = None  # the limit that was reached; only `Overloaded` has one
 
 
 class BadPicture(ServiceError):
@@ -225,10 +243,14 @@ class TooManyStreams(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The service is at its limit; the caller may try again."""
+    """A limit of the service is reached; the caller may try again."""
 
     status, slug, title = 503, "overloaded", "The service is at its limit"
     close_code = 1013
+
+    def __init__(self, detail: str, *, limit: Limit | None = None, image: int | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(detail, image=image, retry_after_s=retry_after_s)
+        self.limit = limit  # None: another service sent the error
 
 
 class OutOfMemory(ServiceError):
@@ -253,12 +275,26 @@ class Draining(ServiceError):
     status, slug, title = 503, "draining", "The service is stopping"
     close_code = 1012
 
+    def __init__(
+        self,
+        detail: str = "the service is stopping; try again at another instance",
+        *,
+        image: int | None = None,
+        retry_after_s: int | None = 1,
+    ) -> None:
+        super().__init__(detail, image=image, retry_after_s=retry_after_s)
+
 
 class NotReady(ServiceError):
     """The models are not loaded yet."""
 
     status, slug, title = 503, "not-ready", "The service is not ready"
     close_code = 1013
+
+    def __init__(
+        self, detail: str = "the models are not loaded yet; try again", *, image: int | None = None, retry_after_s: int | None = 1
+    ) -> None:
+        super().__init__(detail, image=image, retry_after_s=retry_after_s)
 
 
 class Dead(ServiceError):

@@ -12,7 +12,7 @@ def drain(queue: FairQueue[str], most: int = 1000) -> str:
 
 
 def queue_of(*lines: str, priority: Priority = Priority.BULK) -> FairQueue[str]:
-    queue = FairQueue[str]()
+    queue = FairQueue[str](1000)
     for line in lines:
         queue.push(line, priority)
     return queue

@@ -11,7 +11,8 @@ class Room:
     """Images that hold their pixels until they are told to go."""
 
     def __init__(self, limit: int) -> None:
-        self.budget = PixelBudget(limit)
+        self.waits: list[float] = []  # seconds
+        self.budget = PixelBudget(limit, self.waits.append)
         self.inside: list[str] = []
         self._go: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -49,8 +50,11 @@ async def test_images_wait_until_their_pixels_fit_in() -> None:
     await room.come("b", 5)
     await room.come("c", 4)  # would fit, but not before b: else a large one never has its turn
     assert room.inside == ["a"]
+    assert len(room.waits) == 1
     await room.go("a")
     assert room.inside == ["b", "c"]
+    assert len(room.waits) == 3
+    assert min(room.waits) >= 0
 
 
 async def test_one_over_the_limit_goes_alone() -> None:

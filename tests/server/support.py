@@ -124,6 +124,9 @@ class Api:
 
 StartApi = Callable[..., Awaitable[Api]]
 
+# Returns the log's lines with a message, as `posewire serve` writes them.
+LogLines = Callable[[str], list[dict[str, Any]]]
+
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Until what another task does has shown; each look lets that task run."""

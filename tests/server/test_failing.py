@@ -2,10 +2,12 @@
 
 import asyncio
 
+import httpx
 import pytest
 
 from posewire.engine.engine import Engine
-from tests.server.support import Api, Gate, GatedDetector, GatedPose, StartApi, assert_problem, eventually, people_of
+from tests.server.streaming import Listen, acknowledge, message
+from tests.server.support import JPEG, Api, Gate, GatedDetector, GatedPose, StartApi, assert_problem, eventually, people_of
 
 
 async def ready(api: Api) -> bool:
@@ -55,3 +57,22 @@ async def test_a_service_whose_model_fails_stops_in_time(start_api: StartApi, mo
     await asyncio.gather(*[api.post(astronaut) for _ in range(6)])
     assert not await ready(api)
     await asyncio.wait_for(api.engine.close(), 20)
+
+
+async def test_a_stream_begins_though_a_model_fails_and_each_frame_tells(
+    listen: Listen, models: Engine, gate: Gate, astronaut: bytes
+) -> None:
+    server = await listen(detector=GatedDetector(models.detector, gate))
+    gate.error = RuntimeError("now and then")
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        for _ in range(5):
+            assert_problem(await client.post("/v1/pose", content=astronaut, headers=JPEG), 500, "inference-failed")
+        assert_problem(await client.get("/readyz"), 503, "not-ready", "keep failing")
+    async with server.stream() as stream:  # as a request it is tried: the next run may work
+        await stream.send(astronaut)
+        failed = await message(stream)
+        assert (failed["type"], failed["problem"]["type"]) == ("error", "urn:posewire:problem:inference-failed")
+        gate.error = None
+        await acknowledge(stream, failed["seq"])
+        await stream.send(astronaut)
+        assert (await message(stream))["type"] == "result"

@@ -53,7 +53,7 @@ async def test_a_foreign_page_sends_nothing(origin: str) -> None:
         assert answer.headers["Connection"] == "close"
     assert (await client.get("/v1/models", headers=headers)).status_code == 200
     metrics = (await client.get("/metrics")).text
-    assert 'posewire_rejections_total{reason="foreign-origin"} 3.0' in metrics
+    assert 'posewire_rejections_total{limit="",reason="foreign-origin"} 3.0' in metrics
 
 
 @pytest.mark.parametrize(

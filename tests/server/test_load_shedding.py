@@ -100,7 +100,7 @@ async def test_the_log_has_the_number_of_the_refused_requests(
         return [record for record in caplog.records if record.getMessage() == message]
 
     async def told() -> bool:
-        counts: list[int] = [vars(record)["requests"] for record in logged("requests refused at their head: the service is full")]
+        counts: list[int] = [vars(record)["requests"] for record in logged("requests rejected before their bodies were read")]
         return sum(counts) == 7
 
     with gate.shut():
@@ -109,7 +109,7 @@ async def test_the_log_has_the_number_of_the_refused_requests(
             assert_overloaded(await full.post(astronaut))
         await eventually(told)
     await asyncio.gather(*held)
-    assert len(logged("requests refused at their head: the service is full")) < 7
+    assert len(logged("requests rejected before their bodies were read")) < 7
     assert [vars(record)["status"] for record in logged("request")] == [200, 200]
 
 

@@ -145,7 +145,7 @@ async def test_a_stop_finishes_the_frame_that_is_under_way(listen: Listen, model
             await asyncio.sleep(0)
         answer = await message(stream)
         assert (answer["type"], answer["seq"]) == ("result", 0)
-        assert await ended(stream) == (1012, "the service is stopping; connect again")
+        assert await ended(stream) == (1012, "the service is stopping; try again at another instance")
         await closing
 
 

@@ -12,15 +12,24 @@ from tests.telemetry.samples import value
 
 @pytest.mark.parametrize(
     "error",
-    [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.ServiceError)],
+    [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.ServiceError) and e is not errors.Overloaded],
     ids=lambda e: e.slug,
 )
 def test_a_rejection_counts_under_its_slug_and_exists_before(error: type[errors.ServiceError]) -> None:
     metrics = Metrics()
-    assert value(metrics, "posewire_rejections_total", reason=error.slug) == 0
-    metrics.count_rejection(error)
+    assert value(metrics, "posewire_rejections_total", reason=error.slug, limit="") == 0
     metrics.count_rejection(error("what was wrong"))
-    assert value(metrics, "posewire_rejections_total", reason=error.slug) == 2
+    assert value(metrics, "posewire_rejections_total", reason=error.slug, limit="") == 1
+
+
+def test_an_overload_counts_under_its_limit() -> None:
+    metrics = Metrics()
+    labels = {"reason": "overloaded", "limit": "client-bytes"}
+    assert value(metrics, "posewire_rejections_total", **labels) == 0  # it exists before
+    metrics.count_rejection(errors.Overloaded("too much", limit="client-bytes"))
+    metrics.count_rejection(errors.Overloaded("too much", limit="queue"))
+    assert value(metrics, "posewire_rejections_total", **labels) == 1
+    assert value(metrics, "posewire_rejections_total", reason="overloaded", limit="queue") == 1
 
 
 def test_requests_are_timed_by_route_method_and_status() -> None:
@@ -140,7 +149,8 @@ def test_every_run_of_a_model_is_timed() -> None:
 
 def test_capacity_and_fallback_are_told() -> None:
     metrics = Metrics()
-    metrics.set_limits(workers=3, images=64)
+    metrics.set_workers(3)
+    metrics.set_limit("images", 64)
     metrics.set_device_fallback(True)
     assert value(metrics, "posewire_workers") == 3
     assert value(metrics, "posewire_pictures_in_flight_limit") == 64

@@ -112,7 +112,7 @@ class Cameras:
             if spec.name in self._watchers:
                 raise CameraExists(f"a camera is called {spec.name!r}; PATCH /v1/cameras/{spec.name} changes it")
             if len(self._watchers) >= self._settings.max_cameras:
-                raise Overloaded(f"there are {len(self._watchers)} cameras already, which is POSEWIRE_MAX_CAMERAS")
+                raise Overloaded(f"there are {len(self._watchers)} cameras already, which is POSEWIRE_MAX_CAMERAS", limit="cameras")
             self._check_spec(spec)
             store = await self._opened()
             await self._write(store.put, spec)

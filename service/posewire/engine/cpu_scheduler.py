@@ -10,14 +10,15 @@ from typing import Protocol
 
 from posewire.config import Settings
 from posewire.engine.cost_model import CostTable
+from posewire.engine.deadlines import check_deadline
 from posewire.engine.fair_queue import FairQueue
 from posewire.engine.health import Health
 from posewire.engine.image_run import ImageRun, run_image
 from posewire.engine.pool import ComputePool, Ran, ThreadPool, settle
 from posewire.engine.profile_cache import ProfileCache
 from posewire.engine.profiler import Profile, exclusive_pays, restore, warm
-from posewire.engine.scheduler import Completed, Recovery, trial_job
-from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded, ServiceError
+from posewire.engine.scheduler import Completed, Recovery, max_images, trial_job
+from posewire.errors import Draining, InferenceFailed, ServiceError
 from posewire.pipeline.pose_pipeline import ImageJob, PosePipeline
 from posewire.registry.specs import ModelInput
 from posewire.telemetry import tracing
@@ -110,8 +111,7 @@ class CpuScheduler:
         self._workers = workers
         self._profiles = profiles
         self._metrics = metrics
-        self._max_queue = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
-        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._queue: FairQueue[_Waiting] = FairQueue(max_images(settings))
         self._in_hand = 0
         self._undisturbed = 0
         self._change = asyncio.Event()  # that `close` waits for
@@ -180,13 +180,10 @@ class CpuScheduler:
         """As `Scheduler.run`."""
         loop = asyncio.get_running_loop()
         if self._closing:
-            raise Draining("the service is stopping; try again at another instance")
+            raise Draining
         if not self._started:
             raise InferenceFailed("the model's queue is not served")
-        if len(self._queue) >= self._max_queue:
-            raise Overloaded("the model's queue is full; try again", retry_after_s=1)
-        if job.deadline is not None and job.deadline <= loop.time():
-            raise DeadlineExceeded("the deadline passed before the model had run")
+        check_deadline(job.deadline)
         self._undisturbed = 0 if self.pending else self._undisturbed + 1
         if self._undisturbed > _UNDISTURBED and self._profile and self._profile.exclusive_pays:
             job = replace(job, exclusive=True)

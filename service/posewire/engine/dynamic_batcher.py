@@ -15,10 +15,11 @@ from typing import Generic, TypeVar
 
 from posewire.engine.batch import Batch, BatchObserver, Served, Waiting
 from posewire.engine.cost_model import CostTable
+from posewire.engine.deadlines import check_deadline, exceeded
 from posewire.engine.fair_queue import ClientQueue, FairQueue
 from posewire.engine.health import Health
 from posewire.engine.pool import Ran, ThreadPool
-from posewire.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from posewire.errors import Draining, InferenceFailed
 from posewire.types import Priority
 
 In = TypeVar("In")
@@ -61,11 +62,10 @@ class DynamicBatcher(Generic[In, Out]):
         self.health = Health()
         self._infer = run
         self._pool = pool
-        self._max_queue = max_queue
         self._window = window
         self._observer = observer
         self._busy = busy
-        self._queue: FairQueue[Waiting[In, Out]] = FairQueue()
+        self._queue: FairQueue[Waiting[In, Out]] = FairQueue(max_queue)
         self._last_arrival = -math.inf  # seconds, monotonic
         self._gap = math.inf  # seconds between arrivals of late
         self._soon = False  # a batch is formed in the event loop's next turn
@@ -110,13 +110,10 @@ class DynamicBatcher(Generic[In, Out]):
             ServiceError: what the run gave in the place of one of their outputs.
         """
         if self._closing:
-            raise Draining("the service is stopping; try again at another instance")
+            raise Draining
         if not self.alive:
             raise InferenceFailed("the model's queue has died; the service must be restarted")
-        if len(self._queue) + len(items) > self._max_queue:
-            raise Overloaded("the model's queue is full; try again", retry_after_s=1)
-        if deadline is not None and deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceeded("the deadline passed before the model had run")
+        check_deadline(deadline)
         if not items:
             return []
         loop, now = asyncio.get_running_loop(), time.monotonic()
@@ -133,10 +130,10 @@ class DynamicBatcher(Generic[In, Out]):
                 w.future.cancel()
 
     def _enqueue(self, waiting: list[Waiting[In, Out]], priority: Priority) -> ClientQueue[Waiting[In, Out]]:
+        client = self._queue.push(waiting, priority)
         now = waiting[0].arrived
         self._gap = now - self._last_arrival if math.isinf(self._gap) else self._gap + (now - self._last_arrival - self._gap) / 8
         self._last_arrival = now
-        client = self._queue.push(waiting, priority)
         self._form_soon()
         if self._asked and self._is_full():
             self._pool.assign()
@@ -233,4 +230,4 @@ class DynamicBatcher(Generic[In, Out]):
 def _expire(waiting: Sequence[Waiting[In, Out]]) -> None:
     for one in waiting:
         if not one.future.done():
-            one.future.set_exception(DeadlineExceeded("the deadline passed before the model had run"))
+            one.future.set_exception(exceeded())

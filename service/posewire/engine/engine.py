@@ -4,9 +4,9 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -17,12 +17,12 @@ from posewire.backends.runtime import onnx_runtime
 from posewire.config import Device, Settings
 from posewire.engine.cost_model import CostTable
 from posewire.engine.cpu_scheduler import CpuScheduler, ThreadWorkers
+from posewire.engine.deadlines import until
 from posewire.engine.gpu_scheduler import GpuScheduler
 from posewire.engine.memory_budget import PixelBudget
 from posewire.engine.pool import run_on
 from posewire.engine.profile_cache import ProfileCache, identity_of
 from posewire.engine.scheduler import Completed, Scheduler
-from posewire.errors import DeadlineExceeded
 from posewire.imaging.decode import count_pixels, decode
 from posewire.imaging.draw import ImageType, draw_poses, draw_track_ids, encode
 from posewire.pipeline.detector import Detector
@@ -98,7 +98,8 @@ class Engine:
         self.scheduler = scheduler or scheduler_in_threads(detector, pose, plan, settings, metrics)
         decoded = self.scheduler.max_decoded
         bounded = decoded is not None and decoded * settings.max_pixels <= settings.max_pixels_in_flight
-        self._pixels = None if bounded else PixelBudget(settings.max_pixels_in_flight)  # None: they cannot be too many
+        # None: the workers cannot have too many.
+        self._pixels = None if bounded else PixelBudget(settings.max_pixels_in_flight, metrics.observe_pixel_wait)
 
     @property
     def alive(self) -> bool:
@@ -164,7 +165,7 @@ class Engine:
         started = time.monotonic()
         job = ImageJob(data, options, deadline=deadline)
         with self._counted():
-            async with _until(deadline):
+            async with until(deadline):
                 if self._pixels is None:
                     completed = await self.scheduler.run(job, priority)
                 else:
@@ -189,7 +190,7 @@ class Engine:
         started = time.monotonic()
         job = ImageJob(frame, options, deadline=deadline)
         with self._counted():
-            async with _until(deadline):
+            async with until(deadline):
                 completed = await self.scheduler.run(job, priority)
             return self._result(job, completed, started)
 
@@ -202,7 +203,7 @@ class Engine:
             DeadlineExceeded, Overloaded, Draining, InferenceFailed: as `estimate`.
         """
         started = time.monotonic()
-        async with _until(deadline):
+        async with until(deadline):
             completed = await self.scheduler.run(ImageJob(frame, options, keypoints=False, deadline=deadline), priority)
         seconds = self._report(completed)
         assert completed.partial.found is not None
@@ -273,15 +274,6 @@ class Engine:
         return await run_on(self._threads, function, *args, **kwargs)
 
 
-@asynccontextmanager
-async def _until(deadline: float | None) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline passed before the model had run") from None
-
-
 def scheduler_in_threads(
     detector: Detector,
     pose: PoseEstimator,
@@ -340,7 +332,7 @@ def load_engine(
     else:
         scheduler = scheduler_in_threads(pipeline.detector, pipeline.pose, plan, settings, metrics, profiles, warms=warms)
     engine = Engine(pipeline.detector, pipeline.pose, plan, settings, metrics, scheduler, choice.pair)
-    metrics.set_limits(workers=plan.workers, images=settings.max_in_flight)
+    metrics.set_workers(plan.workers)
     metrics.set_device_fallback(fell_back(settings.device, plan, runtime or onnx_runtime()))
     for model in engine.models:
         metrics.set_model(model.spec.task, model.spec.name, model.weights.sha256, model.provider)

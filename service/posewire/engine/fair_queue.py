@@ -4,6 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+from posewire.errors import Overloaded
 from posewire.types import Priority
 
 T = TypeVar("T")
@@ -28,9 +29,14 @@ class ClientQueue(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Round robin over clients, a quantum of items each. Live streams precede bulk work, which keeps a minimum share."""
+    """Round robin over clients, a quantum of items each. Live streams precede bulk work, which keeps a minimum share.
 
-    def __init__(self) -> None:
+    Args:
+        limit: items that may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._clients: dict[Priority, OrderedDict[ClientQueue[T], None]] = {priority: OrderedDict() for priority in Priority}
         self._size = 0
         self._since_bulk = 0  # items of streams in a row while bulk waited
@@ -44,8 +50,14 @@ class FairQueue(Generic[T]):
         return (item for clients in self._clients.values() for client in clients for item in client.items)
 
     def push(self, items: Iterable[T], priority: Priority) -> ClientQueue[T]:
-        """Add all items of one client, at least one."""
+        """Add all items of one client, at least one.
+
+        Raises:
+            Overloaded: not all of them fit; none was added.
+        """
         client = ClientQueue(items, priority)
+        if self._size + len(client.items) > self._limit:
+            raise Overloaded("the model's queue is full; try again", limit="queue", retry_after_s=1)
         self._clients[priority][client] = None
         self._size += len(client.items)
         return client

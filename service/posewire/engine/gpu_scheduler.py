@@ -15,7 +15,7 @@ from posewire.engine.cost_model import CostTable
 from posewire.engine.dynamic_batcher import DynamicBatcher
 from posewire.engine.pool import ThreadPool, run_on
 from posewire.engine.profiler import warm
-from posewire.engine.scheduler import Completed, Recovery, trial_job
+from posewire.engine.scheduler import Completed, Recovery, max_images, trial_job
 from posewire.errors import Draining
 from posewire.pipeline.pose_pipeline import ImageJob, PartialResult, PosePipeline, Preprocessed, Span
 from posewire.telemetry.metrics import Metrics, Task
@@ -46,7 +46,7 @@ class GpuScheduler:
         self._models = {"detector": metrics.batches("detector"), "pose": metrics.batches("pose")}
         window = None if settings.batch_window_ms is None else settings.batch_window_ms / 1000
         # An image that was admitted is never refused half-way: the crop queue holds everyone of all images.
-        images = settings.max_in_flight + settings.max_streams  # a stream has one frame in flight
+        images = max_images(settings)
         self.detections: DynamicBatcher[Preprocessed, PartialResult] = DynamicBatcher(
             "detector",
             pipeline.detect,
@@ -118,7 +118,7 @@ class GpuScheduler:
     async def run(self, job: ImageJob, priority: Priority) -> Completed:
         """As `Scheduler.run`."""
         if self._closing:
-            raise Draining("the service is stopping; try again at another instance")
+            raise Draining
         self.pending += 1
         try:
             partial, waited = await self._detect(job, priority)

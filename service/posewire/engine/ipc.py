@@ -1,5 +1,6 @@
-"""IPC channels: objects between processes of one machine, one message each, with pixels and encoded images outside the pickle.
+"""IPC channels: objects between processes of one machine, one message each, with the content of large arrays outside the pickle.
 
+An encoded image is `bytes`, which a pickle contains; it is copied once more than the content of an array is.
 A message is a datagram of a `SOCK_SEQPACKET` socket: several processes may read from one socket, and exactly one of them
 receives a message. A message that is too large for a datagram is sent as the descriptor of a memory file: it may have any
 size, and no sender blocks on a full pipe. Only Linux has all of this; elsewhere `AVAILABLE` is false. Both ends are processes

@@ -1,8 +1,9 @@
 """Limits the decoded pixels in memory."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -10,10 +11,15 @@ class PixelBudget:
     """A budget of pixels: images wait in the order of their arrival until their pixels fit. An image above the limit is exclusive.
 
     A number of images would not bound memory: an image of 50 megapixels takes 150 MB.
+
+    Args:
+        limit: pixels in memory at a time.
+        waited: is told how long each image has waited, in seconds; also one that gave up.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, waited: Callable[[float], object]) -> None:
         self._limit = limit
+        self._waited = waited
         self._free = limit
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -24,8 +30,12 @@ class PixelBudget:
         entry = pixels, asyncio.get_running_loop().create_future()
         self._waiting.append(entry)
         self._admit()
+        started = time.monotonic()
         try:
-            await entry[1]
+            try:
+                await entry[1]
+            finally:
+                self._waited(time.monotonic() - started)
             yield
         finally:
             if entry in self._waiting:

@@ -129,6 +129,11 @@ class Recovery:
             log.info("the model works again", extra={"task": task})
 
 
+def max_images(settings: Settings) -> int:
+    """Return the number of images that may wait for a model: all that are admitted, and one frame of each stream."""
+    return settings.max_in_flight + settings.max_streams
+
+
 def trial_job(task: Task, detector_input: ModelInput, settings: Settings) -> ImageJob:
     """A blank image, of which one model is to be run."""
     frame = Frame(np.zeros((detector_input.height, detector_input.width, 3), np.uint8))

@@ -23,6 +23,7 @@ from posewire.engine.pool import settle
 from posewire.schemas.inference_protocol import JSON_LENGTH
 from posewire.server import asyncapi, cameras, demo, inference_protocol, ops, pose, pose_aliases, problems, stream, video, webrtc
 from posewire.server.auth import Access, KeyRing
+from posewire.server.headers import REQUEST_ID, RETRY_AFTER, TRACEPARENT
 from posewire.server.limits import Admission, ByteBudget, RateLimit, StreamSlots
 from posewire.server.middleware import RequestContext
 from posewire.server.openapi import SERVERS, TAGS, DocumentedApp
@@ -32,18 +33,18 @@ from posewire.telemetry.lag import watch_event_loop
 from posewire.telemetry.metrics import Metrics
 
 # Pages of other sites may send and see these.
-_METHODS = ("GET", "POST", "PATCH", "DELETE")
-_HEADERS = (
+_CORS_METHODS = ("GET", "POST", "PATCH", "DELETE")
+_CORS_REQUEST_HEADERS = (
     "Authorization",
     "Content-Encoding",
     "Content-Type",
     "If-Match",
-    "X-Request-Id",
+    REQUEST_ID,
     "X-Request-Timeout-Ms",
-    "traceparent",
+    TRACEPARENT,
     JSON_LENGTH,
 )
-_EXPOSED = ("X-Request-Id", "Retry-After", "ETag", "Location", JSON_LENGTH)
+_CORS_ANSWER_HEADERS = (REQUEST_ID, RETRY_AFTER, "ETag", "Location", JSON_LENGTH)
 
 # Swagger UI's column of links, of which there are none, makes the page wider than a phone.
 _DOCS_STYLE = ".swagger-ui .response-col_links { display: none }"
@@ -114,12 +115,16 @@ def create_app(settings: Settings, engine: Engine | None = None, *, load: Callab
         redirect_slashes=False,  # a client should not send its image twice because of a slash
     )
     app.state.services = services
-    # The last is the outermost: every refusal has a request id, and pages of other sites may read it.
+    # Each is around those before it. So every rejection has a request id and its headers, and pages of other sites may read it.
     app.add_middleware(pose.PoseEndpoint, services=services)
     app.add_middleware(Access, keys=services.keys, origins=settings.origins, hosts=settings.hosts, metrics=metrics)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=_CORS_METHODS,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_ANSWER_HEADERS,
         )
     app.add_middleware(RequestContext, services=services)
     app.add_middleware(inference_protocol.ProtocolErrors)
@@ -173,9 +178,13 @@ async def _on_daemon_thread(function: Callable[[], Engine]) -> Engine:
 
 
 def create_ops_app(services: Services) -> FastAPI:
-    """Return an application of health and metrics alone, for `POSEWIRE_OPS_PORT`. It asks for no keys: keep the port private."""
+    """Return an application of health and metrics alone, for `POSEWIRE_OPS_PORT`. It asks for no keys: keep the port private.
+
+    Its answers have the headers, the record and the log lines of the main port's.
+    """
     app = FastAPI(title="Posewire: operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
+    app.add_middleware(RequestContext, services=services)
     problems.install(app, services.metrics)
     app.include_router(ops.health)
     return app

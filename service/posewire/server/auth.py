@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.errors import BadHost, ConfigError, ForeignOrigin, Misdirected, ServiceError, Unauthorized
 from posewire.server.limits import KEY_HOLDER
-from posewire.server.problems import problem_of
+from posewire.server.problems import reject
 from posewire.telemetry.metrics import Metrics
 
 # A page can set no header of a WebSocket but the subprotocols. So it offers two: its key, and this one, which the service
@@ -159,14 +159,14 @@ def identify(keys: KeyRing, key: str | None) -> str:
 
 
 class Access:
-    """ASGI middleware that refuses requests without a valid key, for other hosts, and from pages of other origins.
+    """ASGI middleware that rejects requests without a valid key, for other hosts, and from pages of other origins.
 
     Args:
         app: the next application.
         keys: None: no key is needed.
         origins: pages that may send requests and open streams, beside those of the service's own host; "*": any page.
         hosts: names and addresses that requests may be for; "*.NAME": every name below NAME; empty: any.
-        metrics: counts the refusals.
+        metrics: counts the rejections.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyRing | None, origins: tuple[str, ...], hosts: tuple[str, ...], metrics: Metrics) -> None:
@@ -185,8 +185,12 @@ class Access:
         try:
             self._check(scope)
         except ServiceError as error:
-            self._metrics.count_rejection(error)
-            await _refuse(error, scope, receive, send)
+            answer = reject(self._metrics, scope, error)
+            answer.headers["Connection"] = "close"  # the body stays unread
+            if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+                await answer(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": error.close_code, "reason": error.detail})
             return
         await self._app(scope, receive, _choose_subprotocol(scope, send) if scope["type"] == "websocket" else send)
 
@@ -278,12 +282,3 @@ def _choose_subprotocol(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return choose
-
-
-async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = problem_of(error)
-    answer.headers["Connection"] = "close"  # the body stays unread
-    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
-        await answer(scope, receive, send)
-    else:
-        await send({"type": "websocket.close", "code": error.close_code, "reason": error.detail})

@@ -28,7 +28,7 @@ from posewire.server.estimation import loaded_engine
 from posewire.server.limits import client_of
 from posewire.server.openapi import BINARY, problems
 from posewire.server.services import Services, services_of
-from posewire.server.stream import refuse
+from posewire.server.stream import end_with
 
 router = APIRouter(tags=["cameras"])
 
@@ -215,8 +215,7 @@ async def camera_socket(websocket: WebSocket, name: str) -> None:
             finally:
                 sending.cancel()
     except ServiceError as error:
-        services_of(websocket).metrics.count_rejection(error)
-        await refuse(websocket, error)
+        await end_with(websocket, services_of(websocket).metrics, error)
 
 
 async def _send(websocket: WebSocket, reader: Reader) -> None:

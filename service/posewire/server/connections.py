@@ -13,7 +13,6 @@ that a head reaches uvicorn only when it is complete and within the limits.
 """
 
 import asyncio
-import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -24,8 +23,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from posewire.config import Settings
 from posewire.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, TargetTooLong, TimedOut
-from posewire.server.middleware import SECURE_HEADERS, new_request_id
-from posewire.server.problems import reject
+from posewire.server.access_log import log_early_rejection
+from posewire.server.headers import common_headers
+from posewire.server.middleware import new_request_id
+from posewire.server.problems import response_of
 from posewire.telemetry.logs import request_id_var
 from posewire.telemetry.metrics import Metrics
 
@@ -46,15 +47,13 @@ _EXCESS_BYTES = 16_777_216
 
 _END_OF_HEAD = b"\r\n\r\n"
 
-log = logging.getLogger("posewire.access")
-
 
 class Connections:
     """The open connections of one service.
 
     Args:
         settings: the limits.
-        metrics: counts refusals.
+        metrics: counts connections and rejections.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -62,6 +61,7 @@ class Connections:
         self.metrics = metrics
         self.max_body_bytes = max(settings.max_request_bytes, settings.video_max_bytes) + _EXCESS_BYTES
         self.stopping = False  # closed connections are cut sooner
+        metrics.set_limit("connections", settings.max_connections)
         self._open: set[ConnectionGuard] = set()
         self._waiting: dict[ConnectionGuard, None] = {}  # for a request, the longest first
         self._closing: dict[ConnectionGuard, None] = {}  # for the client to notice, the longest first
@@ -95,17 +95,19 @@ class Connections:
             guard.abort()
 
     def add(self, guard: "ConnectionGuard") -> bool:
-        """Note a new connection. Return False if it must be refused: all others are at work."""
+        """Note a new connection. Return False if it must be rejected: all others are at work."""
         if len(self._open) >= self.settings.max_connections and (others := self._closing or self._waiting):
             oldest = next(iter(others))
             self.remove(oldest)
             oldest.abort()
         self._open.add(guard)
+        self.metrics.set_connections(len(self._open))
         return len(self._open) <= self.settings.max_connections
 
     def remove(self, guard: "ConnectionGuard") -> None:
         """Note a lost connection."""
         self._open.discard(guard)
+        self.metrics.set_connections(len(self._open))
         self._waiting.pop(guard, None)
         self._closing.pop(guard, None)
 
@@ -198,7 +200,7 @@ def _has_path(target: bytes) -> bool:
 
 
 def too_many_header_bytes(settings: Settings) -> HeadersTooLarge:
-    """Return the refusal of a head with too many headers."""
+    """Return the error for a head with too many headers."""
     return HeadersTooLarge(f"the headers have more than {settings.max_header_bytes} bytes; send fewer cookies and shorter values")
 
 
@@ -221,7 +223,7 @@ class ConnectionGuard(asyncio.Protocol):
         self._given = 0  # requests that uvicorn's protocol was given
         self._ended = 0  # of these, the ones that are over
         self._head_bytes = self._body_bytes = 0  # of the message that is being received
-        self._refusal: ServiceError | None = None  # to be answered after the requests before it
+        self._rejection: ServiceError | None = None  # to be answered after the requests before it
         self._timer: asyncio.TimerHandle | None = None  # of the head, then of the close
         self._write_timer: asyncio.TimerHandle | None = None
         self._closed_at: float | None = None  # in the event loop's time
@@ -229,7 +231,7 @@ class ConnectionGuard(asyncio.Protocol):
         self._heard_at = 0.0
         self._unwritten = 0
         self._transport: asyncio.Transport
-        self._refused = False
+        self._rejected = False
 
     # What asyncio calls.
 
@@ -238,8 +240,9 @@ class ConnectionGuard(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if not self._connections.add(self):
-            self._refused = True
-            self._answer(Overloaded(f"{self._settings.max_connections} connections are open, more are not taken", retry_after_s=1))
+            self._rejected = True
+            open_already = f"{self._settings.max_connections} connections are open, more are not taken"
+            self._write_problem(Overloaded(open_already, limit="connections", retry_after_s=1))
             return
         self._inner.connection_made(_GuardedTransport(self, transport))
         self._await_head()
@@ -248,7 +251,7 @@ class ConnectionGuard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
         self._heard_at = self._loop.time()
-        if self._closed_at is not None or self._refusal is not None:
+        if self._closed_at is not None or self._rejection is not None:
             return
         framing = self._framing
         if framing is None:
@@ -264,11 +267,11 @@ class ConnectionGuard(asyncio.Protocol):
             held = False
             framing = self._framing or framing
         if framing.error is not None:
-            self._refuse(framing.error)
+            self._reject(framing.error)
             return
         self._head_bytes = self._head_bytes + len(data) if framing.in_head else 0
         if self._head_bytes > self._settings.max_header_bytes + self._settings.max_target_bytes:
-            self._refuse(too_many_header_bytes(self._settings))
+            self._reject(too_many_header_bytes(self._settings))
             return
         if held and framing.heads == self._given:
             self._await_rest_of_head()
@@ -314,14 +317,14 @@ class ConnectionGuard(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """Of asyncio."""
-        return None if self._refused else self._inner.eof_received()
+        return None if self._rejected else self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
         self._connections.remove(self)
         self._closed_at = self._closed_at or self._loop.time()
         self._cancel_timer()
-        if not self._refused:
+        if not self._rejected:
             self.resume_writing()
             self._inner.connection_lost(exc)
         self._inner = asyncio.Protocol()  # without the cycle of references the memory is free at once
@@ -344,8 +347,8 @@ class ConnectionGuard(asyncio.Protocol):
     def request_ended(self) -> None:
         """Note the end of a request."""
         self._ended += 1
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._rejection is not None:
+            self._reject(self._rejection)
         self._await_rest_of_head()
         self._note_waiting()
 
@@ -365,7 +368,7 @@ class ConnectionGuard(asyncio.Protocol):
             return
         self._closed_at = self._heard_at = self._loop.time()
         self._held.clear()
-        if self._refusal is None and self._framing is not None and not (self._framing.in_head or self._framing.in_body):
+        if self._rejection is None and self._framing is not None and not (self._framing.in_head or self._framing.in_body):
             self._silence_s = _IDLE_SILENCE_S
         self._cancel_timer()
         self._connections.closes(self)
@@ -402,7 +405,7 @@ class ConnectionGuard(asyncio.Protocol):
 
     def _head_timed_out(self) -> None:
         if self._framing is not None and self._framing.in_head:
-            self._refuse(TimedOut(f"the request's head did not arrive within {self._settings.head_timeout_s:g} seconds"))
+            self._reject(TimedOut(f"the request's head did not arrive within {self._settings.head_timeout_s:g} seconds"))
         else:
             self.close()
 
@@ -416,23 +419,22 @@ class ConnectionGuard(asyncio.Protocol):
         at_work = framing is None or framing.in_body or self._given > self._ended or self._closed_at is not None
         self._connections.waits(self, waiting=not at_work)
 
-    def _refuse(self, error: ServiceError) -> None:
+    def _reject(self, error: ServiceError) -> None:
         """Answer with a problem, after the requests that came before."""
-        self._refusal = error
+        self._rejection = error
         if self._given == self._ended:
-            self._answer(error)
+            self._write_problem(error)
 
-    def _answer(self, error: ServiceError) -> None:
+    def _write_problem(self, error: ServiceError) -> None:
         request_id = new_request_id()
         token = request_id_var.set(request_id)
         try:
-            response = reject(self._connections.metrics, error)
-            client = self._transport.get_extra_info("peername")
-            log.info("request refused at its head", extra={"status": error.status, "reason": error.detail, "client": str(client)})
+            self._connections.metrics.count_rejection(error)
+            peer = self._transport.get_extra_info("peername")
+            log_early_rejection(error, peer[0] if peer else None)
+            self._transport.write(_rendered(response_of(error), request_id))
         finally:
             request_id_var.reset(token)
-        response.headers["X-Request-Id"] = request_id
-        self._transport.write(_rendered(response))
         self.close()
 
 
@@ -485,9 +487,10 @@ class _GuardedTransport(asyncio.Transport):
         self._guard.replace_protocol(protocol)
 
 
-def _rendered(response: Response) -> bytes:
+def _rendered(response: Response, request_id: str) -> bytes:
     """Return a response as the bytes of an HTTP/1.1 answer that closes the connection."""
     status = HTTPStatus(response.status_code)
-    headers = [*response.raw_headers, *SECURE_HEADERS, (b"connection", b"close")]
+    given = response.raw_headers
+    headers = [*given, *common_headers(request_id, {name for name, _ in given}, close=True)]
     head = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status.value, status.phrase.encode(), head, bytes(response.body))

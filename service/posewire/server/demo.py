@@ -29,12 +29,10 @@ _POLICY = "; ".join(
         "require-trusted-types-for 'script'",
     )
 )
-_HEADERS = {
+# Beside those of every answer (`headers.py`).
+_PAGE_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Permissions-Policy": "camera=(self), fullscreen=(self), microphone=(), geolocation=(), payment=(), usb=()",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",  # browsers check for a new version each time
@@ -66,7 +64,7 @@ class _WebFile:
         compress = _accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
         # The two encodings differ in their bytes, so they have different strong validators (RFC 9110, 8.8.3.3).
         etag = f'"{self.etag}-gzip"' if compress else f'"{self.etag}"'
-        headers = _HEADERS | {"ETag": etag} | ({"Content-Encoding": "gzip"} if compress else {})
+        headers = _PAGE_HEADERS | {"ETag": etag} | ({"Content-Encoding": "gzip"} if compress else {})
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if known & {etag, "*"}:
             headers.pop("Content-Encoding", None)

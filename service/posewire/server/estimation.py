@@ -1,4 +1,7 @@
-"""The policy of every request of images, whatever its protocol: load shedding, rate, memory for the body, deadline, admission."""
+"""The policy of every request of images, whatever its protocol: rate, memory for the body, deadline, admission.
+
+`Admission.shed_load`, which a route calls first, rejects a request before its body is read.
+"""
 
 import asyncio
 import re
@@ -8,26 +11,15 @@ from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
+from posewire.engine.deadlines import until
 from posewire.engine.engine import Engine
-from posewire.errors import BadParameter, DeadlineExceeded, NotReady, ServiceError
-from posewire.server.access_log import SHED
+from posewire.errors import BadParameter, NotReady, ServiceError
 from posewire.server.bodies import EncodedImage
 from posewire.server.limits import HeldBytes, client_of
 from posewire.server.services import Services
 from posewire.types import PoseOptions, PoseResult
 
 Body = TypeVar("Body", bound=Sized)
-
-
-def shed_load(services: Services, connection: HTTPConnection) -> None:
-    """Reject a request whose body is not read while the service is full.
-
-    Raises:
-        Overloaded: the service is full.
-    """
-    if overloaded := services.admission.shed_load():
-        connection.scope[SHED] = True
-        raise overloaded
 
 
 def loaded_engine(services: Services) -> Engine:
@@ -37,7 +29,7 @@ def loaded_engine(services: Services) -> Engine:
         NotReady: the models are not loaded yet.
     """
     if services.engine is None:
-        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+        raise NotReady
     return services.engine
 
 
@@ -116,21 +108,3 @@ async def estimate_all(
     finally:
         for task in tasks:
             task.cancel()
-
-
-@asynccontextmanager
-async def until(deadline: float, phase: str) -> AsyncIterator[None]:
-    """Limit the time of a block.
-
-    Args:
-        deadline: in the event loop's time.
-        phase: says in the error when the deadline passed.
-
-    Raises:
-        DeadlineExceeded: the deadline passed.
-    """
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded(f"the deadline passed {phase}") from None

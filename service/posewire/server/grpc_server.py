@@ -23,6 +23,7 @@ from starlette.types import Scope
 
 from posewire import __version__
 from posewire.config import Settings
+from posewire.engine.deadlines import until
 from posewire.engine.engine import Engine
 from posewire.errors import (
     BadBody,
@@ -39,10 +40,10 @@ from posewire.schemas.pose import describe
 from posewire.schemas.tensors import OutputTensor
 from posewire.server.access_log import ROUTE, record
 from posewire.server.auth import bearer_key, identify
-from posewire.server.estimation import admitted, loaded_engine, shed_load, until
+from posewire.server.estimation import admitted, loaded_engine
 from posewire.server.limits import KEY_HOLDER, HeldBytes
 from posewire.server.middleware import request_id_of, trace_id_of
-from posewire.server.problems import internal_error
+from posewire.server.problems import internal_error, note
 from posewire.server.proto import open_inference_pb2 as messages
 from posewire.server.services import Services
 from posewire.server.tensors import InferCall, Tensor, check_model, output_specs, read_call, run_call
@@ -193,7 +194,7 @@ class GrpcServer:
             finally:
                 status = 200 if error is None else error.status
                 if error is not None:
-                    self._services.metrics.count_rejection(error)
+                    note(self._services.metrics, scope, error)
                 tracing.end_request_span(span, scope["method"], path, status)
                 record(self._services, scope, status, time.perf_counter() - started, tracing.sampled_trace_id(span))
         await context.abort(_code_of(error), _text_of(error), _metadata_of(error, request_id))
@@ -207,7 +208,7 @@ class GrpcServer:
             call.connection.scope[KEY_HOLDER] = identify(self._services.keys, headers.get("x-api-key") if key is None else key)
         limit = self._services.settings.grpc_max_calls
         if self._calls >= limit:
-            raise Overloaded(f"{limit} calls are open, more are not taken; try again later", retry_after_s=1)
+            raise Overloaded(f"{limit} calls are open, more are not taken; try again later", limit="grpc-calls", retry_after_s=1)
         self._calls += 1
         try:
             return await method.answer(call)
@@ -331,7 +332,7 @@ def _described(specs: Iterable[TensorSpec]) -> Iterator[messages.ModelMetadataRe
 
 async def _model_infer(call: _Call) -> Message:
     services = call.services
-    shed_load(services, call.connection)
+    services.admission.shed_load(call.connection)
     engine = loaded_engine(services)
 
     async def read(held: HeldBytes) -> InferCall:

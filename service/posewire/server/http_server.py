@@ -76,7 +76,7 @@ def server_config(app: FastAPI, settings: Settings, connections: Connections | N
     """Return uvicorn's configuration for the application, with guarded connections."""
     services: Services = app.state.services
     connections = connections or Connections(settings, services.metrics)
-    # uvicorn logs this error for every stream that is refused over HTTP, though ASGI's `websocket.http.response` allows it.
+    # uvicorn logs this error for every stream that is rejected over HTTP, though ASGI's `websocket.http.response` allows it.
     logging.getLogger("uvicorn.error").addFilter(_is_not_denial)
     return uvicorn.Config(
         connections.track(app),

@@ -19,7 +19,7 @@ from posewire.schemas.inference_protocol import EXTENSIONS, INPUTS, JSON_LENGTH,
 from posewire.schemas.pose import describe
 from posewire.schemas.tensors import OutputTensor
 from posewire.server.bodies import arriving, check_values
-from posewire.server.estimation import admitted, loaded_engine, shed_load, timeout_s
+from posewire.server.estimation import admitted, loaded_engine, timeout_s
 from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.problems import PROBLEM_TYPE
@@ -122,7 +122,7 @@ async def model_metadata(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Find everyone in the images of the tensor `images`."""
     services = services_of(request)
-    shed_load(services, request)
+    services.admission.shed_load(request)
     _check_path(request)
     engine = loaded_engine(services)
     started = asyncio.get_running_loop().time()

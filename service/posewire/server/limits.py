@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from starlette.requests import HTTPConnection
 
-from posewire.errors import Draining, Overloaded, RateLimited, ServiceError, TooLarge, TooManyStreams
+from posewire.errors import Draining, Limit, Overloaded, RateLimited, ServiceError, TooLarge, TooManyStreams
 from posewire.telemetry.metrics import Metrics
 
 # The request's scope holds the name of the key's holder here; `auth.Access` sets it.
@@ -24,8 +24,8 @@ KEY_HOLDER = "posewire.key_holder"
 _DRAIN_WINDOW_S = 10.0
 _MAX_RETRY_S = 60
 
-# Under overload a line for each refused request would be most of the log.
-_LOG_REFUSED_EVERY_S = 1.0
+# Under overload a line for each rejected request would be most of the log.
+_LOG_SHED_EVERY_S = 1.0
 
 # The rate limit remembers this many clients; a client that is forgotten starts with a full bucket.
 _MAX_CLIENTS = 10_000
@@ -42,10 +42,26 @@ def client_of(connection: HTTPConnection) -> str:
     The client is `key NAME` where the request has a key, else `address ADDRESS`, or `address NETWORK` for an IPv6 address.
     A host that is no address is `address unknown`: a trusted proxy may pass on any text of `X-Forwarded-For`.
     """
-    holder: str | None = connection.scope.get(KEY_HOLDER)
-    if holder:
-        return f"key {holder}"
-    return f"address {_network_of(connection.client.host) if connection.client else 'unknown'}"
+    return _name_of(_origin_of(connection))
+
+
+# The holder of the key, if there is one, and the host: cheaper to count than the client's name.
+_Origin: TypeAlias = tuple[str | None, str | None]
+
+
+def _origin_of(connection: HTTPConnection) -> _Origin:
+    address = connection.scope.get("client")
+    return connection.scope.get(KEY_HOLDER), address[0] if address else None
+
+
+def _name_of(origin: _Origin) -> str:
+    holder, host = origin
+    return f"key {holder}" if holder else f"address {address_of(host)}"
+
+
+def address_of(host: str | None) -> str:
+    """Return the address of a client, its network if it has IPv6, or `unknown`."""
+    return "unknown" if host is None else _network_of(host)
 
 
 def _network_of(host: str) -> str:
@@ -61,7 +77,7 @@ def _network_of(host: str) -> str:
 
 
 class Admission:
-    """Limits the images in flight, and refuses the others with a time after which to try again.
+    """Limits the images in flight, and rejects the others with a time after which to try again.
 
     Args:
         limit: images in flight.
@@ -72,20 +88,23 @@ class Admission:
         self.limit = limit
         self.in_flight = 0
         self._metrics = metrics
+        metrics.set_limit("images", limit)
         self._left_at: deque[float] = deque(maxlen=4096)  # when images left, seconds, monotonic
-        self._shed = 0  # requests since the last log line
+        self._shed: Counter[_Origin] = Counter()  # requests since the last log line
 
-    def shed_load(self) -> Overloaded | None:
-        """Return the refusal for a request whose body is not read while the service is full; None: there is room.
+    def shed_load(self, connection: HTTPConnection) -> None:
+        """Reject a request before its body is read if all places are taken.
 
-        One log line a second has the number of such requests.
+        One log line a second has the number of such requests and of their clients; they have no lines of their own.
+
+        Raises:
+            Overloaded: all places are taken.
         """
-        if self.in_flight < self.limit:
-            return None
-        if not self._shed:
-            asyncio.get_running_loop().call_later(_LOG_REFUSED_EVERY_S, self._log_shed, context=Context())  # without a request id
-        self._shed += 1
-        return self._refusal(1)
+        if full := self._full(1, "images"):
+            if not self._shed:
+                asyncio.get_running_loop().call_later(_LOG_SHED_EVERY_S, self._log_shed, context=Context())  # without a request id
+            self._shed[_origin_of(connection)] += 1
+            raise full
 
     def enter(self, images: int) -> AbstractContextManager[None]:
         """Hold places for `images` images, all or none, while a block runs.
@@ -97,8 +116,8 @@ class Admission:
 
     @contextmanager
     def _hold(self, images: int) -> Iterator[None]:
-        if self.in_flight + images > self.limit:
-            raise self._refusal(images)
+        if full := self._full(images, "request-images"):
+            raise full
         self.in_flight += images
         self._metrics.change_images_in_flight(images)
         try:
@@ -108,9 +127,13 @@ class Admission:
             self._metrics.change_images_in_flight(-images)
             self._left_at.extend([time.monotonic()] * images)
 
-    def _refusal(self, images: int) -> Overloaded:
+    def _full(self, images: int, limit: Limit) -> Overloaded | None:
+        """Return the error if the images do not fit; `limit` is its name for it."""
+        if self.in_flight + images <= self.limit:
+            return None
         return Overloaded(
             f"{self.in_flight} of {self.limit} images are in flight, {images} more do not fit; try again later",
+            limit=limit,
             retry_after_s=self._retry_after(images),
         )
 
@@ -125,8 +148,14 @@ class Admission:
         return min(_MAX_RETRY_S, max(1, math.ceil((self.in_flight + images - self.limit) / rate)))
 
     def _log_shed(self) -> None:
-        log.warning("requests refused at their head: the service is full", extra={"requests": self._shed, "in_flight": self.in_flight})
-        self._shed = 0
+        clients: Counter[str] = Counter()
+        for origin, requests in self._shed.items():
+            clients[_name_of(origin)] += requests
+        [(busiest, most)] = clients.most_common(1)
+        fields = {"requests": clients.total(), "clients": len(clients), "busiest_client": busiest, "its_requests": most}
+        kind = {"status": Overloaded.status, "problem": Overloaded.slug, "limit": "images"}
+        log.warning("requests rejected before their bodies were read", extra={**fields, **kind, "in_flight": self.in_flight})
+        self._shed.clear()
 
 
 class ByteBudget:
@@ -143,6 +172,7 @@ class ByteBudget:
         self.in_flight = 0
         self._clients: Counter[str] = Counter()
         self._metrics = metrics
+        metrics.set_limit("bytes", limit)
 
     @contextmanager
     def enter(self, client: str) -> Iterator["HeldBytes"]:
@@ -160,9 +190,11 @@ class ByteBudget:
             Overloaded: they do not fit. Nothing is changed.
         """
         if by > 0 and self.in_flight + by > self.limit:
-            raise Overloaded("the service holds as many bytes of requests as it may; try again later", retry_after_s=1)
+            raise Overloaded("the service holds as many bytes of requests as it may; try again later", limit="bytes", retry_after_s=1)
         if by > 0 and self._clients[client] + by > self.client_limit:
-            raise Overloaded("the requests of this client hold as many bytes as one client may; try again later", retry_after_s=1)
+            raise Overloaded(
+                "the requests of this client hold as many bytes as one client may; try again later", limit="client-bytes", retry_after_s=1
+            )
         self.in_flight += by
         self._clients[client] += by
         if not self._clients[client]:
@@ -272,6 +304,7 @@ class StreamSlots:
         self.limit = limit
         self._client_limit = client_limit
         self._metrics = metrics
+        metrics.set_limit("streams", limit)
         self._clients: dict[OpenStream, str] = {}
         self._all_closed = asyncio.Event()
 
@@ -286,7 +319,7 @@ class StreamSlots:
         if self._client_limit and list(self._clients.values()).count(client) >= self._client_limit:
             raise TooManyStreams(f"{self._client_limit} streams of this client are open; close one, or try again later", retry_after_s=1)
         if len(self._clients) >= self.limit:
-            raise Overloaded(f"{self.limit} streams are open, more are not taken; try again later", retry_after_s=1)
+            raise Overloaded(f"{self.limit} streams are open, more are not taken; try again later", limit="streams", retry_after_s=1)
         self._clients[stream] = client
         self._metrics.set_streams(len(self._clients))
         try:
@@ -300,7 +333,7 @@ class StreamSlots:
     async def close(self, within_s: float) -> None:
         """End every stream after the frame that it is answering, and wait until all have ended, or `within_s` seconds."""
         for stream in self._clients:
-            stream.end(Draining("the service is stopping; connect again"))
+            stream.end(Draining())
         if self._clients:
             self._all_closed.clear()
             with suppress(TimeoutError):

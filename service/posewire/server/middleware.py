@@ -5,7 +5,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from posewire.errors import ClientGone
 from posewire.server.access_log import record, route_of
+from posewire.server.headers import REQUEST_ID, common_headers
 from posewire.server.problems import internal_error, reject
 from posewire.server.services import Services
 from posewire.telemetry import tracing
@@ -20,15 +21,6 @@ from posewire.telemetry.logs import request_id_var, trace_id_var
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-
-# Headers for browsers, where the route has not set its own.
-SECURE_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
-)
-_CLOSE = (b"connection", b"close")
 
 log = logging.getLogger("posewire.access")
 
@@ -40,7 +32,7 @@ def new_request_id() -> str:
 
 def request_id_of(headers: Headers) -> str:
     """Return the caller's `X-Request-Id` where it is valid, else a random one."""
-    given = headers.get("x-request-id", "")
+    given = headers.get(REQUEST_ID, "")
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
@@ -51,9 +43,12 @@ def trace_id_of(headers: Headers) -> str | None:
 
 
 class RequestContext:
-    """ASGI middleware that gives every request and stream an id, and adds headers to, measures and logs every answer.
+    """ASGI middleware that gives every request and every WebSocket an id, and its answer the headers of `common_headers`.
 
     The id is the caller's `X-Request-Id` where it is valid, else a random one.
+
+    Every answer over HTTP is measured and logged, also one to the handshake of a WebSocket. A WebSocket that is accepted is not:
+    its route counts it (`posewire_streams_active`, `posewire_frames_*`) and logs its end.
 
     Args:
         app: the next application.
@@ -74,14 +69,14 @@ class RequestContext:
         tokens = request_id_var.set(request_id), trace_id_var.set(trace_id_of(headers))
         try:
             if scope["type"] == "http":
-                await self._serve(scope, receive, send, headers)
+                await self._serve(scope, receive, send, headers, request_id)
             else:
-                await self._app(scope, receive, send)
+                await self._shake_hands(scope, receive, send, request_id)
         finally:
             request_id_var.reset(tokens[0])
             trace_id_var.reset(tokens[1])
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str) -> None:
         started = time.perf_counter()
         status = 0
 
@@ -89,7 +84,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers({name for name, _ in message["headers"]})]
+                message["headers"] = self._completed(message["headers"], request_id)
             await send(message)
 
         with tracing.request_span(scope["method"], headers) as span:
@@ -98,22 +93,41 @@ class RequestContext:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
                 log.exception("unhandled error")
-                answer = reject(self._services.metrics, internal_error())
+                answer = reject(self._services.metrics, scope, internal_error())
                 if not status:
                     await answer(scope, receive, send_with_headers)
             finally:
                 tracing.end_request_span(span, scope["method"], route_of(scope), status)
                 record(self._services, scope, status, time.perf_counter() - started, tracing.sampled_trace_id(span))
 
-    def _headers(self, given: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the headers of every answer, except those in `given`."""
-        yield b"x-request-id", (request_id_var.get() or "").encode()
-        if traceparent := tracing.traceparent():
-            yield b"traceparent", traceparent.encode()
-        yield from (header for header in SECURE_HEADERS if header[0] not in given)
-        if self._services.draining and b"connection" not in given:
-            # The client must open its next connection elsewhere, before the service closes this one.
-            yield _CLOSE
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Serve a WebSocket; record its handshake if it is answered over HTTP."""
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":  # it has `Connection: Upgrade`
+                given = [*message.get("headers", ())]
+                message["headers"] = [*given, *common_headers(request_id, {name for name, _ in given})]
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+                message["headers"] = self._completed(message["headers"], request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            if status:
+                record(self._services, scope, status, time.perf_counter() - started)
+
+    def _completed(self, given: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer with those of every answer.
+
+        While the service drains, the client must open its next connection elsewhere, before the service closes this one.
+        """
+        headers = [*given]
+        return [*headers, *common_headers(request_id, {name for name, _ in headers}, close=self._services.draining)]
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@ A route has an operation id, a tag, and the errors that it raises:
 
     @router.get("/v1/models", tags=["models"], operation_id="list_models", responses=problems(NotReady))
 
-`DocumentedApp` adds what the middleware does on every route: the headers of each answer, 401, and the security scheme.
+`DocumentedApp` adds what the middleware does on every route: the headers of each answer, 401, 403, 421, `default` for any other
+error, and the security scheme.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 from posewire.errors import BadHost, ForeignOrigin, Misdirected, ServiceError, Unauthorized
 from posewire.schemas.problem import Problem
 from posewire.server.auth import OPEN_PATHS
+from posewire.server.headers import REQUEST_ID, RETRY_AFTER, TRACEPARENT
 from posewire.server.problems import PROBLEM_TYPE
 
 # The value of a route's `responses=`.
@@ -63,13 +65,13 @@ _COMPONENTS = {
         }
     },
     "headers": {
-        "X-Request-Id": {
+        REQUEST_ID: {
             "description": "The id of the request in the service's log: that of the request, or a random one.",
             "required": True,
             "schema": {"type": "string"},
         },
-        "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
-        "traceparent": {
+        RETRY_AFTER: {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
+        TRACEPARENT: {
             "description": "The trace of the request (W3C Trace Context), if the service exports traces.",
             "schema": {"type": "string"},
         },
@@ -83,14 +85,14 @@ _COMPONENTS = {
             "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
         },
         "RequestId": {
-            "name": "X-Request-Id",
+            "name": REQUEST_ID,
             "in": "header",
             "required": False,
             "description": "An id for the service's log; one that does not match the pattern is replaced.",
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"},
         },
         "Traceparent": {
-            "name": "traceparent",
+            "name": TRACEPARENT,
             "in": "header",
             "required": False,
             "description": "The trace that the request belongs to (W3C Trace Context).",
@@ -206,7 +208,7 @@ def _complete_operation(operation: dict[str, Any], *, key: bool, changes: bool) 
     operation["responses"] = dict(sorted(responses.items()))
     for status, response in responses.items():
         headers = response.setdefault("headers", {})
-        names = ["X-Request-Id"] + ["traceparent"] * status.startswith("2") + ["Retry-After"] * (status in _RETRYABLE)
+        names = [REQUEST_ID] + [TRACEPARENT] * status.startswith("2") + [RETRY_AFTER] * (status in _RETRYABLE)
         for name in names:
             headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     for parameter in operation.get("parameters", []):

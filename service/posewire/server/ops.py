@@ -11,7 +11,7 @@ from posewire.errors import Dead, NotReady, ServiceError
 from posewire.registry.specs import PoseSpec
 from posewire.schemas.pose import ModelOut, ModelsResponse
 from posewire.server.openapi import problems
-from posewire.server.problems import problem, problem_of
+from posewire.server.problems import ERROR, response_of
 from posewire.server.services import services_of
 
 router = APIRouter(tags=["models"])
@@ -39,7 +39,7 @@ async def livez(request: Request) -> Response:
     """503 when a queue's loop has died: only a restart helps."""
     engine = services_of(request).engine
     if engine is not None and not engine.alive:
-        return problem_of(Dead("restart this instance"))
+        return _failed(request, Dead("restart this instance"))
     return JSONResponse({"status": "ok"})
 
 
@@ -60,7 +60,13 @@ async def readyz(request: Request) -> Response:
         why = f"runs of the {' and the '.join(failing)} model keep failing; they are tried again until one works"
     elif services.engine and services.engine.stuck:
         why = "no worker process runs images: each is stuck, stopped or being replaced"
-    return problem(NotReady.status, NotReady.slug, NotReady.title, why)
+    return _failed(request, NotReady(why, retry_after_s=None))
+
+
+def _failed(request: Request, error: ServiceError) -> Response:
+    """Return the answer of a check that fails. It is logged, but it rejects nothing, so it is not counted as such."""
+    request.scope[ERROR] = error
+    return response_of(error)
 
 
 @router.get("/v1/models", operation_id="list_models", summary="The models that are served, and where they run")

@@ -14,7 +14,7 @@ from posewire.schemas.stream import StreamOptions, StreamProblem
 from posewire.schemas.webrtc import EndedMessage
 from posewire.server.first_end import first_end
 from posewire.server.latest_frame import ReceivedFrame
-from posewire.server.problems import internal_error
+from posewire.server.problems import internal_error, problem_fields
 from posewire.server.stream_worker import StreamWorker, started_message
 from posewire.telemetry.metrics import Metrics
 from posewire.types import Frame, PoseResult
@@ -54,11 +54,11 @@ class PeerSession:
         try:
             await serve(peer)
         except ClientGone as gone:
-            log.info("WebRTC session ended", extra={"reason": gone.detail})
+            log.info("WebRTC session ended", extra={"detail": gone.detail})
         except ServiceError as error:
             last = error
             self._metrics.count_rejection(error)
-            log.info("WebRTC session ended", extra={"reason": error.detail, "status": error.status})
+            log.info("WebRTC session ended", extra={"status": error.status, **problem_fields(error)})
         except Exception:
             last = internal_error()
             self._metrics.count_rejection(last)
@@ -83,9 +83,11 @@ class Peers:
     def check_room(self) -> None:
         """Raise Overloaded if no more session is taken."""
         if not self._limit:
-            raise Overloaded("WebRTC is off here: POSEWIRE_MAX_WEBRTC_SESSIONS is 0")
+            raise Overloaded("WebRTC is off here: POSEWIRE_MAX_WEBRTC_SESSIONS is 0", limit="webrtc-sessions")
         if len(self._sessions) + self._opening >= self._limit:
-            raise Overloaded(f"{self._limit} WebRTC sessions are open, more are not taken; try again later", retry_after_s=1)
+            raise Overloaded(
+                f"{self._limit} WebRTC sessions are open, more are not taken; try again later", limit="webrtc-sessions", retry_after_s=1
+            )
 
     async def open(
         self,

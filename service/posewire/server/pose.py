@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from posewire.engine.deadlines import until
 from posewire.engine.engine import Engine
 from posewire.errors import (
     BadBody,
@@ -44,7 +45,7 @@ from posewire.schemas.pose import (
 )
 from posewire.server.access_log import ROUTE
 from posewire.server.bodies import IMAGE_TYPES, UNNAMED_TYPE, EncodedImage, read_images
-from posewire.server.estimation import admitted, estimate_all, loaded_engine, shed_load, timeout_s, until
+from posewire.server.estimation import admitted, estimate_all, loaded_engine, timeout_s
 from posewire.server.limits import HeldBytes
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.openapi import BINARY, TIMEOUT_HEADER, TRACING_HEADERS, problems, schema_of
@@ -92,8 +93,8 @@ _BODY = {
     },
 }
 
-# The headers and the answers that every request with images may have.
-HEADERS: list[dict[str, Any]] = [TIMEOUT_HEADER, *TRACING_HEADERS]
+# The headers that every request with images may have, for the OpenAPI document, and the problems of its answer.
+HEADER_PARAMETERS: list[dict[str, Any]] = [TIMEOUT_HEADER, *TRACING_HEADERS]
 PROBLEMS = problems(
     *(BadPicture, BadBody, TimedOut, TooLarge, UnsupportedMediaType, UnsupportedEncoding, BadParameter, RateLimited),
     *(InferenceFailed, Overloaded, OutOfMemory, NotReady, Draining, DeadlineExceeded),
@@ -130,10 +131,10 @@ class PoseEndpoint:
 
     async def _answer(self, request: Request) -> Response:
         try:
-            shed_load(self._services, request)
+            self._services.admission.shed_load(request)
             return await pose(request, _params_of(request))
         except ServiceError as error:
-            return reject(self._services.metrics, error)
+            return reject(self._services.metrics, request.scope, error)
 
 
 @router.post(
@@ -156,7 +157,7 @@ class PoseEndpoint:
         **PROBLEMS,
         **problems(NotAcceptable, NotInstalled),
     },
-    openapi_extra={"requestBody": _BODY, "parameters": HEADERS},
+    openapi_extra={"requestBody": _BODY, "parameters": HEADER_PARAMETERS},
 )
 async def pose(request: Request, params: Annotated[PoseParams, Query()]) -> Response:
     """Send an image file, a multipart form with `image` parts, or JSON with base64. `Content-Encoding` may be `gzip` or `deflate`.

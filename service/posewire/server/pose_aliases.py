@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from posewire.schemas.pose import BoxesParam, PoseParams, PoseResponse
-from posewire.server.estimation import shed_load
 from posewire.server.openapi import BINARY, Responses, schema_of
-from posewire.server.pose import HEADERS, JSON_BODY, PROBLEMS, pose
+from posewire.server.pose import HEADER_PARAMETERS, JSON_BODY, PROBLEMS, pose
 from posewire.server.services import services_of
 
 _FILE = {
@@ -21,9 +20,9 @@ _FILE = {
         "description": "One image as it is in its file: JPEG, PNG, WebP or BMP.",
         "content": {"application/octet-stream": BINARY},
     },
-    "parameters": HEADERS,
+    "parameters": HEADER_PARAMETERS,
 }
-_JSON = {"requestBody": {"required": True, "content": {"application/json": JSON_BODY}}, "parameters": HEADERS}
+_JSON = {"requestBody": {"required": True, "content": {"application/json": JSON_BODY}}, "parameters": HEADER_PARAMETERS}
 _PEOPLE: Responses = {
     200: {"description": "Everyone in each image.", "content": {"application/json": {"schema": schema_of(PoseResponse)}}},
     **PROBLEMS,
@@ -92,7 +91,7 @@ async def pose_drawing(request: Request, params: Annotated[ImageParams, Query()]
 
 async def _pose(request: Request, params: PeopleParams, accept: str) -> Response:
     """Answer as POST /v1/pose answers a request with this `Accept`."""
-    shed_load(services_of(request), request)
+    services_of(request).admission.shed_load(request)
     headers = [(name, value) for name, value in request.scope["headers"] if name != b"accept"]
     scope = {**request.scope, "headers": [*headers, (b"accept", accept.encode())]}
     return await pose(Request(scope, request.receive), PoseParams.model_validate(params.model_dump(exclude_none=True)))

@@ -15,21 +15,24 @@ docs/streaming.md has the protocol for authors of clients.
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
 
 from fastapi import APIRouter, WebSocket
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from posewire.engine.engine import Engine
-from posewire.errors import BadMessage, Draining, NotReady, ServiceError, TimedOut, TooFast
+from posewire.errors import BadMessage, Draining, ServiceError, TimedOut, TooFast
 from posewire.schemas.stream import StartMessage, parse_ack, parse_start
+from posewire.server.estimation import loaded_engine
 from posewire.server.first_end import first_end
 from posewire.server.latest_frame import LatestFrame
 from posewire.server.limits import client_of
-from posewire.server.problems import problem, problem_of
+from posewire.server.problems import problem_fields, reject, reject_by_status
 from posewire.server.services import Services, services_of
 from posewire.server.stream_worker import StreamWorker, started_message
+from posewire.telemetry.metrics import Metrics
 
 # Frames of a camera and their acknowledgements are far fewer.
 _MAX_MESSAGES_A_SECOND = 1000
@@ -56,33 +59,29 @@ async def stream(websocket: WebSocket) -> None:
             await websocket.accept()
             await _serve(websocket, services, frames)
     except WebSocketDisconnect as gone:
-        code, reason = gone.code, gone.reason or "the client has gone"
+        _log_end(frames, gone.code, {"detail": gone.reason or "the client has gone"})
     except ServiceError as error:
-        code, reason = error.close_code, error.detail
-        services.metrics.count_rejection(error)
-        await refuse(websocket, error)
+        if not await end_with(websocket, services.metrics, error):
+            _log_end(frames, error.close_code, problem_fields(error))
     except Exception:
-        code, reason = ServiceError.close_code, "the service failed on this stream; its log has the cause under the request id"
         log.exception("unhandled error")
-        services.metrics.count_rejection(ServiceError)
-        await _close(websocket, code, reason)
-    log.info("stream ended", extra={"code": code, "reason": reason, "received": frames.received, "answered": frames.answers})
+        failed = ServiceError("the service failed on this stream; its log has the cause under the request id")
+        await end_with(websocket, services.metrics, failed)
+        _log_end(frames, failed.close_code, problem_fields(failed))
 
 
 @router.websocket("/{path:path}")
 async def nowhere(websocket: WebSocket) -> None:
     """Answer the handshake of a stream to any other path as HTTP answers a wrong path."""
-    title = HTTPStatus.NOT_FOUND.phrase
-    await websocket.send_denial_response(problem(404, "not-found", title, "no stream is at this path; they are at /v1/stream"))
+    error = HTTPException(404, "no stream is at this path; they are at /v1/stream")
+    await websocket.send_denial_response(reject_by_status(websocket.scope, error))
 
 
 async def _serve(websocket: WebSocket, services: Services, frames: LatestFrame) -> None:
     """Serve until the client leaves (WebSocketDisconnect) or an error ends the stream (ServiceError)."""
-    engine = services.engine
     if services.draining:
-        raise Draining("the service is stopping; connect to another instance")
-    if engine is None or not engine.ready:
-        raise NotReady("the models are not loaded yet; try again", retry_after_s=1)
+        raise Draining
+    engine = loaded_engine(services)
     start = await _receive_start(websocket, services.settings.stream_start_s)
     await websocket.send_text(started_message(engine, start).model_dump_json())
     worker = StreamWorker(engine, frames, start, websocket.headers)
@@ -148,18 +147,24 @@ async def _send(websocket: WebSocket, text: str) -> None:
         raise WebSocketDisconnect(1006) from None
 
 
-async def refuse(websocket: WebSocket, error: ServiceError) -> None:
-    """End a stream with an error.
+async def end_with(websocket: WebSocket, metrics: Metrics, error: ServiceError) -> bool:
+    """End a stream with an error, and count it. Return True if the handshake is answered over HTTP, which the access log has.
 
-    A stream that has not begun is answered over HTTP, except to a browser, which shows neither status nor reason to its page.
+    That is so if the stream has not begun, except for a browser, which shows neither status nor reason to its page.
     """
+    answer = reject(metrics, websocket.scope, error)
     connecting = websocket.application_state is WebSocketState.CONNECTING
     if connecting and "origin" not in websocket.headers and "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(problem_of(error))
-        return
+        await websocket.send_denial_response(answer)
+        return True
     if connecting:
         await websocket.accept()
     await _close(websocket, error.close_code, error.detail)
+    return False
+
+
+def _log_end(frames: LatestFrame, code: int, why: Mapping[str, object]) -> None:
+    log.info("stream ended", extra={"code": code, **why, "received": frames.received, "answered": frames.answers})
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -44,6 +44,7 @@ from posewire.server.estimation import loaded_engine
 from posewire.server.limits import client_of
 from posewire.server.middleware import cancel_on_disconnect
 from posewire.server.openapi import BINARY, TRACING_HEADERS, problems, schema_of
+from posewire.server.problems import note
 from posewire.server.services import Services, services_of
 from posewire.telemetry.logs import request_id_var
 from posewire.types import PoseResult, Priority
@@ -139,7 +140,7 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
     services = services_of(request)
     engine = loaded_engine(services)
     if services.draining:
-        raise Draining("the service is stopping; try again at another instance")
+        raise Draining
     import_av()
     form = FORMATS[params.format]
     form.check(normalized=False)
@@ -167,7 +168,7 @@ async def video(request: Request, params: Annotated[VideoParams, Query()]) -> St
                     info = await asyncio.to_thread(reader.start)
             except TimeoutError:
                 raise _stuck(services) from None
-            run = _Run(services, engine, params, reader, info)
+            run = _Run(request, engine, params, reader, info)
             if form.name == "posewire":
                 return _Answer(services, run.lines(), _NDJSON, stack.pop_all())
             return _Answer(services, run.table(form), form.media_type, stack.pop_all())
@@ -182,7 +183,7 @@ class _Answer(StreamingResponse):
         self._parts = parts
         self._held = held
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         with self._held:
             try:
@@ -193,7 +194,7 @@ class _Answer(StreamingResponse):
                     await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
             except ServiceError as error:
                 # The answer has begun: the server closes the connection, which shows the client that it is incomplete.
-                self._services.metrics.count_rejection(error)
+                note(self._services.metrics, scope, error)
 
     async def _send(self, send: Send, message: Message) -> None:
         try:
@@ -239,7 +240,7 @@ async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> 
 def _stuck(services: Services) -> ServiceError:
     """Return the error for a video whose next frame does not come in time."""
     if services.draining:
-        return Draining("the service is stopping; send the video again, to another instance")
+        return Draining()
     return DecoderFailed(f"the decoder gave no frame of this video for {DECODE_S:g} seconds; send the video again, or convert it")
 
 
@@ -263,7 +264,9 @@ def _check_slot(services: Services) -> None:
     unread = [timeout for timeout, since in services.unread_videos.items() if now - since >= UNREAD_S and not timeout.expired()]
     if unread:
         unread[0].reschedule(now)
-    raise Overloaded(f"{limit} videos are being worked on, more are not taken; try again later", retry_after_s=1 if unread else 10)
+    raise Overloaded(
+        f"{limit} videos are being worked on, more are not taken; try again later", limit="videos", retry_after_s=1 if unread else 10
+    )
 
 
 @contextmanager
@@ -271,7 +274,7 @@ def _upload_place(services: Services, client: str) -> Iterator[None]:
     """Hold one of the places for uploads."""
     limit = UPLOADS_PER_VIDEO * services.settings.max_videos
     if services.uploads.total() >= limit:
-        raise Overloaded(f"{limit} videos are being uploaded, more are not taken; try again later", retry_after_s=10)
+        raise Overloaded(f"{limit} videos are being uploaded, more are not taken; try again later", limit="uploads", retry_after_s=10)
     share = max(limit // 2, 1)
     if services.uploads[client] >= share:
         raise RateLimited(f"this client uploads {share} videos already; try again when one is complete", retry_after_s=10)
@@ -311,7 +314,7 @@ async def _receive(request: Request, services: Services, engine: Engine, file: I
                     arrived, until = 0, loop.time() + UPLOAD_WITHIN_S
     except TimeoutError:
         if services.draining:
-            raise Draining("the service is stopping; try again at another instance") from None
+            raise Draining from None
         raise DeadlineExceeded(f"the video was not complete after {UPLOAD_MAX_S:g} seconds; send a smaller one") from None
 
 
@@ -335,9 +338,10 @@ def _write(file: IO[bytes], piece: bytes) -> None:
 class _Run:
     """One video, frame by frame through the engine."""
 
-    def __init__(self, services: Services, engine: Engine, params: VideoParams, reader: DecodingProcess, info: VideoInfo) -> None:
-        settings = services.settings
-        self._services = services
+    def __init__(self, request: Request, engine: Engine, params: VideoParams, reader: DecodingProcess, info: VideoInfo) -> None:
+        self._scope = request.scope
+        self._services = services_of(request)
+        settings = self._services.settings
         self._engine = engine
         self._reader = reader
         self._info = info
@@ -369,16 +373,16 @@ class _Run:
                     yield _line(FrameLine.from_result(result, names, self._threshold, frame=source.index, pts_s=source.t_seconds))
                     done += 1
         except ServiceError as error:
-            engine.metrics.count_rejection(error)
-            yield _line(ErrorLine(problem=StreamProblem.from_error(error)))
+            yield self._error_line(error)
         except Exception:
             log.exception("unhandled error")
-            engine.metrics.count_rejection(ServiceError)
-            yield _line(
-                ErrorLine(problem=StreamProblem.from_error(ServiceError("the service failed on this video; its log has the cause")))
-            )
+            yield self._error_line(ServiceError("the service failed on this video; its log has the cause"))
         else:
             yield _line(EndLine(frames=done, people=len(self._identities)))
+
+    def _error_line(self, error: ServiceError) -> bytes:
+        note(self._engine.metrics, self._scope, error)
+        return _line(ErrorLine(problem=StreamProblem.from_error(error)))
 
     async def table(self, form: Format) -> AsyncGenerator[bytes, None]:
         """Yield the parts of a table of all frames.
@@ -422,7 +426,7 @@ class _Run:
         started = loop.time()
         while True:
             if self._services.draining:
-                raise Draining("the service is stopping; send the video again, to another instance")
+                raise Draining
             try:
                 with self._services.admission.enter(1):
                     result = await self._session.step(source.frame, source.t_seconds, deadline=loop.time() + timeout_s)

@@ -167,7 +167,7 @@ async def _offer(request: Request) -> tuple[Services, Offer]:
     services = services_of(request)
     require_aiortc()
     if services.draining:
-        raise Draining("the service is stopping; connect to another instance")
+        raise Draining
     services.peers.check_room()
     services.rate_limit.charge(request, 1)
     return services, parse_offer(await _body(services, request, _SDP))

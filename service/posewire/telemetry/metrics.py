@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 from prometheus_client import Counter, Gauge, Histogram
 
 from posewire import __version__
-from posewire.errors import ServiceError, service_errors
+from posewire.errors import Limit, Overloaded, ServiceError, service_errors
 from posewire.telemetry.buckets import BATCH_SIZES, PEOPLE, REQUEST_S, STEP_S
 from posewire.telemetry.registry import MetricInfo, Registry
 from posewire.types import CameraState, Stage
@@ -56,14 +56,27 @@ class Metrics:
         self._body_bytes = self._gauge("posewire_body_bytes_in_flight", "Bytes of request bodies of images in memory, until their answers.")
         images = self._counter("posewire_pictures_total", "Images answered, by outcome.", "outcome", values=("ok", "failed"))
         self._outcomes = images.labels("failed"), images.labels("ok")  # index 1 is success
+        limits = [(Overloaded.slug, limit) for limit in get_args(Limit)]
         rejections = self._counter(
             "posewire_rejections_total",
-            "Requests rejected or failed, by problem type.",
+            "Requests, connections and streams rejected or failed, by problem type; `limit`: the limit that was reached, if one was.",
             "reason",
-            values=(e.slug for e in service_errors()),
+            "limit",
+            values=[*((e.slug, "") for e in service_errors() if e is not Overloaded), *limits],
         )
         self._rejections_of = cache(rejections.labels)
-        self._in_flight_limit = self._gauge("posewire_pictures_in_flight_limit", "Limit of images admitted at a time.")
+        self._connections = self._gauge("posewire_connections_open", "Open connections over HTTP.")
+        self._limits: dict[Limit, Gauge] = {
+            "images": self._gauge("posewire_pictures_in_flight_limit", "Limit of images admitted at a time."),
+            "bytes": self._gauge("posewire_body_bytes_in_flight_limit", "Limit of bytes of request bodies; one client has half."),
+            "connections": self._gauge("posewire_connections_limit", "Limit of open connections over HTTP."),
+            "streams": self._gauge("posewire_streams_limit", "Limit of open WebSocket streams."),
+        }
+        self._pixel_waits = self._histogram(
+            "posewire_pixel_wait_seconds",
+            "Time that an image waits until its pixels fit into POSEWIRE_MAX_PIXELS_IN_FLIGHT. Empty if the workers cannot exceed it.",
+            STEP_S,
+        )
         self._ready = self._gauge("posewire_ready", "1 while the models are loaded and the service accepts requests.")
         self._lag = self._histogram("posewire_event_loop_lag_seconds", "Delay of the event loop, measured four times a second.", STEP_S)
 
@@ -188,9 +201,9 @@ class Metrics:
         """Count one image; `ok` says that it was answered with its people."""
         self._outcomes[ok].inc()
 
-    def count_rejection(self, error: ServiceError | type[ServiceError]) -> None:
-        """Count a request that was answered with a problem; the label `reason` is the error's slug."""
-        self._rejections_of(error.slug).inc()
+    def count_rejection(self, error: ServiceError) -> None:
+        """Count a request that was answered with a problem; the label `reason` is the error's slug, `limit` its limit."""
+        self._rejections_of(error.slug, error.limit or "").inc()
 
     def set_streams(self, streams: int) -> None:
         """Set the number of open streams."""
@@ -238,10 +251,21 @@ class Metrics:
         """Set the model that is loaded for a task; the digest is shortened to twelve digits."""
         self._models.labels(task, name, sha256[:12], provider).set(1)
 
-    def set_limits(self, *, workers: int, images: int) -> None:
-        """Set the limits of the service: parallel model runs, and admitted images."""
+    def set_workers(self, workers: int) -> None:
+        """Set the number of model runs that can run in parallel."""
         self._workers.set(workers)
-        self._in_flight_limit.set(images)
+
+    def set_limit(self, limit: Limit, value: int) -> None:
+        """Set one of the limits that have a gauge: images, bytes, connections and streams."""
+        self._limits[limit].set(value)
+
+    def set_connections(self, count: int) -> None:
+        """Set the number of open connections."""
+        self._connections.set(count)
+
+    def observe_pixel_wait(self, seconds: float) -> None:
+        """Observe how long an image has waited for room for its pixels."""
+        self._pixel_waits.observe(seconds)
 
     def set_device_fallback(self, fell_back: bool) -> None:
         """Set whether the CPU is used although the installation includes CUDA."""

@@ -47,8 +47,8 @@ class Registry:
         _preset(metric, values)
         return metric
 
-    def counter(self, name: str, text: str, *labels: str, values: Iterable[str] = ()) -> Counter:
-        """Create a counter; with one label, the series of `values` exist from the start."""
+    def counter(self, name: str, text: str, *labels: str, values: Iterable[str | tuple[str, ...]] = ()) -> Counter:
+        """Create a counter; the series of `values`, each of the label or of all labels, exist from the start."""
         self._infos.append(MetricInfo(name, "counter", labels, text, ()))
         metric = Counter(name, text, labels, registry=self._registry)
         _preset(metric, values)
@@ -84,7 +84,7 @@ class _WithoutCreated(Collector):
             yield metric
 
 
-def _preset(metric: Histogram | Counter, values: Iterable[str]) -> None:
+def _preset(metric: Histogram | Counter, values: Iterable[str | tuple[str, ...]]) -> None:
     """Create the series of known label values at zero: a rate over a series that just appeared misses its first event."""
     for value in values:
-        metric.labels(value)
+        metric.labels(*([value] if isinstance(value, str) else value))

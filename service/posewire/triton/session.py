@@ -80,7 +80,7 @@ class BlsSession:
             error = response.error()
             log.error("%s failed: %s", network.model, error.message())
             if error.code() == pb_utils.TritonError.UNAVAILABLE:
-                raise Overloaded("the server is at its limit; try again")
+                raise Overloaded("the server is at its limit; try again", limit="queue")
             raise InferenceFailed("the model could not be run on this image; try again")
         tensors = [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in network.outputs]
         return joined([np.array(tensor, np.float32) for tensor in tensors])  # copies: the memory of the tensors is Triton's

@@ -39,7 +39,9 @@ class CameraProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            raise Overloaded(f"no process can be started for the camera: {error.strerror}; try again later", retry_after_s=10) from None
+            raise Overloaded(
+                f"no process can be started for the camera: {error.strerror}; try again later", limit="processes", retry_after_s=10
+            ) from None
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="posewire-camera")

@@ -49,7 +49,9 @@ class DecodingProcess:
                 command, stdin=pipe, stdout=pipe, env=environment(), pass_fds=(file.fileno(),), start_new_session=True
             )
         except OSError as error:
-            raise Overloaded(f"no process can be started for the video: {error.strerror}; try again later", retry_after_s=10) from None
+            raise Overloaded(
+                f"no process can be started for the video: {error.strerror}; try again later", limit="processes", retry_after_s=10
+            ) from None
         self._output = cast("IO[bytes]", self._process.stdout)
 
     @property

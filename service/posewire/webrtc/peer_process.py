@@ -89,7 +89,9 @@ class PeerProcess:
                 stdin=PIPE, stdout=PIPE, env=environment(), start_new_session=True, limit=_MAX_LINE,
             )  # fmt: skip
         except OSError as error:
-            raise Overloaded(f"no process can be started for the peer: {error.strerror}; try again later", retry_after_s=10) from None
+            raise Overloaded(
+                f"no process can be started for the peer: {error.strerror}; try again later", limit="processes", retry_after_s=10
+            ) from None
         peer = cls(process, max_pixels)
         sections = [asdict(section) for section in offer.sections]
         first = {"offer": offer.sdp, "sections": sections, "servers": [_server(each) for each in servers], "publishes": publishes}
