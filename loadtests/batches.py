@@ -267,7 +267,7 @@ class _LongRun:
         return memory, lost
 
     def shards(self) -> list[Path]:
-        return list((self.out / "results").glob("*.parquet"))
+        return list((self.out / "results").glob("[0-9]*.parquet"))  # files that are being written have a dot before their name
 
     def images(self) -> int:
         """Images in whole shards; what is not whole yet is left out."""

@@ -22,7 +22,7 @@ STORE = Path(__file__).parents[2] / "model_store"
 PASSES = {
     "all passes": Passes(),
     "none": Passes.none(),
-    "untracked": replace(Passes(), track_channels=False, defer_spatial_weight=False),
+    "untracked": replace(Passes(), track_channels=False),
 }
 
 
