@@ -41,7 +41,7 @@ _ENDING = ("non-reading-videos",)
 
 @dataclass(slots=True)
 class _Seen:
-    """What was noted while an attack went on."""
+    """Measurements during an attack."""
 
     good: Outcomes = field(default_factory=Outcomes)
     ready: Counter[int] = field(default_factory=Counter)  # status of /readyz, or LOST
@@ -117,7 +117,7 @@ def _as_text(counts: Mapping[Any, int]) -> str:
 
 
 def promises(name: str, row: Row) -> dict[str, bool]:
-    """What is promised of a service under this attack, and whether its row of the table keeps it."""
+    """The promises of a service under this attack, and whether its row of the table keeps them."""
     promised, got = 100 * _PROMISED.get(name, 0.99), row["attackers got"]
     checks = {f"{name}: at least {promised:g} % of the good requests are answered ({row['success %']} %)": row["success %"] >= promised}
     if name in _ENDING:

@@ -14,7 +14,7 @@ FAULT_RATE = 0.01
 
 
 class InjectedFaultError(RuntimeError):
-    """What a faulty run raises."""
+    """The error of a faulty run."""
 
 
 class FaultyRuntime:

@@ -32,7 +32,7 @@ _PORT = 8760  # and the next two
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked, and of whom."""
+    """The requests, and the servers that get them."""
 
     name: str
     module: tuple[str, ...]  # the server's, with its arguments

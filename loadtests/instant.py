@@ -23,7 +23,7 @@ from posewire.types import Keypoints, Pose, PoseOptions, PoseResult
 
 
 class InstantEngine:
-    """What the HTTP API uses of an engine.
+    """The part of an engine that the HTTP API uses.
 
     Args:
         full: hold every image for ever, so that the service is full.

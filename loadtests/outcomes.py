@@ -1,4 +1,4 @@
-"""What became of the requests, and the figures that are drawn from it."""
+"""The outcomes of requests, and figures of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -149,7 +149,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 @dataclass(slots=True)
 class Usage:
-    """What a stretch took."""
+    """The cost of a stretch."""
 
     seconds: float = 0.0
     server_cores: float = 0.0  # mean cores in use by the server's tree

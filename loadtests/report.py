@@ -31,7 +31,7 @@ class Plot:
 
 @dataclass(slots=True)
 class Result:
-    """What a scenario found."""
+    """The results of a scenario."""
 
     scenario: str
     shows: str  # in a few sentences
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether every check held."""
+        """True if every check held."""
         return all(self.checks.values())
 
 

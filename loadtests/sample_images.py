@@ -54,7 +54,7 @@ def mixed() -> list[bytes]:
 
 
 def corrupt() -> list[bytes]:
-    """What is sent in an image's place: cut short, noise in the middle, and no image at all."""
+    """Bodies in an image's place: cut short, noise in the middle, and no image at all."""
     whole = single()
     noise = bytearray(whole)
     noise[200:4000] = np.random.default_rng(2).bytes(3800)

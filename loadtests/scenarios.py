@@ -127,7 +127,7 @@ async def people(bench: Bench) -> Result:
 
 
 async def served_models(target: Target) -> list[Row]:
-    """What runs the models, by the server's own word: Posewire's kernels that were not built are slower by a factor."""
+    """The backend of the models, as the server reports it: without Posewire's kernels it is slower by a factor."""
     connection = await Connection.open(target)
     answer = await connection.ask(request_bytes("/v1/models"))
     connection.close()

@@ -98,7 +98,7 @@ async def _storm(server: Server, request_of: Any, rate: float, seconds: float) -
 
 
 async def _inside(server: Server, target: Target) -> dict[str, float]:
-    """What there is of everything that can leak, with no request under way but this one."""
+    """The amount of everything that can leak, with no request under way but this one."""
     connection = await Connection.open(target)
     inside = json.loads((await connection.ask(request_bytes("/loadtests/inside"))).body)
     ready = (await connection.ask(request_bytes("/readyz"))).status

@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What became of the messages of one sink."""
+    """The outcome of the messages of one sink."""
 
     put: int  # into the spool
     waiting: int  # in it at the end

@@ -1,4 +1,4 @@
-"""What may be answered to an input that is damaged or odd."""
+"""The answers that are allowed to an input that is damaged or odd."""
 
 import json
 from collections.abc import Collection
@@ -10,7 +10,7 @@ _RESULTS = ("application/json", "image/jpeg", "image/png")
 
 
 def fault_of(status: int, content_type: str, body: bytes, also: Collection[str] = ()) -> str | None:
-    """What is wrong with an answer; None: it is a result, or a problem that is not the service's fault.
+    """The fault of an answer; None: it is a result, or a problem that is not the service's fault.
 
     Args:
         status: of the answer.

@@ -1,4 +1,4 @@
-"""What BlazePose answers, read as MediaPipe's graph reads it (`tensors_to_pose_landmarks_and_segmentation.pbtxt`)."""
+"""The output of BlazePose, read as MediaPipe's graph reads it (`tensors_to_pose_landmarks_and_segmentation.pbtxt`)."""
 
 from typing import Final
 

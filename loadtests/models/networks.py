@@ -22,7 +22,7 @@ BLAZEPOSE_MARGIN: Final = 1.25
 
 
 class Network(Protocol):
-    """What a network takes and what it answers; the run itself is an engine's."""
+    """The input and the output of a network; the run itself is an engine's."""
 
     def affine(self, box_xywh: FloatArray) -> FloatArray:
         """From pixels of the image to those of the input, (2, 3), for a person's box (4,)."""

@@ -1,4 +1,4 @@
-"""What every peer serves: encoded images in, JSON out, many images a call.
+"""The model of every peer: encoded images in, JSON out, many images a call.
 
 It is Posewire's own pipeline, with both models in ONNX Runtime on one intra-op thread; what differs between the peers is how requests
 reach it.

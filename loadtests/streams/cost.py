@@ -1,4 +1,4 @@
-"""What a frame of a stream costs the server, with the detector spared where people are followed and without, and what a stream keeps.
+"""The cost of a stream's frame to the server, with the detector spared where people are followed and without, and the memory of a stream.
 
     python -m loadtests.streams.cost               one person who stands still (512 x 512)
     python -m loadtests.streams.cost FILE          the people of a video
@@ -54,7 +54,7 @@ async def costs(server: Server, frames: list[bytes]) -> None:
 
 
 async def memory(server: Server, frames: list[bytes]) -> None:
-    """What open streams add, each after a frame."""
+    """The memory that open streams add, each after a frame."""
     before = server.memory_mb()
     async with AsyncPoseClient(server.url) as client, AsyncExitStack() as streams:
         for _ in range(_OPEN):

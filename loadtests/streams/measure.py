@@ -38,7 +38,7 @@ async def paced(frames: list[bytes], rate: float, delay_s: float = 0.0) -> Async
 
 
 async def stream(url: str, frames: list[bytes], rate: float, delay_s: float = 0.0, *, track: bool = True) -> list[StreamResult]:
-    """What a well-behaved client gets."""
+    """The answers that a well-behaved client gets."""
     async with AsyncPoseClient(url) as client, client.stream(track=track) as opened:
         return [result async for result in opened.results(paced(frames, rate, delay_s))]
 

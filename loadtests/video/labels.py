@@ -1,4 +1,4 @@
-"""Who is where in the first 111 frames of vtest.avi, labelled by eye on every tenth frame.
+"""People in the first 111 frames of vtest.avi, labelled by eye on every tenth frame.
 
 The frames were drawn at twice their size with a grid of 50 pixels; head, feet and middle were read off it, to about 5
 pixels. Between two labels a person's place is interpolated, so that a box is good to about a tenth of a person's height.

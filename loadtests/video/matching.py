@@ -1,4 +1,4 @@
-"""What was answered against what was labelled: found, missed, and identities that changed (CLEAR MOT, Bernardin 2008)."""
+"""Answers against labels: found, missed, and identities that changed (CLEAR MOT, Bernardin 2008)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a frame costs with the detector only where it is needed, as a ratio to every frame, and the people that it loses."""
+"""The cost of a frame with the detector only where it is needed, as a ratio to every frame, and the people that it loses."""
 
 import random
 import time

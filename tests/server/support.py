@@ -196,9 +196,9 @@ def multipart(*parts: Part) -> bytes:
     return body + b"--XX--\r\n"
 
 
-def images(*images: bytes) -> bytes:
+def images(*files: bytes) -> bytes:
     """A multipart body of images."""
-    return multipart(*[("image", f"{i}.jpg", image) for i, image in enumerate(images)])
+    return multipart(*[("image", f"{i}.jpg", file) for i, file in enumerate(files)])
 
 
 def json_body(*images: bytes, boxes: object = None) -> bytes:

@@ -1,4 +1,4 @@
-"""What a batch consists of: the images of its sources, and what came of each."""
+"""The parts of a batch: the images of its sources, and the outcome of each."""
 
 import hashlib
 import os
@@ -59,7 +59,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What came of one image."""
+    """The outcome of one image."""
 
     key: Key
     result: PoseResult | Failure

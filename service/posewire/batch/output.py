@@ -54,7 +54,7 @@ class Shard:
 
 @dataclass(slots=True)
 class Found:
-    """What earlier runs of the same command have left."""
+    """The results of earlier runs of the same command."""
 
     done: set[bytes] = field(default_factory=set)  # digests of images with a result or a failure
     removed: list[str] = field(default_factory=list)  # files that were parts, or had images twice

@@ -1,4 +1,4 @@
-"""What a run of a batch is: its models and parameters, which all results in one place share."""
+"""The identity of a batch run: its models and parameters, which all results in one place share."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,7 +8,7 @@ from posewire.batch.tally import Tally
 
 
 class Pending:
-    """What is done and not written yet.
+    """Outcomes that are not written yet.
 
     Args:
         output: that is written.

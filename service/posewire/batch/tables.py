@@ -39,7 +39,7 @@ _COLUMNS: Final[dict[Table, dict[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a shard holds."""
+    """The content of a shard."""
 
     images: int  # rows
     people: int

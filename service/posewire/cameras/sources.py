@@ -46,7 +46,7 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a video file. A device such as `/dev/video0` is none: it is tried again when it is unplugged."""
+        """True for a video file. A device such as `/dev/video0` is none: it is tried again when it is unplugged."""
         return is_path(self.address)
 
     @property

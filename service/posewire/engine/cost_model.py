@@ -1,4 +1,4 @@
-"""What a model run of each size costs here, and which batch sizes and windows follow from it.
+"""The cost of a model run of each size here, and the batch sizes and windows that follow from it.
 
 On one machine a batch of 16 costs little more than a single item, on another more than 16 times as much, and it changes
 with the model's input size. So nothing is assumed: every size is measured at warm-up.

@@ -20,7 +20,7 @@ class ModelRun(NamedTuple):
 
 
 class ImageRun(NamedTuple):
-    """What came of one image, and which model runs it took."""
+    """The outcome of one image, and the model runs that it took."""
 
     outcome: PartialResult | ServiceError
     runs: tuple[ModelRun, ...]

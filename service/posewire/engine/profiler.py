@@ -34,7 +34,7 @@ _EXCLUSIVE_WORTH = 1.15
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the models' runs cost on this machine."""
+    """Measured costs of the models' runs on this machine."""
 
     costs: Mapping[Task, CostTable]
     exclusive_pays: bool  # a single image is done sooner on more than one core

@@ -1,4 +1,4 @@
-"""What the engine asks of a scheduler, and what both schedulers share."""
+"""The protocol of schedulers, and the parts that both schedulers share."""
 
 import asyncio
 import logging

@@ -42,7 +42,7 @@ _MIN_DECODE_S = 1.0
 
 
 class Answer(NamedTuple):
-    """What came of a batch; of number 0: the process cannot begin, and why."""
+    """The outcome of a batch; of number 0: the process cannot begin, and why."""
 
     number: int
     ran: Ran[Any] | Exception

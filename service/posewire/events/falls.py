@@ -1,4 +1,4 @@
-"""Who may have fallen: the trunk turns from upright to lying within a short time, and stays so."""
+"""Falls: the trunk turns from upright to lying within a short time, and stays so."""
 
 from collections.abc import Iterator
 from typing import Final, Literal

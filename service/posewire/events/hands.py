@@ -1,4 +1,4 @@
-"""Who raises a hand."""
+"""Raised hands."""
 
 from collections.abc import Iterator
 from typing import Final, Literal

@@ -1,4 +1,4 @@
-"""Who crosses a line."""
+"""People who cross a line."""
 
 from collections.abc import Iterator
 

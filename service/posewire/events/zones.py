@@ -1,4 +1,4 @@
-"""Who enters a zone, leaves it, and stays in it."""
+"""People who enter a zone, leave it, and stay in it."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ class ZoneTrack:
 
     @property
     def inside(self) -> bool:
-        """Whether the person is in the zone."""
+        """True if the person is in the zone."""
         return self._inside.state
 
     def step(self, person: Person) -> Iterator[Event]:

@@ -43,7 +43,7 @@ class KeypointSet:
 
     @property
     def reference(self) -> str:
-        """What a manifest says in `keypoints`: the name, or the path of the file."""
+        """The value of `keypoints` in a manifest: the name, or the path of the file."""
         return self.file or self.name
 
     @property

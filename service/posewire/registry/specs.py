@@ -118,7 +118,7 @@ class Output(Entry):
 
     @property
     def unbiased(self) -> bool:
-        """Whether crops are cut by UDP's affine, from the middle of the first pixel to the middle of the last one."""
+        """True if crops are cut by UDP's affine, from the middle of the first pixel to the middle of the last one."""
         return False
 
 

@@ -45,7 +45,7 @@ class CameraSpec(_Options):
 
 
 class CameraPatch(BaseModel):
-    """What changes of a camera; fields that are not given stay as they are."""
+    """Changes of a camera; fields that are not given stay as they are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -96,13 +96,13 @@ def parse_sinks(text: str | bytes) -> list[Sink]:
 
 
 class ZoneState(BaseModel):
-    """Who is in a zone."""
+    """A rule for people in a zone."""
 
     people: int
 
 
 class State(BaseModel):
-    """Who is there."""
+    """A rule for people in view."""
 
     type: Literal["state"] = "state"
     time_s: float = Field(description="The time of the frame since which it is so.")
@@ -111,7 +111,7 @@ class State(BaseModel):
 
 
 class Delivery(BaseModel):
-    """What a sink sends: a message, and what tells it from others."""
+    """A message that a sink sends, with the fields that identify it."""
 
     id: str = Field(description="The same for the same message, whenever and how often it is sent.")
     attempt: int = Field(description="From 1. Above 1 an earlier attempt may have arrived as well.")

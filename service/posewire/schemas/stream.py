@@ -19,7 +19,7 @@ _MAX_CHARACTERS = 4096
 
 
 class StreamOptions(BaseModel):
-    """What a client chooses for its stream."""
+    """The options that a client chooses for its stream."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What every sink can do, and how one is opened."""
+"""The protocol of sinks, and how one is opened."""
 
 import hashlib
 import json

@@ -1,1 +1,1 @@
-"""What runs in NVIDIA's Triton Inference Server: the pipeline, with its networks served by Triton."""
+"""The pipeline in NVIDIA's Triton Inference Server, with its networks served by Triton."""

@@ -96,12 +96,12 @@ class VideoReader:
 
     @property
     def is_recording(self) -> bool:
-        """Whether a camera's address leads to something that has an end, such as a complete playlist."""
+        """True if a camera's address leads to something that has an end, such as a complete playlist."""
         return is_recording(self._source, self._container)
 
     @property
     def is_playlist(self) -> bool:
-        """Whether the frames come in bursts, as the parts of a playlist (HLS) do."""
+        """True if the frames come in bursts, as the parts of a playlist (HLS) do."""
         return self._container.format.name == "hls"
 
     def __enter__(self) -> Self:

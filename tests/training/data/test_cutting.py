@@ -107,9 +107,9 @@ def test_a_set_is_labelled_by_a_teacher(tmp_path: Path) -> None:
         n = int(np.argmin(seen))
         return made[n].keypoints_xy, np.full(17, 0.9 if n < 2 and seen[n] < 20 else 0.1, np.float32)
 
-    seen_by_nobody = [Scene(images / f"{n:012d}.jpg", m.box_xywh[None], "s", f"s/{n}") for n, m in enumerate(made)]
+    unlabelled = [Scene(images / f"{n:012d}.jpg", m.box_xywh[None], "s", f"s/{n}") for n, m in enumerate(made)]
     file = tmp_path / "labels.npz"
-    assert label_scenes(teacher, seen_by_nobody, file, tmp_path, advance=lambda: None) == 2
+    assert label_scenes(teacher, unlabelled, file, tmp_path, advance=lambda: None) == 2
     people = labels.load_people(file, tmp_path)
     assert [person.image for person in people] == [images / f"{n:012d}.jpg" for n in range(2)]
     assert read_image(people[0].image).shape == made[0].pixels.shape

@@ -27,7 +27,7 @@ _STRIDE: Final = 4  # image pixels of a heatmap pixel
 
 
 def supports(variant: Variant) -> bool:
-    """Whether the kernels have what a variant is made of."""
+    """True if the kernels have every operation of a variant."""
     return variant.blocks == 2 and variant.stem_channels == _STEM and not any(c % 8 for c in variant.channels)
 
 

@@ -30,7 +30,7 @@ class Kind(IntEnum):
 
 
 class Flag(IntFlag):
-    """What becomes of an operation's output, as in vectors.h."""
+    """The step after an operation's output, as in vectors.h."""
 
     NONE = 0
     ACCUMULATE = 1
@@ -40,7 +40,7 @@ class Flag(IntFlag):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """What the kernels run: an image (height, width, 3) uint8 RGB to what a network says of it, float32."""
+    """The program of the kernels: from an image (height, width, 3) uint8 RGB to the output of a network, float32."""
 
     operations: npt.NDArray[np.int32]  # (operations, 20)
     constants: FloatArray  # (floats,)

@@ -25,7 +25,7 @@ _ARITHMETIC: Final = ("Add", "Sub", "Mul", "Div")
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What the first nodes of a graph do: (channel - mean) / std, of channels 0..255."""
+    """The normalisation in the first nodes of a graph: (channel - mean) / std, of channels 0..255."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

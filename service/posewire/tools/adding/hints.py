@@ -1,4 +1,4 @@
-"""What others say of a file: its own metadata, and the `pipeline.json` that mmdeploy writes beside its exports."""
+"""Properties of a file from its own metadata, and from the `pipeline.json` that mmdeploy writes beside its exports."""
 
 import ast
 import json

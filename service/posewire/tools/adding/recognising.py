@@ -21,7 +21,7 @@ _IMAGENET_RED: Final = 100.0  # ImageNet's mean of red is 123.675, of blue 103.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the user says; None: nothing."""
+    """The options of the user; None: not given."""
 
     layout: str | None = None
     keypoints: str | None = None  # name of a set, or path of its file
@@ -53,7 +53,7 @@ class Fact:
 
 @dataclass(slots=True)
 class Recognised:
-    """What is known of a file, and what is not."""
+    """The known and the missing properties of a file."""
 
     facts: list[Fact] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)  # option, and why it is needed

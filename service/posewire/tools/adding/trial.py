@@ -26,7 +26,7 @@ _OF_PEOPLE: Final = {"nose", "left_shoulder", "left_hip"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What a model found in an image."""
+    """The result of a model for an image."""
 
     result: NamedPoseResult
     drawn: bytes  # JPEG

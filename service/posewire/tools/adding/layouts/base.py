@@ -1,4 +1,4 @@
-"""What a recogniser of a layout gets and gives, and the registry of recognisers."""
+"""The input and the results of a recogniser of layouts, and the registry of recognisers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Probe:
-    """What a file gives for an image."""
+    """The outputs of a file for an image."""
 
     graph: Graph
     hints: Hints

@@ -53,7 +53,7 @@ class CompareOptions:
 
 
 class _Record:
-    """What is kept of one side: numbers of every image, and no predictions."""
+    """The result of one side: numbers of every image, and no predictions."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
