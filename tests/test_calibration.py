@@ -36,7 +36,7 @@ def test_the_choice_is_the_same_every_time_and_no_crowd_fills_it(models: Engine,
     np.testing.assert_array_equal(np.stack(first.crops), np.stack(again.crops))
 
 
-def test_the_largest_people_of_a_image_are_taken(models: Engine, folder: list[Path]) -> None:
+def test_the_largest_people_of_an_image_are_taken(models: Engine, folder: list[Path]) -> None:
     chosen = choose(folder, annotated(boxes_of(folder, 2)), models.pose, 16, LIMITS, lambda: None)
     largest = choose(folder, annotated({p: b[::-1] for p, b in boxes_of(folder, 2).items()}), models.pose, 16, LIMITS, lambda: None)
     np.testing.assert_array_equal(np.stack(chosen.crops), np.stack(largest.crops))

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     return images
 
 
-def test_predict_prints_a_line_a_image(folder: Path) -> None:
+def test_predict_prints_a_line_an_image(folder: Path) -> None:
     run = posewire("predict", folder)
     first, second = run.stdout.splitlines()
     assert run.returncode == 0

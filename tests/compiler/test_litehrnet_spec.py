@@ -48,7 +48,7 @@ def test_a_keypoint_more_is_a_filter_and_a_bias_more() -> None:
     assert parameter_count(get_variant("litehrnet-18", 17)) - parameter_count(get_variant("litehrnet-18", 16)) == 40 + 1
 
 
-def test_a_image_of_no_multiple_of_32_is_refused() -> None:
+def test_an_image_of_no_multiple_of_32_is_refused() -> None:
     for height, width in [(250, 192), (256, 180), (0, 192)]:
         with pytest.raises(ModelError, match=f"32 pixels.*{height}.*{width}"):
             multiply_adds(get_variant("litehrnet-18"), height, width)

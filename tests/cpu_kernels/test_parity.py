@@ -69,7 +69,7 @@ def test_heatmaps_are_those_of_the_compiled_graph(name: str, sigmoid: bool, keyp
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16])
-def test_a_image_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
+def test_an_image_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
     network = session("litehrnet-18", 64, 64)
     batch = images(count, 64, 64)
     found = network.run(batch)
@@ -78,7 +78,7 @@ def test_a_image_s_heatmaps_do_not_depend_on_its_batch(count: int) -> None:
         np.testing.assert_array_equal(network.run(image[None])[0], heatmaps)
 
 
-def test_a_view_of_a_image_is_read_as_it_looks() -> None:
+def test_a_view_of_an_image_is_read_as_it_looks() -> None:
     network = session("litehrnet-18", 64, 64)
     mirrored = images(2, 64, 64)[:, :, ::-1]
     np.testing.assert_array_equal(network.run(mirrored), network.run(mirrored.copy()))

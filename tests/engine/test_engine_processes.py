@@ -63,7 +63,7 @@ async def test_the_answers_are_those_of_threads(engine: Engine, in_threads: Engi
     assert value(engine, "posewire_batch_size_sum", model="pose") >= 4 * len(BOXES)
 
 
-async def test_what_is_wrong_with_a_image_is_its_callers_news(engine: Engine, astronaut: bytes) -> None:
+async def test_what_is_wrong_with_an_image_is_its_callers_news(engine: Engine, astronaut: bytes) -> None:
     options = engine.settings.pose_options()
     wrong = [
         (astronaut[:2000], options, BadPicture),

@@ -38,7 +38,7 @@ async def test_one_person_keeps_one_identity_and_the_detector_rests(engine: Engi
     assert results[0].people[0].keypoints.xy.shape == (17, 2)
 
 
-async def test_the_first_frame_is_as_a_image_of_its_own(engine: Engine) -> None:
+async def test_the_first_frame_is_as_an_image_of_its_own(engine: Engine) -> None:
     [tracked] = (await PoseSession(engine, OPTIONS).step(frames(1)[0], 0.0)).people
     [alone] = (await engine.estimate_frame(frames(1)[0], OPTIONS)).people
     assert tracked.keypoints.xy == pytest.approx(alone.keypoints.xy, abs=1e-3)

@@ -235,7 +235,7 @@ def test_a_view_can_be_encoded() -> None:
     assert encode(wide[::-1, ::2], "image/png") == encode(image(), "image/png")
 
 
-def test_a_image_too_long_for_jpeg_is_refused_in_words() -> None:
+def test_an_image_too_long_for_jpeg_is_refused_in_words() -> None:
     pixels = image(128, 1, 65501)
     with pytest.raises(TooLarge, match="image/png"):
         encode(pixels, "image/jpeg")

@@ -41,7 +41,7 @@ def test_the_kernels_give_the_mean_of_the_area(
     assert (canvas == 77).all(), "nothing beside it is touched"
 
 
-def test_a_image_in_another_order_of_memory_is_the_same_image() -> None:
+def test_an_image_in_another_order_of_memory_is_the_same_image() -> None:
     pixels = astronaut()
     turned = np.asfortranarray(pixels)
     outs = [np.empty((100, 120, 3), np.uint8) for _ in range(3)]

@@ -7,7 +7,7 @@ from posewire.engine.engine import Engine
 from tests.server.support import Gate, GatedDetector, LogLines, StartApi, hold
 
 
-async def test_a_request_is_logged_at_once_though_a_image_takes_long(
+async def test_a_request_is_logged_at_once_though_an_image_takes_long(
     start_api: StartApi, models: Engine, gate: Gate, astronaut: bytes, log_lines: LogLines
 ) -> None:
     api = await start_api(detector=GatedDetector(models.detector, gate))

@@ -71,7 +71,7 @@ async def test_problems_leave_the_connection_good(wire: Wire, served: Listening,
     assert served.metric("posewire_pictures_in_flight") == 0
 
 
-async def test_a_image_in_many_pieces(wire: Wire, astronaut: bytes) -> None:
+async def test_an_image_in_many_pieces(wire: Wire, astronaut: bytes) -> None:
     whole = request(astronaut)
     for start in range(0, len(whole), 1000):
         await wire.send(whole[start : start + 1000])

@@ -123,7 +123,7 @@ async def test_nobody_is_an_empty_list_and_the_pose_model_never_ran(api: Api, la
     assert (await api.runs("detector"), await api.runs("pose")) == (2, 1)
 
 
-async def test_a_image_of_one_pixel_is_a_image_of_nobody(api: Api) -> None:
+async def test_an_image_of_one_pixel_is_an_image_of_nobody(api: Api) -> None:
     answer = await api.post(encode(np.zeros((1, 1, 3), np.uint8), ".png"))
     assert people_of(answer) == []
     assert (answer.json()["images"][0]["width"], answer.json()["images"][0]["height"]) == (1, 1)

@@ -70,7 +70,7 @@ async def test_several_images_find_room_all_or_none(start_api: StartApi, models:
     assert [len(people_of(answer, i)) for i in range(3)] == [1, 1, 1]
 
 
-async def test_a_image_that_is_bad_gives_its_place_back_and_its_neighbours_theirs(full: Api, astronaut: bytes) -> None:
+async def test_an_image_that_is_bad_gives_its_place_back_and_its_neighbours_theirs(full: Api, astronaut: bytes) -> None:
     for _ in range(3):
         assert_problem(await full.post(images(astronaut, b"text"), MULTIPART), 400, "bad-picture", image=1)
         assert await full.in_flight() == 0

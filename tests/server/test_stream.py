@@ -11,7 +11,7 @@ from tests.server.streaming import Listen, acknowledge, ended, message
 from tests.server.support import JPEG, Gate, GatedDetector, eventually
 
 
-async def test_a_frame_is_answered_as_a_image_is(listen: Listen, astronaut: bytes) -> None:
+async def test_a_frame_is_answered_as_an_image_is(listen: Listen, astronaut: bytes) -> None:
     server = await listen()
     async with server.connect() as stream, httpx.AsyncClient(base_url=server.url) as client:
         await stream.send('{"type": "start", "track": false, "smooth": false}')

@@ -89,7 +89,7 @@ def test_a_person_outside_of_the_image_gets_none() -> None:
     assert match(answers(), [400.0, 400.0, 440.0, 480.0]) == []
 
 
-def test_the_loss_of_a_image_without_people_is_of_its_scores_alone() -> None:
+def test_the_loss_of_an_image_without_people_is_of_its_scores_alone() -> None:
     answer = answers()[None]
     found = loss.detector_loss(answer, [NOBODY], GRID)
     assert (found.matches, found.boxes.item()) == (0, 0.0)

@@ -45,7 +45,7 @@ def test_an_error_is_by_the_variance_of_its_channel() -> None:
     assert error.item() == pytest.approx((1 + 1 + 4 + 0) / 4)
 
 
-def test_a_image_has_its_own_maps_or_the_teachers() -> None:
+def test_an_image_has_its_own_maps_or_the_teachers() -> None:
     own, wanted = torch.ones(4000, 1, 2, 2, requires_grad=True), torch.zeros(4000, 1, 2, 2)
     found = meetings.mixed(own, wanted, 0.3, torch.Generator().manual_seed(0))
     each = found.flatten(1)

@@ -54,7 +54,7 @@ def test_strangers_pass() -> None:
     refuse_leaks(training, Fingerprints([], np.zeros((0, 32), np.uint8)))
 
 
-def test_a_image_with_many_people_is_named_once() -> None:
+def test_an_image_with_many_people_is_named_once() -> None:
     image = perceptual_hash(stick(1).pixels)
     training = Fingerprints(["a/1", "a/1", "a/1"], np.stack([image] * 3))
     assert len(find_leaks(training, fingerprints(b_1=stick(1).pixels))) == 1

@@ -33,7 +33,7 @@ def person(**changes: object) -> Person:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_views_agree_on_a_image_and_its_mirror_image() -> None:
+def test_views_agree_on_an_image_and_its_mirror_image() -> None:
     teacher = Knowing()
     opinion = ask(teacher, MADE.pixels, MADE.box_xywh, [View(1.0), View(1.2, mirrored=True)])
     np.testing.assert_allclose(opinion.keypoints_xy, MADE.keypoints_xy, atol=1e-3)
@@ -54,7 +54,7 @@ def test_doubt_and_disagreement_cost_weight(score: float, noise: float, low: flo
     assert (weights <= high).all()
 
 
-def test_a_image_with_boxes_is_labelled() -> None:
+def test_an_image_with_boxes_is_labelled() -> None:
     scene = Scene(MADE.pixels, MADE.box_xywh[None], "s", "s/1")
     (found,) = label(Knowing(), scene)
     np.testing.assert_allclose(found.keypoints_xy, MADE.keypoints_xy, atol=1e-3)

@@ -70,7 +70,7 @@ def test_labelled_people_of_stretched_images_are_put_right(squeezed: Path) -> No
     check(person.image, person.box_xywh, person.keypoints_xy)
 
 
-def test_a_image_that_is_only_smaller_stays(squeezed: Path) -> None:
+def test_an_image_that_is_only_smaller_stays(squeezed: Path) -> None:
     save(squeezed / "images" / f"{9:012d}.jpg", np.zeros((99, 131, 3), np.uint8))
     found, size, stored = unstretch.true_image(squeezed / "images" / f"{9:012d}.jpg", unstretch.load_sizes(squeezed / "sizes.tsv"))
     assert found == squeezed / "images" / f"{9:012d}.jpg"
