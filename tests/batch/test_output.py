@@ -1,6 +1,8 @@
 """The results of a batch: tables, runs that are not mixed, and what is left of a run that did not end."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +243,27 @@ def test_a_failure_with_a_name_that_is_no_utf_8_can_be_written(tmp_path: Path) -
     write(tmp_path, Outcome(Key("/a.tar", "a"), Failure("bad-archive", "caf\udce9")))
     [path] = (tmp_path / "failures").iterdir()
     assert pd.read_parquet(path)["message"].tolist() == ["caf\\xe9"]
+
+
+# Writes a batch of two shards, opens it again and goes on; prints the numbers of threads before and after.
+THREADS = """
+import sys
+import psutil
+from posewire.batch.tables import import_parquet
+from tests.batch.made import an_outcome
+from tests.batch.test_output import done, write
+
+import_parquet()
+before = psutil.Process().num_threads()
+for image in ("a", "b"):
+    write(sys.argv[1], an_outcome(image), finish=False)
+assert done(sys.argv[1]) == 2
+print(before, psutil.Process().num_threads())
+"""
+
+
+@pytest.mark.parametrize("name", ["out", "p.parquet"])
+def test_tables_are_read_without_threads_of_arrow_which_may_abort_a_process_that_ends(tmp_path: Path, name: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", THREADS, str(tmp_path / name)], capture_output=True, text=True, check=True)
+    before, after = ran.stdout.split()
+    assert after == before

@@ -8,7 +8,7 @@ from typing import Any, Final
 from posewire.batch.places import Unreadable, open_file
 from posewire.batch.run import Run
 from posewire.batch.stores import open_store
-from posewire.batch.tables import Row, Table, import_parquet, schema_of
+from posewire.batch.tables import Row, Table, import_parquet, read_parquet, schema_of
 from posewire.errors import PosewireError
 
 PARTS: Final = ".parts"  # the end of the name of the folder beside the file, in which the shards are until all images are done
@@ -73,7 +73,7 @@ class SingleFile:
                 document = _document(file)
                 self._run.check(document, address)
                 columns = [name for name in ("source", "image", "frame", "people") if name in file.schema_arrow.names]
-                rows, shards = file.read(columns=columns).to_pylist(), list(document["shards"])
+                rows, shards = read_parquet(file, columns).to_pylist(), list(document["shards"])
         except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
             if interrupted:
                 return [], []
@@ -106,7 +106,7 @@ class SingleFile:
                 for part in self._groups(table):
                     writer.write_table(part)
             for read in shards.values():
-                writer.write_table(parquet.read_table(arrow.BufferReader(read())))
+                writer.write_table(read_parquet(parquet.ParquetFile(arrow.BufferReader(read()))))
 
     def _groups(self, table: Table) -> Iterator[Any]:
         """Yield the row groups of a file, so that not all of it is in memory."""
@@ -114,7 +114,7 @@ class SingleFile:
         with open_file(self._address(table)) as opened:
             file = parquet.ParquetFile(opened)
             for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
+                yield file.read_row_group(group, use_threads=False)
 
     def _address(self, table: Table) -> str:
         return self._folder + self._names[table]

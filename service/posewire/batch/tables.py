@@ -54,6 +54,15 @@ def import_parquet() -> tuple[Any, Any]:
     return tables.import_parquet("batch")
 
 
+def read_parquet(file: Any, columns: Sequence[str] | None = None) -> Any:
+    """Return the Arrow table of a `ParquetFile`: these columns, or all.
+
+    It is read without threads. A thread of Arrow that still lets go of a Python object while the interpreter ends would abort the process
+    (https://github.com/apache/arrow/issues/34314), after all of its work was done.
+    """
+    return file.read(columns=columns, use_threads=False)
+
+
 def result_row(outcome: Outcome, result: PoseResult) -> Row:
     """Return the row of an image: its size, and the boxes (n, 4), scores (n,) and keypoints (n, K, 3) of its people, best first.
 
@@ -128,7 +137,7 @@ def decode(table: Table, form: Form, data: bytes) -> list[Row]:
             raise ValueError(f"a line has no {error}") from None
     arrow, parquet = import_parquet()
     try:
-        rows: list[Row] = parquet.read_table(arrow.BufferReader(data), columns=columns).to_pylist()
+        rows: list[Row] = read_parquet(parquet.ParquetFile(arrow.BufferReader(data)), columns).to_pylist()
     except arrow.ArrowException as error:
         raise ValueError(str(error)) from None
     return rows
