@@ -4,14 +4,32 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
 
 from tests.sample_images import astronaut
 
 # A small phone, a phone, both in landscape, a desktop, and a desktop of 1280 x 1024 at a zoom of 400 %.
 SIZES = [(320, 480), (360, 640), (568, 320), (844, 390), (1280, 800), (320, 256)]
+
+# Animations that never end are not waited for; a transition that another one replaces is over.
+TRANSITIONS_OVER = """() => Promise.allSettled(document.getAnimations()
+  .filter(animation => animation.effect.getComputedTiming().endTime !== Infinity)
+  .map(animation => animation.finished))"""
+
+
+async def check_axe(page: Page) -> None:
+    """axe-core finds nothing, in both themes. It looks at colours when their transitions are over."""
+    schemes: list[Literal["light", "dark"]] = ["light", "dark"]
+    for scheme in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        await page.evaluate(TRANSITIONS_OVER)
+        found = await Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
 
 
 def write_video(path: Path, frames: int = 20) -> Path:

@@ -1,16 +1,14 @@
 """The demo page on screens of all sizes: real rectangles in a real browser."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from tests.sample_images import ASTRONAUT
 from tests.server.streaming import Listen
 from tests.web.conftest import OpenPage
-from tests.web.support import SIZES
+from tests.web.support import SIZES, check_axe
 
 # For each element that is shown: the share of it that is inside the window and not covered by others, 0..1, on a grid of points.
 # The grid leaves the rounded corners out.
@@ -56,15 +54,6 @@ async def check_video(page: Page) -> None:
             "(({width, height}) => [width, height])(document.getElementById('view').getBoundingClientRect())"
         )
         assert width * height >= 0.2 * size[0] * (size[1] - 48), (size, width, height)
-
-
-async def check_axe(page: Page) -> None:
-    """axe-core finds nothing, in both themes."""
-    schemes: list[Literal["light", "dark"]] = ["light", "dark"]
-    for scheme in schemes:
-        await page.emulate_media(color_scheme=scheme)
-        found = await Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
 
 
 async def test_the_start_buttons_are_whole_on_every_screen(listen: Listen, open_page: OpenPage, complaints: list[str]) -> None:

@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, Request, expect
 
 from posewire.server.auth import new_key
 from tests.mjpeg import MjpegCamera, running_camera
 from tests.server_process import Server, serve
 from tests.web.conftest import OpenPage
-from tests.web.support import SIZES
+from tests.web.support import SIZES, check_axe
 
 EVERYWHERE = {"kind": "zone", "name": "floor", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}
 REFLOWS = "document.documentElement.scrollWidth <= innerWidth"
@@ -80,14 +79,6 @@ def badge(page: Page, name: str) -> Locator:
 
 async def open_wall(open_page: OpenPage, server: Server, complaints: list[str], at: str = "", **options: Any) -> Page:
     return await open_page(f"{server.url}/cameras{at}", complaints, camera=False, **options)
-
-
-async def check_axe(page: Page) -> None:
-    """axe-core finds nothing, in both themes."""
-    for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        found = await Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
 
 
 async def check_reflow(page: Page) -> None:
