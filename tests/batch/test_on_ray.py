@@ -76,6 +76,10 @@ class OnRay:
                     found.append(process)
         return found
 
+    def left(self) -> list[psutil.Process]:
+        """Return the processes that do not end within two minutes."""
+        return psutil.wait_procs(self.processes(), timeout=120)[1]
+
     def end(self) -> None:
         """End every process that is left."""
         left = self.processes()
@@ -105,8 +109,7 @@ def test_after_kill_9_the_same_command_goes_on_also_without_one_of_its_actors(on
     first = images_of(on_ray.out) + images_of(on_ray.out, "failures")
     assert max(Counter(first).values()) == 1
     assert not (on_ray.out / "manifest.json").exists()
-    _, left = psutil.wait_procs(on_ray.processes(), timeout=120)
-    assert left == []  # Ray ends with the process that has started it
+    assert on_ray.left() == []  # Ray ends with the process that has started it
 
     def kill_an_actor(_: subprocess.Popen[bytes]) -> None:
         actors = on_ray.processes("PoseActor")
@@ -121,7 +124,7 @@ def test_after_kill_9_the_same_command_goes_on_also_without_one_of_its_actors(on
     images = images_of(on_ray.out)
     assert images == sorted([*(f"{i:03}" for i in range(IMAGES)), *(f"f{i:02}.jpg" for i in range(1, FILES))])
     assert images_of(on_ray.out, "failures") == ["f00.jpg"]
-    assert on_ray.processes() == []
+    assert on_ray.left() == []
 
     code, text = on_ray.run()
     assert (code, f"{IMAGES + FILES} were done before" in text) == (3, True), text
