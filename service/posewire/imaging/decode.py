@@ -66,7 +66,7 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
     Args:
         data: the encoded image; a memoryview must be contiguous.
         max_bytes: the limit for the size of `data`.
-        max_pixels: the limit for width times height, as the header states them.
+        max_pixels: the limit for width times height, as the header states them, and for what is decoded and then cropped.
 
     Returns:
         A frame of (H, W, 3) uint8 RGB, C-contiguous, upright: x to the right, y down.
@@ -86,10 +86,10 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
 
 
 def count_pixels(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> int:
-    """Return the number of pixels that `decode` will produce, from the header alone; raises the same errors as `decode`."""
+    """Return the number of pixels that `decode` will decode, from the header alone; raises the same errors as `decode`."""
     view = memoryview(data)
     header = _checked_header(view, _format_of(view), max_bytes, max_pixels)
-    return header.width * header.height
+    return header.width * header.height + header.hidden
 
 
 class _Format(NamedTuple):
@@ -116,6 +116,8 @@ def _checked_header(view: memoryview, image_format: _Format, max_bytes: int, max
         raise BadPicture(f"the image's header says {header.width} x {header.height} px; the file is damaged or cut short")
     if pixels > max_pixels:
         raise TooLarge(f"the image has {header.width} x {header.height} px; at most {max_pixels:,} pixels are taken")
+    if pixels + header.hidden > max_pixels:
+        raise TooLarge(f"the image has {pixels:,} px, and {header.hidden:,} more that are cropped; at most {max_pixels:,} pixels are taken")
     if header.problem is not None:
         raise BadPicture(header.problem)
     if header.scans * pixels > _MAX_FULL_SCANS * max_pixels:

@@ -1,8 +1,9 @@
 """Decode HEIC (HEVC) by pillow-heif and AVIF (AV1) by Pillow, if the extra `heif` is installed.
 
-Both read the size without decoding. libheif refuses a bitstream that is larger than the header says; libavif decodes at most
-16384 x 16384 pixels. The container states the rotation and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has
-no meaning (ISO/IEC 23008-12): pillow-heif applies them, Pillow turns those of an AVIF into an orientation.
+Both read the size without decoding. libheif refuses a bitstream that is larger than the header says; what it decodes and does not
+show is counted by `heif_items.py`. libavif decodes at most 16384 x 16384 pixels, and no tile that its grid does not need. The
+container states the rotation and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has no meaning (ISO/IEC
+23008-12): pillow-heif applies them, Pillow turns those of an AVIF into an orientation.
 """
 
 import io
@@ -12,6 +13,7 @@ import numpy as np
 
 from posewire.errors import BadPicture, OutOfMemory
 from posewire.imaging.header import ANIMATED, DAMAGED, Header
+from posewire.imaging.heif_items import count_decoded
 from posewire.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ def sniff(head: bytes) -> str | None:
 
 
 def read_heic(view: memoryview) -> Header:
-    """Read the size of a HEIC, as it is shown; `decode_heic` explains the errors."""
+    """Read the size of a HEIC, as it is shown, and what is decoded beside it; `decode_heic` explains the errors."""
     width, height = _open_heic(view).size
-    return Header(width, height, _animation(view))
+    return Header(width, height, _animation(view), hidden=max(count_decoded(view) - width * height, 0))
 
 
 def decode_heic(view: memoryview, _: Header) -> UInt8Array:
