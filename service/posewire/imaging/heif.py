@@ -137,6 +137,10 @@ def _not_installed(found: str) -> BadPicture:
 
 
 def _error_of(error: Exception) -> BadPicture | OutOfMemory:
-    """Return the error to raise for one of pillow-heif or Pillow; libheif's lack of memory is an OSError."""
-    lacks_memory = isinstance(error, OSError) and "memory" in str(error).lower()
+    """Return the error to raise for one of pillow-heif or Pillow: a lack of memory has no class of its own.
+
+    libheif's is an OSError, and libavif's is known by its text. libheif calls its limits of sizes "Memory allocation error", too.
+    """
+    text = str(error).lower()
+    lacks_memory = "out of memory" in text or (isinstance(error, OSError) and "memory" in text)
     return OutOfMemory() if lacks_memory else BadPicture(DAMAGED)
