@@ -18,7 +18,7 @@ import pytest
 from posewire.engine.engine import Engine
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.server import video
+from posewire.server import bodies, video
 from posewire.types import FloatArray, Keypoints, UInt8Array
 from tests.server.streaming import Listen, Listening
 from tests.server.support import Api, Gate, GatedDetector, StartApi, assert_problem, chunks, eventually
@@ -287,8 +287,8 @@ async def test_uploads_that_trickle_stop_nobody_and_end(
     assert refused.headers["Retry-After"].isdigit()
     async with other_client(api) as client:
         assert lines_of(await client.post("/v1/video", content=film, headers=MP4))[-1]["type"] == "end"
-        monkeypatch.setattr(video, "UPLOAD_WITHIN_S", 0.2)
-        assert_problem(await client.post("/v1/video", content=drip(never), headers=MP4), 504, "deadline-exceeded", "bytes of the video")
+        monkeypatch.setattr(bodies, "WAIT_S", 0.2)
+        assert_problem(await client.post("/v1/video", content=drip(never), headers=MP4), 408, "timed-out", "too slowly")
     api.services.draining = True
     for task in slow:
         assert_problem(await task, 503, "draining")
@@ -306,7 +306,7 @@ async def test_an_upload_has_an_end_even_if_it_is_fast_enough(start_api: StartAp
 
     async def steady() -> AsyncIterator[bytes]:
         while True:
-            yield bytes(video.UPLOAD_LEAST_BYTES)
+            yield bytes(10_000)
             await asyncio.sleep(0.05)
 
     assert_problem(await post(api, steady()), 504, "deadline-exceeded", "not complete")
