@@ -176,7 +176,7 @@ async def test_a_request_in_flight_at_the_start_of_a_drain_is_answered_and_its_c
     with gate.shut():
         await wire.send(HEAD % len(astronaut) + astronaut)
         await gate.someone_waits()
-        served.services.draining = True
+        served.services.drain.set()
     status, headers, _ = await wire.answer()
     assert (status, headers["connection"]) == (200, "close")
     async with asyncio.timeout(60):

@@ -74,7 +74,6 @@ UNREAD_S = 2.0
 
 # After the beginning of a drain, who waits for a client waits no longer than this.
 DRAIN_WAIT_S = 1.0
-_POLL_S = 0.1  # between checks if the service drains
 
 _NDJSON = "application/x-ndjson"
 
@@ -219,8 +218,7 @@ async def _waiting(services: Services, seconds: float, drain_s: float = 0.0) -> 
     """
 
     async def watch() -> None:
-        while not services.draining:  # noqa: ASYNC110 - a signal handler sets it
-            await asyncio.sleep(_POLL_S)
+        await services.drain.wait()
         if not timeout.expired():
             timeout.reschedule(min(until, loop.time() + drain_s))
 
