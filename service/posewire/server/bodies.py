@@ -55,7 +55,8 @@ WAIT_S = 5.0
 _LEAST_BYTES_A_SECOND = 10_000
 MAX_WAIT_S = 30.0
 
-# Of a body that FastAPI parses.
+# Of a body that FastAPI parses, for one of these methods.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _MAX_PARSED_BYTES = 1 << 20
 
 # A JSON body is in memory twice: while it is parsed as its bytes and its strings, then as its strings and the images.
@@ -231,7 +232,7 @@ class BodyRoute(APIRoute):
 
                 return await handle(Request(request.scope, receive))
 
-        return read_and_handle if self.body_field is not None else handle
+        return handle if _WITH_BODY.isdisjoint(self.methods or ()) else read_and_handle
 
 
 def _over(limit: int) -> TooLarge:
