@@ -114,17 +114,21 @@ def _box(kind: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
-def grid(columns: int, rows: int, width: int, height: int, tile: int = 128) -> bytes:
-    """A HEIC that shows a grid of one tile, again and again, of which so many pixels are seen."""
-    source = heic(IMAGE.resize((tile, tile)))
-    at = source.index(b"hvcC") - 4
+def grid(kind: str, columns: int, rows: int, width: int, height: int, tile: int = 128) -> bytes:
+    """A file that shows a grid of one tile, again and again, of which so many pixels are seen."""
+    source = KINDS[kind](IMAGE.resize((tile, tile)))
+    name, config, brand = (b"hvc1", b"hvcC", b"heic") if kind == "image/heic" else (b"av01", b"av1C", b"avif")
+    at = source.index(config) - 4
     codec = source[at : at + int.from_bytes(source[at : at + 4])]
     location = source.index(b"iloc") + 12  # of the first item, the image: its number, 2 bytes more, and where it begins
-    start, _, _, length = struct.unpack_from(">IHII", source, location + 4)
+    if kind == "image/heic":
+        start, _, _, length = struct.unpack_from(">IHII", source, location + 4)
+    else:
+        start, length = struct.unpack_from(">II", source, location + 6)
     described = struct.pack(">4BHH", 0, 0, rows - 1, columns - 1, width, height)
 
     def file(offset: int) -> bytes:
-        items = [_box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, kind)) for number, kind in ((1, b"hvc1"), (2, b"grid"))]
+        items = [_box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, of)) for number, of in ((1, name), (2, b"grid"))]
         sizes = [_box(b"ispe", struct.pack(">III", 0, *size)) for size in ((tile, tile), (width, height))]
         parts = [1] * (columns * rows)
         places = [(1, offset, length), (2, offset + length, len(described))]
@@ -138,18 +142,26 @@ def grid(columns: int, rows: int, width: int, height: int, tile: int = 128) -> b
             _box(b"iref", bytes(4), _box(b"dimg", struct.pack(f">2H{len(parts)}H", 2, len(parts), *parts))),
             _box(b"iprp", _box(b"ipco", codec, *sizes), _box(b"ipma", struct.pack(">IIH3BH2B", 0, 2, 1, 2, 0x81, 2, 2, 1, 3))),
         )
-        return _ftyp(b"heic", b"mif1", b"heic") + meta + _box(b"mdat", source[start : start + length], described)
+        return _ftyp(brand, b"mif1", brand) + meta + _box(b"mdat", source[start : start + length], described)
 
     return file(len(file(0)) - length - len(described))
 
 
 def test_the_tiles_at_the_edges_of_a_grid_do_not_count() -> None:
-    data = grid(6, 5, 740, 630)
+    data = grid("image/heic", 6, 5, 740, 630)
     assert pixels_of(data, 740 * 630).shape == (630, 740, 3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limit_of_pixels_counts_what_a_tile_hides(kind: str) -> None:
+    data = grid(kind, 1, 1, 64, 64, tile=512)
+    assert pixels_of(data, 512 * 512).shape == (64, 64, 3)
+    with pytest.raises(TooLarge, match="4,096 px, and 258,048 more that are cropped; at most 262,143"):
+        pixels_of(data, 512 * 512 - 1)
+
+
 def test_the_limit_of_pixels_counts_every_tile_of_a_grid() -> None:
-    data = grid(20, 10, 64, 64)
+    data = grid("image/heic", 20, 10, 64, 64)
     assert count_pixels(data, max_bytes=len(data), max_pixels=20 * 10 * 128 * 128) == 20 * 10 * 128 * 128
     with pytest.raises(TooLarge, match="4,096 px, and 3,272,704 more that are cropped"):
         pixels_of(data, 20 * 10 * 128 * 128 - 1)

@@ -1,9 +1,9 @@
 """Decode HEIC (HEVC) by pillow-heif and AVIF (AV1) by Pillow, if the extra `heif` is installed.
 
-Both read the size without decoding. libheif refuses a bitstream that is larger than the header says; what it decodes and does not
-show is counted by `heif_items.py`. libavif decodes at most 16384 x 16384 pixels, and no tile that its grid does not need. The
-container states the rotation and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has no meaning (ISO/IEC
-23008-12): pillow-heif applies them, Pillow turns those of an AVIF into an orientation.
+Both read the size without decoding. libheif refuses a bitstream that is larger than the header says; libavif decodes at most
+16384 x 16384 pixels for an item. What both decode and do not show is counted by `heif_items.py`. The container states the rotation
+and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has no meaning (ISO/IEC 23008-12): pillow-heif applies them,
+Pillow turns those of an AVIF into an orientation.
 """
 
 import io
@@ -45,7 +45,7 @@ def sniff(head: bytes) -> str | None:
 def read_heic(view: memoryview) -> Header:
     """Read the size of a HEIC, as it is shown, and what is decoded beside it; `decode_heic` explains the errors."""
     width, height = _open_heic(view).size
-    return Header(width, height, _animation(view), hidden=max(count_decoded(view) - width * height, 0))
+    return Header(width, height, _animation(view), _hidden(view, width * height))
 
 
 def decode_heic(view: memoryview, _: Header) -> UInt8Array:
@@ -71,9 +71,10 @@ def decode_heic(view: memoryview, _: Header) -> UInt8Array:
 
 
 def read_avif(view: memoryview) -> Header:
-    """Read the size of an AVIF, as stored; `decode_avif` explains the errors."""
+    """Read the size of an AVIF, as stored, and what is decoded beside it; `decode_avif` explains the errors."""
     image = _open_avif(view)
-    return Header(image.width, image.height, ANIMATED if image.n_frames > 1 else _animation(view))
+    problem = ANIMATED if image.n_frames > 1 else _animation(view)
+    return Header(image.width, image.height, problem, _hidden(view, image.width * image.height))
 
 
 def decode_avif(view: memoryview, _: Header) -> UInt8Array:
@@ -124,6 +125,10 @@ def _open_avif(view: memoryview) -> "AvifImageFile":
         raise OutOfMemory from None
     except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:
         raise _error_of(error) from None
+
+
+def _hidden(view: memoryview, shown: int) -> int:
+    return max(count_decoded(view) - shown, 0)
 
 
 def _animation(view: memoryview) -> str | None:

@@ -1,8 +1,8 @@
-"""Count the pixels that a decoder of HEIC works on: more than it returns, if the file crops them or composes an image of others.
+"""Count the pixels that a decoder of HEIC or AVIF works on: more than it returns, if the file crops or composes them.
 
-A HEIC has items, and one of them is shown. `ispe` is an item's size before it is cropped (`clap`). A grid or an overlay has items of
-its own, named by `dimg`; its decoder decodes each of them completely, as often as it is named. libheif and pillow-heif return
-neither of these sizes.
+A file has items, and one of them is shown. `ispe` is an item's size before it is cropped (`clap`). A grid or an overlay has items of
+its own, named by `dimg`; its decoder decodes each of them completely, as often as it is named. Neither
+pillow-heif nor Pillow returns these sizes.
 """
 
 import struct
@@ -14,20 +14,23 @@ from posewire.imaging.header import DAMAGED
 
 _MAX_LEVELS: Final = 4  # of images that consist of images; cameras write one
 
+_MAX_BOXES: Final = 10_000  # of one box; libheif takes 100
+_MAX_ENTRIES: Final = 100_000  # of properties and of tiles; going through them takes 0.1 s
+
 # The last tiles of a grid go beyond its edges. Those of a 48-megapixel iPhone have 3 % more pixels than the grid.
 _MAX_EDGES: Final = 1.25
 
 
 def count_decoded(view: memoryview) -> int:
-    """Return the pixels that are decoded for the largest item of a HEIC, hidden ones too; 0: no item has a size.
+    """Return the pixels that are decoded for the largest item of a file, hidden ones too; 0: no item has a size.
 
     The tiles at the edges of a grid count as the grid alone, as long as they are a quarter more at most.
 
     Args:
-        view: a file that libheif has opened. Its limits of boxes and items bound the work of this function.
+        view: a file that libheif or libavif has opened.
 
     Raises:
-        BadPicture: images consist of images that consist of images, too many times.
+        BadPicture: images consist of images that consist of images, too many times, or there are too many boxes or entries.
         struct.error: a box ends within a field.
     """
     sizes: dict[int, int] = {}
@@ -39,6 +42,8 @@ def count_decoded(view: memoryview) -> int:
                     _read_sizes(inside, sizes)
                 elif kind_inside == b"iref":
                     _read_parts(inside, parts)
+    if sum(map(len, parts.values())) > _MAX_ENTRIES:
+        raise BadPicture(DAMAGED)
     for _ in range(_MAX_LEVELS):
         before = dict(sizes)
         for item, of in parts.items():
@@ -52,7 +57,9 @@ def count_decoded(view: memoryview) -> int:
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the type and the content of each box; what follows a damaged one is left out."""
     at = 0
-    while at + 8 <= view.nbytes:
+    for _ in range(_MAX_BOXES):
+        if at + 8 > view.nbytes:
+            return
         size, kind = struct.unpack_from(">I4s", view, at)
         start = at + 8
         if size == 1:
@@ -63,6 +70,7 @@ def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
             return
         yield kind, view[start:end]
         at = end
+    raise BadPicture(DAMAGED)
 
 
 def _read_sizes(iprp: memoryview, sizes: dict[int, int]) -> None:
@@ -70,7 +78,9 @@ def _read_sizes(iprp: memoryview, sizes: dict[int, int]) -> None:
     properties = [inside for kind, body in _boxes(iprp) if kind == b"ipco" for inside in _boxes(body)]
     for kind, body in _boxes(iprp):
         if kind == b"ipma":
-            for item, index in _associations(body):
+            for entry, (item, index) in enumerate(_associations(body)):
+                if entry == _MAX_ENTRIES:
+                    raise BadPicture(DAMAGED)
                 if 0 < index <= len(properties) and properties[index - 1][0] == b"ispe":
                     width, height = struct.unpack_from(">II", properties[index - 1][1], 4)
                     sizes[item] = max(sizes.get(item, 0), width * height)
