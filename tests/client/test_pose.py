@@ -148,7 +148,7 @@ async def test_a_service_is_ready_or_not(listen: Listen) -> None:
     server = await listen()
     async with AsyncPoseClient(server.url) as client:
         assert await client.ready()
-        server.services.draining = True
+        server.services.drain.set()
         assert not await client.ready()
     async with AsyncPoseClient("http://127.0.0.1:9") as client:
         assert not await client.ready()

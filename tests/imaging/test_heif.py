@@ -93,6 +93,80 @@ def test_the_limit_of_pixels_is_checked_before_decoding(kind: str) -> None:
         pixels_of(_with_size(data, 12_000, 12_000), W * H)
 
 
+def cropped(width: int, height: int) -> bytes:
+    """A HEIC of 1000 x 702 px, whose `clap` shows so many of them."""
+    data = heic(Image.fromarray(np.full((701, 999, 3), 90, np.uint8)))  # HEVC has even sizes: the encoder adds a crop
+    stated = struct.pack(">IIII", 999, 1, 701, 1)
+    assert data.count(b"clap" + stated) == 1
+    return data.replace(b"clap" + stated, b"clap" + struct.pack(">IIII", width, 1, height, 1))
+
+
+def test_the_limit_of_pixels_counts_those_that_a_crop_hides() -> None:
+    data = cropped(W, H)
+    assert pixels_of(data, 702_000).shape == RGB.shape
+    assert count_pixels(data, max_bytes=len(data), max_pixels=702_000) == 702_000
+    with pytest.raises(TooLarge, match=f"{W * H:,} px, and {702_000 - W * H:,} more that are cropped; at most 701,999"):
+        pixels_of(data, 701_999)
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def grid(kind: str, columns: int, rows: int, width: int, height: int, tile: int = 128) -> bytes:
+    """A file that shows a grid of one tile, again and again, of which so many pixels are seen."""
+    source = KINDS[kind](IMAGE.resize((tile, tile)))
+    name, config, brand = (b"hvc1", b"hvcC", b"heic") if kind == "image/heic" else (b"av01", b"av1C", b"avif")
+    at = source.index(config) - 4
+    codec = source[at : at + int.from_bytes(source[at : at + 4])]
+    location = source.index(b"iloc") + 12  # of the first item, the image: its number, 2 bytes more, and where it begins
+    if kind == "image/heic":
+        start, _, _, length = struct.unpack_from(">IHII", source, location + 4)
+    else:
+        start, length = struct.unpack_from(">II", source, location + 6)
+    described = struct.pack(">4BHH", 0, 0, rows - 1, columns - 1, width, height)
+
+    def file(offset: int) -> bytes:
+        items = [_box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, of)) for number, of in ((1, name), (2, b"grid"))]
+        sizes = [_box(b"ispe", struct.pack(">III", 0, *size)) for size in ((tile, tile), (width, height))]
+        parts = [1] * (columns * rows)
+        places = [(1, offset, length), (2, offset + length, len(described))]
+        meta = _box(
+            b"meta",
+            bytes(4),
+            _box(b"hdlr", struct.pack(">II4s13x", 0, 0, b"pict")),
+            _box(b"pitm", struct.pack(">IH", 0, 2)),
+            _box(b"iloc", struct.pack(">I2BH", 0, 0x44, 0, 2), *(struct.pack(">3HII", item, 0, 1, *place) for item, *place in places)),
+            _box(b"iinf", struct.pack(">IH", 0, 2), *items),
+            _box(b"iref", bytes(4), _box(b"dimg", struct.pack(f">2H{len(parts)}H", 2, len(parts), *parts))),
+            _box(b"iprp", _box(b"ipco", codec, *sizes), _box(b"ipma", struct.pack(">IIH3BH2B", 0, 2, 1, 2, 0x81, 2, 2, 1, 3))),
+        )
+        return _ftyp(brand, b"mif1", brand) + meta + _box(b"mdat", source[start : start + length], described)
+
+    return file(len(file(0)) - length - len(described))
+
+
+def test_the_tiles_at_the_edges_of_a_grid_do_not_count() -> None:
+    data = grid("image/heic", 6, 5, 740, 630)
+    assert pixels_of(data, 740 * 630).shape == (630, 740, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limit_of_pixels_counts_what_a_tile_hides(kind: str) -> None:
+    data = grid(kind, 1, 1, 64, 64, tile=512)
+    assert pixels_of(data, 512 * 512).shape == (64, 64, 3)
+    with pytest.raises(TooLarge, match="4,096 px, and 258,048 more that are cropped; at most 262,143"):
+        pixels_of(data, 512 * 512 - 1)
+
+
+def test_the_limit_of_pixels_counts_every_tile_of_a_grid() -> None:
+    data = grid("image/heic", 20, 10, 64, 64)
+    assert count_pixels(data, max_bytes=len(data), max_pixels=20 * 10 * 128 * 128) == 20 * 10 * 128 * 128
+    with pytest.raises(TooLarge, match="4,096 px, and 3,272,704 more that are cropped"):
+        pixels_of(data, 20 * 10 * 128 * 128 - 1)
+
+
 def test_a_heic_larger_than_it_says_is_refused() -> None:
     with pytest.raises(BadPicture, match="damaged"):
         pixels_of(_with_size(heic(IMAGE.resize((320, 240))), 64, 64, of=(320, 240)))

@@ -1,4 +1,4 @@
-"""decode() of PNGs that inflate without end, and of honest ones that look like them."""
+"""decode() of PNGs that inflate without end or to nothing, and of honest ones that look like them."""
 
 import io
 import struct
@@ -53,6 +53,90 @@ def test_data_after_the_last_row_are_refused(pixels: UInt8Array, excess: bytes, 
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
     with pytest.raises(BadPicture, match="more compressed data than its size needs"):
         pixels_of(png(pixels, interlaced=interlaced, excess=excess))
+
+
+def png_of(pixels: UInt8Array, data: bytes) -> bytes:
+    """A PNG of the size of `pixels`, with compressed data as they are."""
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", data) + END
+
+
+def little_endian(*fields: tuple[int, int]) -> bytes:
+    """Pack values of so many bits, the lowest bit of each first; all together are whole bytes."""
+    value = bits = 0
+    for number, width in fields:
+        value |= number << bits
+        bits += width
+    assert bits % 8 == 0
+    return value.to_bytes(bits // 8, "little")
+
+
+# A dynamic block: 257 codes of literals, 1 of distances; the code lengths 18 (a run of zeros) and 1 have 1 bit each. The
+# lengths are two runs of 138 and 118 zeros, a 1 for the end of a block, and a 1 for the distance; then comes that end.
+EMPTY = (
+    *((0, 1), (2, 2), (0, 5), (0, 5), (14, 4), (0, 6), (1, 3), (0, 42), (1, 3)),
+    *((1, 1), (127, 7), (1, 1), (107, 7), (0, 1), (0, 1), (0, 1)),
+)
+EMPTY_BLOCKS = {
+    "stored": b"\0\0\0\xff\xff",
+    "with codes of their own": little_endian(*EMPTY * 8),
+}
+BEGINNING = b"\x78\x01"
+
+
+def stored(pixels: UInt8Array) -> bytes:
+    """The end of a zlib stream: the rows, not compressed."""
+    rows = rows_of(pixels, False)
+    deflater = zlib.compressobj(0, wbits=-15)
+    return deflater.compress(rows) + deflater.flush() + struct.pack(">I", zlib.adler32(rows))
+
+
+@pytest.mark.parametrize("pixels", [SMALL, NOISE[:40], NOISE], ids=["small", "120 kB", "2 MB"])
+@pytest.mark.parametrize("name", EMPTY_BLOCKS)
+def test_blocks_that_bring_nothing_are_refused(name: str, pixels: UInt8Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    block, end = EMPTY_BLOCKS[name], stored(pixels)
+    few = png_of(pixels, BEGINNING + block * (1000 // len(block)) + end)
+    np.testing.assert_array_equal(pixels_of(few), pixels)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
+    with pytest.raises(BadPicture, match="more compressed data than its size needs"):
+        pixels_of(png_of(pixels, BEGINNING + block * (2_000_000 // len(block)) + end))
+
+
+def test_blocks_that_bring_nothing_are_refused_before_all_are_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, inflated = 2_000_000, 0
+    make_inflater = zlib.decompressobj
+
+    class Watched:
+        def __init__(self) -> None:
+            self._inflater = make_inflater()
+            self.eof, self.unconsumed_tail = False, b""
+
+        def decompress(self, data: bytes, length: int) -> bytes:
+            nonlocal inflated
+            inflated += len(data)
+            return self._inflater.decompress(data, length)
+
+    monkeypatch.setattr(zlib, "decompressobj", Watched)
+    block = EMPTY_BLOCKS["with codes of their own"]
+    with pytest.raises(BadPicture, match="more compressed data than its size needs"):
+        pixels_of(png_of(NOISE, BEGINNING + block * (size // len(block))))
+    assert 0 < inflated < 100_000
+
+
+@pytest.mark.parametrize("end", [bytes(3_000_000), NOISE.tobytes()], ids=["zeros", "noise"])
+def test_data_after_the_compressed_ones_are_refused(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
+    with pytest.raises(BadPicture, match="more compressed data than its size needs"):
+        pixels_of(png_of(SMALL, BEGINNING + stored(SMALL) + end))
+
+
+def test_zeros_after_rows_that_compress_well_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    deflater = zlib.compressobj(1)
+    data = b"".join(deflater.compress(bytes(1_000_000)) for _ in range(400)) + deflater.flush()
+    assert 1 << 20 < len(data) < NOISE.size  # more than is left unchecked, and less than the rows may have
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the image reached the decoder"))
+    with pytest.raises(BadPicture, match="more compressed data than its size needs"):
+        pixels_of(png_of(NOISE, data))
 
 
 def test_data_in_many_chunks_are_added_up() -> None:

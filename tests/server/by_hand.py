@@ -21,6 +21,10 @@ class Wire:
         self._writer.write(data)
         await self._writer.drain()
 
+    def half_close(self) -> None:
+        """Send no more; answers can still be read."""
+        self._writer.write_eof()
+
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the next answer."""
         async with asyncio.timeout(60):

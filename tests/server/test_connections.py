@@ -124,6 +124,21 @@ async def test_a_client_that_hangs_up(served: Listening, gate: Gate, astronaut: 
     assert served.metric("posewire_request_duration_seconds_count", route="/v1/pose", status="499") == 1
 
 
+@pytest.mark.parametrize("unsent", [0, 100])
+async def test_a_client_that_shuts_down_its_sending_side_has_hung_up(served: Listening, gate: Gate, astronaut: bytes, unsent: int) -> None:
+    wire = await Wire.open(served)
+    with gate.shut():
+        await wire.send(request(astronaut)[: -unsent or None])
+        if not unsent:
+            await gate.someone_waits()
+        wire.half_close()
+        async with asyncio.timeout(60):
+            assert await wire.ended()  # without a byte of an answer
+        await empty(served, 1, "client-gone")
+    assert served.metric("posewire_request_duration_seconds_count", route="/v1/pose", status="499") == 1
+    wire.close()
+
+
 async def test_a_client_that_hangs_up_with_another_request_behind_the_first_holds_no_place(
     served: Listening, gate: Gate, astronaut: bytes
 ) -> None:
@@ -176,7 +191,7 @@ async def test_a_request_in_flight_at_the_start_of_a_drain_is_answered_and_its_c
     with gate.shut():
         await wire.send(HEAD % len(astronaut) + astronaut)
         await gate.someone_waits()
-        served.services.draining = True
+        served.services.drain.set()
     status, headers, _ = await wire.answer()
     assert (status, headers["connection"]) == (200, "close")
     async with asyncio.timeout(60):

@@ -163,7 +163,7 @@ async def test_health_follows_the_service(rpc: Rpc) -> None:
         )
 
     assert await states() == (True, True, True, health_pb2.HealthCheckResponse.SERVING)
-    rpc.server.services.draining = True
+    rpc.server.services.drain.set()
     assert await states() == (True, False, False, health_pb2.HealthCheckResponse.NOT_SERVING)
 
 

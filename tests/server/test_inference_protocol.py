@@ -39,7 +39,7 @@ async def test_health_and_readiness_follow_the_service(api: Api) -> None:
     for path, field in (("/v2/health/live", "live"), ("/v2/health/ready", "ready"), ("/v2/models/posewire/ready", "ready")):
         answer = await api.client.get(path)
         assert (answer.status_code, answer.json()[field]) == (200, True)
-    api.services.draining = True
+    api.services.drain.set()
     assert (await api.client.get("/v2/health/live")).status_code == 200
     for path in ("/v2/health/ready", "/v2/models/posewire/ready", "/v2/models/posewire/versions/1/ready"):
         answer = await api.client.get(path)

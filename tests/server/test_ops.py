@@ -75,7 +75,7 @@ async def test_the_models_in_use_are_told_with_their_pair(tmp_path: Path, chosen
 
 async def test_while_it_drains_it_still_answers_but_sends_callers_elsewhere(api: Api, astronaut: bytes) -> None:
     assert "Connection" not in (await api.post(astronaut)).headers
-    api.services.draining = True
+    api.services.drain.set()
     for path in READINESS:
         assert_problem(await api.client.get(path), 503, "not-ready", "stopping")
     assert (await api.client.get("/livez")).status_code == 200

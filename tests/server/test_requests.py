@@ -78,7 +78,7 @@ async def test_probes_are_quiet_unless_they_fail(api: Api, log: io.StringIO) -> 
     for path in ("/livez", "/readyz", "/healthz", "/metrics"):
         assert (await api.client.get(path)).status_code == 200
     assert entries(log, "request") == []
-    api.services.draining = True
+    api.services.drain.set()
     await api.client.get("/readyz")
     [entry] = entries(log, "request")
     assert (entry["route"], entry["status"]) == ("/readyz", 503)

@@ -151,7 +151,7 @@ async def test_a_stop_finishes_the_frame_that_is_under_way(listen: Listen, model
 
 async def test_while_it_drains_no_stream_is_taken(listen: Listen) -> None:
     server = await listen()
-    server.services.draining = True
+    server.services.drain.set()
     async with server.connect() as stream:
         code, _ = await ended(stream)
     assert code == 1012

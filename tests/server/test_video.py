@@ -18,7 +18,7 @@ import pytest
 from posewire.engine.engine import Engine
 from posewire.pipeline.detector import Detector
 from posewire.pipeline.pose_estimator import PoseEstimator
-from posewire.server import video
+from posewire.server import bodies, video
 from posewire.types import FloatArray, Keypoints, UInt8Array
 from tests.server.streaming import Listen, Listening
 from tests.server.support import Api, Gate, GatedDetector, StartApi, assert_problem, chunks, eventually
@@ -164,7 +164,7 @@ async def test_a_service_that_stops_says_so_in_the_last_line(start_api: StartApi
     with gate.shut():
         held = asyncio.create_task(post(api, film))
         await gate.someone_waits()
-        api.services.draining = True
+        api.services.drain.set()
     assert lines_of(await held)[-1]["problem"]["type"] == "urn:posewire:problem:draining"
     assert_problem(await post(api, film), 503, "draining")
 
@@ -287,12 +287,24 @@ async def test_uploads_that_trickle_stop_nobody_and_end(
     assert refused.headers["Retry-After"].isdigit()
     async with other_client(api) as client:
         assert lines_of(await client.post("/v1/video", content=film, headers=MP4))[-1]["type"] == "end"
-        monkeypatch.setattr(video, "UPLOAD_WITHIN_S", 0.2)
-        assert_problem(await client.post("/v1/video", content=drip(never), headers=MP4), 504, "deadline-exceeded", "bytes of the video")
-    api.services.draining = True
+        monkeypatch.setattr(bodies, "WAIT_S", 0.2)
+        assert_problem(await client.post("/v1/video", content=drip(never), headers=MP4), 408, "timed-out", "too slowly")
+    api.services.drain.set()
     for task in slow:
         assert_problem(await task, 503, "draining")
     assert api.services.uploads.total() == 0
+
+
+async def test_a_drain_ends_uploads_at_once(start_api: StartApi) -> None:
+    api = await start_api(max_videos=1)
+    slow = [asyncio.create_task(post(api, drip(asyncio.Event()))) for _ in range(2)]
+    await uploading(api, 2)
+    api.services.drain.set()
+    for _ in range(100):  # turns of the event loop: no time passes that a check now and then would need
+        await asyncio.sleep(0)
+    assert api.services.uploads.total() == 0
+    for task in slow:
+        assert_problem(await task, 503, "draining")
 
 
 def other_client(api: Api) -> httpx.AsyncClient:
@@ -306,7 +318,7 @@ async def test_an_upload_has_an_end_even_if_it_is_fast_enough(start_api: StartAp
 
     async def steady() -> AsyncIterator[bytes]:
         while True:
-            yield bytes(video.UPLOAD_LEAST_BYTES)
+            yield bytes(10_000)
             await asyncio.sleep(0.05)
 
     assert_problem(await post(api, steady()), 504, "deadline-exceeded", "not complete")
@@ -380,7 +392,7 @@ async def test_a_client_that_does_not_read_keeps_no_place(
         await places(1)
         if drains:
             await blocked()
-            server.services.draining = True
+            server.services.drain.set()
         await places(0)
         assert decoders() == []
         if not drains:

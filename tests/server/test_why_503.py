@@ -216,7 +216,7 @@ async def test_a_stream_that_is_rejected_has_one_line_with_its_reason(listen: Li
 
 
 async def test_a_service_that_stops_rejects_videos_and_answers_images(api: Api, astronaut: bytes, log_lines: LogLines) -> None:
-    api.services.draining = True
+    api.services.drain.set()
     answer = await api.client.post("/v1/video", content=b"", headers={"Content-Type": "video/mp4"})
     assert_problem(answer, 503, "draining", "another instance")
     assert answer.headers["Retry-After"] == "1"

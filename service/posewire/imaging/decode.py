@@ -37,6 +37,7 @@ _MAX_FULL_SCANS: Final = 20  # of an image of the maximum size; a smaller one ma
 
 # What OpenCV and libjpeg allocate for a pixel of a progressive JPEG: 3 samples, and 3 coefficients of 2 bytes.
 _DECODE_BYTES: Final = 9
+_THREAD_BYTES: Final = 32 << 20  # for any image: the decoder of AVIF starts threads
 
 
 def sniff(data: bytes | memoryview) -> str | None:
@@ -66,7 +67,7 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
     Args:
         data: the encoded image; a memoryview must be contiguous.
         max_bytes: the limit for the size of `data`.
-        max_pixels: the limit for width times height, as the header states them.
+        max_pixels: the limit for width times height, as the header states them, and for what is decoded and then cropped.
 
     Returns:
         A frame of (H, W, 3) uint8 RGB, C-contiguous, upright: x to the right, y down.
@@ -83,13 +84,15 @@ def decode(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> Fram
         return Frame(_checked_size(image_format.decode(view, header), header))
     except MemoryError:
         raise OutOfMemory from None
+    except BadPicture as error:  # the libraries report damage and a lack of memory alike
+        raise (error if _has_memory(header) else OutOfMemory()) from None
 
 
 def count_pixels(data: bytes | memoryview, *, max_bytes: int, max_pixels: int) -> int:
-    """Return the number of pixels that `decode` will produce, from the header alone; raises the same errors as `decode`."""
+    """Return the number of pixels that `decode` will decode, from the header alone; raises the same errors as `decode`."""
     view = memoryview(data)
     header = _checked_header(view, _format_of(view), max_bytes, max_pixels)
-    return header.width * header.height
+    return header.width * header.height + header.hidden
 
 
 class _Format(NamedTuple):
@@ -116,6 +119,8 @@ def _checked_header(view: memoryview, image_format: _Format, max_bytes: int, max
         raise BadPicture(f"the image's header says {header.width} x {header.height} px; the file is damaged or cut short")
     if pixels > max_pixels:
         raise TooLarge(f"the image has {header.width} x {header.height} px; at most {max_pixels:,} pixels are taken")
+    if pixels + header.hidden > max_pixels:
+        raise TooLarge(f"the image has {pixels:,} px, and {header.hidden:,} more that are cropped; at most {max_pixels:,} pixels are taken")
     if header.problem is not None:
         raise BadPicture(header.problem)
     if header.scans * pixels > _MAX_FULL_SCANS * max_pixels:
@@ -130,6 +135,15 @@ def _checked_size(pixels: UInt8Array, header: Header) -> UInt8Array:
     return pixels
 
 
+def _has_memory(header: Header) -> bool:
+    """Return True if what a decoder of this image needs could be allocated now."""
+    try:
+        np.empty(_THREAD_BYTES + _DECODE_BYTES * (header.width * header.height + header.hidden), np.uint8)
+    except MemoryError:
+        return False
+    return True
+
+
 def _decode_jpeg(view: memoryview, header: Header) -> UInt8Array:
     return _decode_by_opencv(jpeg.prepare(view, header), header)
 
@@ -138,14 +152,12 @@ def _decode_png(view: memoryview, header: Header) -> UInt8Array:
     return _decode_by_opencv(png.prepare(view, header), header)
 
 
-def _decode_by_opencv(data: bytes | memoryview, header: Header) -> UInt8Array:
+def _decode_by_opencv(data: bytes | memoryview, _: Header) -> UInt8Array:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise OutOfMemory if error.code == cv2.Error.StsNoMem else BadPicture(DAMAGED) from None
     if pixels is None:
-        # OpenCV answers None for a damaged file and for a lack of memory alike. This allocation fails only for the latter.
-        np.empty(_DECODE_BYTES * header.width * header.height, np.uint8)
         raise BadPicture(DAMAGED)
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 

@@ -1,8 +1,9 @@
 """Decode HEIC (HEVC) by pillow-heif and AVIF (AV1) by Pillow, if the extra `heif` is installed.
 
 Both read the size without decoding. libheif refuses a bitstream that is larger than the header says; libavif decodes at most
-16384 x 16384 pixels. The container states the rotation and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has
-no meaning (ISO/IEC 23008-12): pillow-heif applies them, Pillow turns those of an AVIF into an orientation.
+16384 x 16384 pixels for an item. What both decode and do not show is counted by `heif_items.py`. The container states the rotation
+and the mirroring (`irot`, `imir`), and an EXIF orientation beside them has no meaning (ISO/IEC 23008-12): pillow-heif applies them,
+Pillow turns those of an AVIF into an orientation.
 """
 
 import io
@@ -12,6 +13,7 @@ import numpy as np
 
 from posewire.errors import BadPicture, OutOfMemory
 from posewire.imaging.header import ANIMATED, DAMAGED, Header
+from posewire.imaging.heif_items import count_decoded
 from posewire.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ def sniff(head: bytes) -> str | None:
 
 
 def read_heic(view: memoryview) -> Header:
-    """Read the size of a HEIC, as it is shown; `decode_heic` explains the errors."""
+    """Read the size of a HEIC, as it is shown, and what is decoded beside it; `decode_heic` explains the errors."""
     width, height = _open_heic(view).size
-    return Header(width, height, _animation(view))
+    return Header(width, height, _animation(view), _hidden(view, width * height))
 
 
 def decode_heic(view: memoryview, _: Header) -> UInt8Array:
@@ -69,9 +71,10 @@ def decode_heic(view: memoryview, _: Header) -> UInt8Array:
 
 
 def read_avif(view: memoryview) -> Header:
-    """Read the size of an AVIF, as stored; `decode_avif` explains the errors."""
+    """Read the size of an AVIF, as stored, and what is decoded beside it; `decode_avif` explains the errors."""
     image = _open_avif(view)
-    return Header(image.width, image.height, ANIMATED if image.n_frames > 1 else _animation(view))
+    problem = ANIMATED if image.n_frames > 1 else _animation(view)
+    return Header(image.width, image.height, problem, _hidden(view, image.width * image.height))
 
 
 def decode_avif(view: memoryview, _: Header) -> UInt8Array:
@@ -124,6 +127,10 @@ def _open_avif(view: memoryview) -> "AvifImageFile":
         raise _error_of(error) from None
 
 
+def _hidden(view: memoryview, shown: int) -> int:
+    return max(count_decoded(view) - shown, 0)
+
+
 def _animation(view: memoryview) -> str | None:
     return ANIMATED if bytes(view[8:12]) in _SEQUENCES else None
 
@@ -135,6 +142,10 @@ def _not_installed(found: str) -> BadPicture:
 
 
 def _error_of(error: Exception) -> BadPicture | OutOfMemory:
-    """Return the error to raise for one of pillow-heif or Pillow; libheif's lack of memory is an OSError."""
-    lacks_memory = isinstance(error, OSError) and "memory" in str(error).lower()
+    """Return the error to raise for one of pillow-heif or Pillow: a lack of memory has no class of its own.
+
+    libheif's is an OSError, and libavif's is known by its text. libheif calls its limits of sizes "Memory allocation error", too.
+    """
+    text = str(error).lower()
+    lacks_memory = "out of memory" in text or (isinstance(error, OSError) and "memory" in text)
     return OutOfMemory() if lacks_memory else BadPicture(DAMAGED)

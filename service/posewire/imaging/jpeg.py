@@ -1,7 +1,9 @@
 """Read the header of a JPEG, and refuse a JPEG that is cut short.
 
-libjpeg fills what is missing with grey and only prints a warning, so the two functions that look for the end of the data are
-ours: `prepare` makes OpenCV fail on a cut baseline file, and asks simplejpeg about files of several scans.
+libjpeg fills what is missing with grey and only prints a warning, so the functions that look for the end of the data are
+ours: `read_header` adds up what the scans bring, `prepare` makes OpenCV fail on a cut baseline file, and asks simplejpeg about
+files of several scans. Arithmetic-coded files are refused: their decoder goes on with zeros where the data end, as the standard
+says, so that nobody can tell a cut one.
 """
 
 import re
@@ -23,6 +25,10 @@ _FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {_JP
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})  # with Huffman codes
 _LOSSLESS: Final = frozenset({0xC3, 0xCB})
 _HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_ARITHMETIC: Final = frozenset({0xC9, 0xCA})  # sequential and progressive
+_COEFFICIENTS: Final = 64  # of a block
+_MAX_COMPONENTS: Final = 4  # of a scan
+_UNSENT: Final = 14  # more than the lowest bit that a scan may send of a coefficient, which is 13
 _END: Final = 0xD9
 _SCAN: Final = 0xDA
 _MAX_SCANS: Final = 100  # encoders write about 10
@@ -33,15 +39,15 @@ _PADDING: Final = bytes(8)
 
 
 def read_header(view: memoryview) -> Header:
-    """Read the size from the frame header, and count the scans. Headers inside another segment (an EXIF thumbnail) are skipped.
+    """Read the size from the frame header, and look at all scans. Headers inside another segment (an EXIF thumbnail) are skipped.
 
     Raises:
         BadPicture: there is no frame header, or there are too many segments.
         struct.error: the bytes end within a segment's header.
     """
     header: Header | None = None
-    one_scan = False  # the first scan has all components of a sequential frame
-    components = scans = 0
+    sent: _Sent | None = None
+    scans = 0
     scan_end: int | None = None
     for marker, start in _segments(view):
         if scans == 1 and scan_end is None:
@@ -51,18 +57,21 @@ def read_header(view: memoryview) -> Header:
                 return header._replace(problem=DAMAGED)
             precision, height, width, components = struct.unpack_from(">BHHB", view, start + 2)
             header = Header(width, height, _unsupported(marker, precision))
-            one_scan = marker in _SEQUENTIAL
+            sent = _Sent(struct.unpack_from("Bxx" * components, view, start + 8), sequential=marker in _SEQUENTIAL)
         if marker == _SCAN:
             scans += 1
-            (components_of_scan,) = struct.unpack_from("B", view, start + 2)
-            one_scan = one_scan and scans == 1 and components_of_scan == components
+            if sent is not None:
+                sent.add_scan(view, start + 2)
         if marker == _END or scans > _MAX_SCANS:
             break
-    if header is None:
+    if header is None or sent is None:
         raise BadPicture(DAMAGED)
-    if scans > _MAX_SCANS and header.problem is None:
-        header = header._replace(problem=f"the JPEG has more than {_MAX_SCANS} scans; save it as a baseline JPEG")
-    return header._replace(scans=max(scans, 1), scan_end=scan_end if one_scan else None)
+    if header.problem is None:
+        if scans > _MAX_SCANS:
+            header = header._replace(problem=f"the JPEG has more than {_MAX_SCANS} scans; save it as a baseline JPEG")
+        elif not sent.complete:
+            header = header._replace(problem=DAMAGED)
+    return header._replace(scans=max(scans, 1), scan_end=scan_end if sent.at_once else None)
 
 
 def prepare(view: memoryview, header: Header) -> bytes | memoryview:
@@ -81,6 +90,52 @@ def prepare(view: memoryview, header: Header) -> bytes | memoryview:
     return view
 
 
+class _Sent:
+    """Which coefficients of each component the scans have brought so far, and down to which bit.
+
+    Args:
+        components: the identifier of each component, as the frame header has them.
+        sequential: each scan brings all bits of all coefficients of its components.
+    """
+
+    def __init__(self, components: tuple[int, ...], *, sequential: bool) -> None:
+        self._components = components
+        self._sequential = sequential
+        self._lowest = [[_UNSENT] * _COEFFICIENTS for _ in components]  # bit that was sent of each coefficient
+        self._scans = 0
+        self.at_once = False  # True while the only scan is sequential and has all components
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing is missing of any component."""
+        return not any(map(any, self._lowest))
+
+    def add_scan(self, view: memoryview, at: int) -> None:
+        """Add what a scan brings, by its header, which begins after its length.
+
+        Raises:
+            struct.error: the bytes end within the header.
+        """
+        (count,) = struct.unpack_from("B", view, at)
+        names = struct.unpack_from("Bx" * count, view, at + 1)
+        first, last, bits = struct.unpack_from("BBB", view, at + 1 + 2 * count)
+        low = bits & 0x0F
+        if self._sequential:  # libjpeg does not look at the three values, and some writers leave them 0
+            first, last, low = 0, _COEFFICIENTS - 1, 0
+        self._scans += 1
+        self.at_once = self._sequential and self._scans == 1 and count == len(self._components)
+        if count > _MAX_COMPONENTS:
+            return  # libjpeg rejects the scan
+        waiting = list(range(len(self._components)))
+        for name in names:  # components with the same name follow one another, as in libjpeg
+            index = next((index for index in waiting if self._components[index] == name), None)
+            if index is None:
+                return  # libjpeg rejects this, too
+            waiting.remove(index)
+            span = range(first, min(last + 1, _COEFFICIENTS))
+            self._lowest[index][span.start : span.stop] = [low] * len(span)
+
+
 def _segments(view: memoryview) -> Iterator[tuple[int, int]]:
     """Yield each marker code with the offset of its segment's two length bytes."""
     at = 2
@@ -96,13 +151,15 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _unsupported(marker: int, precision: int) -> str | None:
-    """Name the kind of JPEG if OpenCV cannot decode it."""
+    """Name the kind of JPEG if it cannot be decoded, or not be told from one that is cut."""
     if marker == _JPEG_LS:
         kind = "a JPEG-LS"
     elif marker in _LOSSLESS:
         kind = "a lossless JPEG"
     elif marker in _HIERARCHICAL:
         kind = "a hierarchical JPEG"
+    elif marker in _ARITHMETIC:
+        kind = "an arithmetic-coded JPEG"
     elif precision != 8:
         kind = f"a JPEG with {precision} bits a sample"
     else:

@@ -1,18 +1,23 @@
-"""The three kinds of request bodies that carry images, read within limits."""
+"""Read the bodies of requests within limits of bytes and time: the three kinds that carry images, and those of other routes.
+
+Every route reads its body through `paced`: by `read_images`, by `arriving`, or as a `BodyRoute`.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from posewire.config import Settings
 from posewire.engine.engine import Engine
@@ -21,7 +26,8 @@ from posewire.imaging.decode import sniff
 from posewire.schemas.base64_image import decode_base64
 from posewire.schemas.pose import Box, PoseRequest, describe
 from posewire.server.content_coding import inflater_of
-from posewire.server.limits import HeldBytes
+from posewire.server.limits import HeldBytes, client_of
+from posewire.server.services import services_of
 from posewire.types import FloatArray
 
 if TYPE_CHECKING:
@@ -43,9 +49,15 @@ _FORM = "application/x-www-form-urlencoded"
 _MAX_PARTS = 256
 _PART_NAMES = frozenset(name + brackets for name in ("image", "images", "file", "files") for brackets in ("", "[]"))
 
-# A body may take this long before its first byte counts, and then a second more for each so many bytes.
-_SLOW_START_S = 5.0
+# The time that a body may be waited for, in all: so much, and a second more for each so many bytes. Nobody saves up more
+# than the maximum, else a large beginning would earn minutes of silence.
+WAIT_S = 5.0
 _LEAST_BYTES_A_SECOND = 10_000
+MAX_WAIT_S = 30.0
+
+# Of a body that FastAPI parses, for one of these methods.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_MAX_PARSED_BYTES = 1 << 20
 
 # A JSON body is in memory twice: while it is parsed as its bytes and its strings, then as its strings and the images.
 _JSON_COPIES = 2
@@ -165,7 +177,7 @@ async def arriving(request: Request, limit: int, held: HeldBytes, *, copies: int
     """
     inflater = inflater_of(request.headers)
     total = 0
-    async with aclosing(_paced(bounded(request, limit))) as body:
+    async with aclosing(paced(bounded(request, limit))) as body:
         async for received in body:
             for piece in inflater.pieces(received) if inflater else (received,):
                 total += len(piece)
@@ -179,24 +191,48 @@ async def arriving(request: Request, limit: int, held: HeldBytes, *, copies: int
         inflater.finish()
 
 
-async def _paced(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yield a body that arrives fast enough.
+async def paced(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield a body that arrives fast enough. The time that the caller needs for a piece does not count.
 
     Raises:
-        TimedOut: it does not.
+        TimedOut: the body does not come at the least rate, or has stopped for `MAX_WAIT_S`.
     """
+    loop = asyncio.get_running_loop()
     async with aclosing(body):
-        due = asyncio.get_running_loop().time() + _SLOW_START_S
+        left = WAIT_S  # seconds
         while True:
+            since = loop.time()
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout(left):
                     piece = await anext(body, None)
             except TimeoutError:
-                raise TimedOut(f"the body arrives too slowly: send at least {_LEAST_BYTES_A_SECOND} bytes a second") from None
+                raise TimedOut(
+                    f"the body arrives too slowly: send at least {_LEAST_BYTES_A_SECOND} bytes a second, without long pauses"
+                ) from None
             if piece is None:
                 return
-            due += len(piece) / _LEAST_BYTES_A_SECOND
+            left = min(left - (loop.time() - since) + len(piece) / _LEAST_BYTES_A_SECOND, MAX_WAIT_S)
             yield piece
+
+
+class BodyRoute(APIRoute):
+    """A route whose body FastAPI parses: it is read as `arriving` reads it, and has 1 MiB at most."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, which gets the whole body at once."""
+        handle = super().get_route_handler()
+
+        async def read_and_handle(request: Request) -> Response:
+            with services_of(request).body_bytes.enter(client_of(request)) as held:
+                body = b"".join([piece async for piece in arriving(request, _MAX_PARSED_BYTES, held)])
+                given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+                async def receive() -> Message:
+                    return given.pop() if given else await request.receive()
+
+                return await handle(Request(request.scope, receive))
+
+        return handle if _WITH_BODY.isdisjoint(self.methods or ()) else read_and_handle
 
 
 def _over(limit: int) -> TooLarge:

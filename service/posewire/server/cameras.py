@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from posewire.cameras.broadcast import MAX_RECENT, Line, Reader
 from posewire.cameras.cameras import Cameras, shown
 from posewire.errors import (
+    BadBody,
     BadParameter,
     CameraExists,
     ForbiddenPlace,
@@ -21,16 +22,20 @@ from posewire.errors import (
     Overloaded,
     ServiceError,
     StateUnavailable,
+    TimedOut,
+    TooLarge,
     TooManyStreams,
+    UnsupportedEncoding,
 )
 from posewire.schemas.cameras import CameraName, CameraOut, CameraPatch, CamerasOut, CameraSpec
+from posewire.server.bodies import BodyRoute
 from posewire.server.estimation import loaded_engine
 from posewire.server.limits import client_of
 from posewire.server.openapi import BINARY, problems
 from posewire.server.services import Services, services_of
 from posewire.server.stream import end_with
 
-router = APIRouter(tags=["cameras"])
+router = APIRouter(tags=["cameras"], route_class=BodyRoute)
 
 _BOUNDARY = "posewire-frame"
 _SNAPSHOT_S = 5.0  # to wait for a first frame
@@ -40,7 +45,7 @@ _SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 Name = Annotated[CameraName, Path(description="The camera's name.")]
 
 _MISSING = (NoSuchCamera, BadParameter, NotReady, StateUnavailable)
-_BAD_SPEC = (BadParameter, ForbiddenPlace, NotReady, StateUnavailable, Overloaded)
+_BAD_SPEC = (BadParameter, ForbiddenPlace, NotReady, StateUnavailable, Overloaded, BadBody, TimedOut, TooLarge, UnsupportedEncoding)
 _STREAMING = problems(*_MISSING, TooManyStreams, Overloaded)
 
 

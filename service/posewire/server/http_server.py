@@ -146,7 +146,7 @@ class GracefulServer:
         if self._services.draining or self._services.engine is None:
             self.stop()
             return
-        self._services.draining = True
+        self._services.drain.set()
         asyncio.get_running_loop().call_later(self._settings.drain_s, self._stop.set)
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class GracefulServer:
         if self._stop.is_set():
             self._server.force_exit = True
             self._connections.abort()
-        self._services.draining = True
+        self._services.drain.set()
         self._stop.set()
 
     async def serve(self, *, signals: bool = False) -> None:

@@ -17,7 +17,7 @@ from posewire.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Services:
-    """The running service. Only `engine`, `loading`, `draining` and what is about videos change after the start."""
+    """The running service. Only `engine`, `loading`, `drain` and what is about videos change after the start."""
 
     settings: Settings
     metrics: Metrics
@@ -30,10 +30,15 @@ class Services:
     keys: KeyRing | None  # None: no key is needed
     engine: Engine | None = None  # None until the lifespan has loaded and started it
     loading: asyncio.Task[None] | None = None  # loads and starts the engine; None before the lifespan
-    draining: bool = False
+    drain: asyncio.Event = field(default_factory=asyncio.Event)  # set on the event loop when the service begins to stop; for good
     videos: int = 0  # videos that are being processed
     uploads: Counter[str] = field(default_factory=Counter)  # videos that are being uploaded, by client
     unread_videos: dict[asyncio.Timeout, float] = field(default_factory=dict)  # answers that wait for their readers, and since when
+
+    @property
+    def draining(self) -> bool:
+        """True from the beginning of a drain on."""
+        return self.drain.is_set()
 
     @property
     def ready(self) -> bool:
