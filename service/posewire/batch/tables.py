@@ -57,7 +57,7 @@ def import_parquet() -> tuple[Any, Any]:
 def read_parquet(file: Any, columns: Sequence[str] | None = None) -> Any:
     """Return the Arrow table of a `ParquetFile`: these columns, or all.
 
-    It is read without threads. A thread of Arrow that still lets go of a Python object while the interpreter ends would abort the process
+    It is read without threads. A thread of Arrow that releases a Python object while the interpreter ends would abort the process
     (https://github.com/apache/arrow/issues/34314), after all of its work was done.
     """
     return file.read(columns=columns, use_threads=False)

@@ -3,7 +3,7 @@
 libjpeg fills what is missing with grey and only prints a warning, so the functions that look for the end of the data are
 ours: `read_header` adds up what the scans bring, `prepare` makes OpenCV fail on a cut baseline file, and asks simplejpeg about
 files of several scans. Arithmetic-coded files are refused: their decoder goes on with zeros where the data end, as the standard
-says, so that nobody can tell a cut one.
+says, so a cut one cannot be distinguished from a whole one.
 """
 
 import re
@@ -151,7 +151,7 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _unsupported(marker: int, precision: int) -> str | None:
-    """Name the kind of JPEG if it cannot be decoded, or not be told from one that is cut."""
+    """Name the kind of JPEG if it cannot be decoded, or if a cut file of this kind cannot be detected."""
     if marker == _JPEG_LS:
         kind = "a JPEG-LS"
     elif marker in _LOSSLESS:
